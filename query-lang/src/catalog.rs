@@ -1,0 +1,63 @@
+//! The questions the planner may ask about what exists.
+//!
+//! The engine implements [`Catalog`] over one database; tests implement it over literals.
+//! Not here: coverage and freshness of rollups. The plan says which rollups *may* answer; which of their
+//! buckets are clean is known only to the snapshot that the query runs on.
+
+use storage_format::point::{FieldType, Time};
+use storage_format::state::StateKind;
+
+use crate::plan::{Grouping, OutputColumn, TagFilter};
+
+pub trait Catalog {
+    fn table(&self, name: &str) -> Option<TableInfo>;
+    /// All tables, sorted: for `show tables` and for "did you mean".
+    fn tables(&self) -> Vec<String>;
+    fn rollup(&self, name: &str) -> Option<RollupInfo>;
+    /// All rollups of the database, sorted by name.
+    fn rollups(&self) -> Vec<RollupInfo>;
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableInfo {
+    pub name: String,
+    /// Sorted by name.
+    pub fields: Vec<FieldInfo>,
+    /// Sorted.
+    pub tags: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FieldInfo {
+    pub name: String,
+    pub field_type: FieldType,
+}
+
+/// A rollup, resolved to the raw points it summarises: a rollup on a rollup has the base table here and
+/// the conditions of the whole chain in `filter`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollupInfo {
+    pub name: String,
+    /// The table of raw points.
+    pub table: String,
+    /// The rollup it was defined on, if any.
+    pub parent: Option<String>,
+    pub filter: TagFilter,
+    pub step: i64,
+    /// Buckets are counted from here (0, or a Monday for steps of whole weeks).
+    pub origin: Time,
+    pub by: Grouping,
+    /// What the definition asked for, with its names; what a bare read of the rollup answers.
+    pub columns: Vec<OutputColumn>,
+    /// What is stored: distinct, sorted, always with [`StateKind::Points`] first.
+    pub states: Vec<StateSpec>,
+    /// The canonical `create rollup` statement.
+    pub definition: String,
+}
+
+/// One stored state: of a field, or (for [`StateKind::Points`]) of the points themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StateSpec {
+    pub kind: StateKind,
+    pub field: Option<FieldInfo>,
+}

@@ -1,0 +1,17 @@
+//! Points to bytes and back: everything Waterclock writes to disk or keeps compressed in memory.
+//!
+//! Invariant: no file is opened here, no clock is read, no thread is started, nothing is logged.
+//! Bytes come in, bytes go out; every decoder survives any input and says what is wrong and where.
+//! The bytes themselves are described in FORMAT.md, whose worked examples are tests.
+
+pub mod bits; // bit streams
+pub mod block; // Parquet blocks with an embedded series index
+pub mod chunk; // one series' columns: open, sealed, smallest codec
+pub mod corrupt; // what is wrong with the bytes, and at which offset
+pub mod gorilla; // open chunks: streams of times, integers and floats that can be read at any moment
+pub mod manifest;
+pub mod point; // time ranges, field types, values, series keys: the words of every other module
+pub mod state; // mergeable rollup states
+pub mod text; // open chunks of strings and bools
+pub mod varint; // the variable-length integers that records and indexes are made of
+pub mod wal; // log segments, records and their bodies // the list of what is live

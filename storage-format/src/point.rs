@@ -1,0 +1,316 @@
+//! The words of every other module: times and ranges, field types, values, tag sets.
+//!
+//! Invariant: a [`TagSet`] is sorted by key, has no key twice and no empty key or value. Its order
+//! ([`Ord`]) is the row order of blocks: column by column over the tag names in alphabetical order,
+//! where a missing tag comes before every value, whatever other tags exist.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::corrupt::Result;
+use crate::varint;
+
+/// Nanoseconds since 1970 UTC. Plain, because columns of them are slices that kernels run over.
+pub type Time = i64;
+
+pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// The earliest and the latest time a point may have: InfluxDB's limits. The ends of `i64` itself stay
+/// free, so that every point lies inside a half-open range.
+pub const TIME_MIN: Time = i64::MIN + 2;
+pub const TIME_MAX: Time = i64::MAX - 1;
+
+/// `[start, end)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeRange {
+    pub start: Time,
+    pub end: Time,
+}
+
+impl TimeRange {
+    pub const ALL: TimeRange = TimeRange { start: i64::MIN, end: i64::MAX };
+
+    pub fn new(start: Time, end: Time) -> TimeRange {
+        TimeRange { start, end }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    pub fn contains(self, time: Time) -> bool {
+        self.start <= time && time < self.end
+    }
+
+    pub fn covers(self, other: TimeRange) -> bool {
+        other.is_empty() || (self.start <= other.start && other.end <= self.end)
+    }
+
+    pub fn intersect(self, other: TimeRange) -> TimeRange {
+        TimeRange { start: self.start.max(other.start), end: self.end.min(other.end) }
+    }
+
+    pub fn overlaps(self, other: TimeRange) -> bool {
+        !self.intersect(other).is_empty()
+    }
+}
+
+/// The start of the slot of `width` that holds `time`, slots being counted from `origin`. Rounds down,
+/// also before 1970; at the very ends of time it saturates.
+pub fn floor_time(time: Time, width: i64, origin: Time) -> Time {
+    debug_assert!(width > 0, "bug: a slot needs a width");
+    let offset = i128::from(time) - i128::from(origin);
+    let start = offset.div_euclid(i128::from(width)) * i128::from(width) + i128::from(origin);
+    start.max(i128::from(i64::MIN)) as Time
+}
+
+/// The first slot start at or after `time`.
+pub fn ceil_time(time: Time, width: i64, origin: Time) -> Time {
+    let floor = floor_time(time, width, origin);
+    if floor == time { time } else { floor.saturating_add(width) }
+}
+
+/// What the values of a field are. The first write of a field decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum FieldType {
+    Float = 1,
+    Int = 2,
+    UInt = 3,
+    Bool = 4,
+    Str = 5,
+}
+
+impl FieldType {
+    pub const ALL: [FieldType; 5] =
+        [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+
+    pub fn from_byte(byte: u8) -> Option<FieldType> {
+        FieldType::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    /// The word users see.
+    pub fn name(self) -> &'static str {
+        match self {
+            FieldType::Float => "float",
+            FieldType::Int => "integer",
+            FieldType::UInt => "unsigned",
+            FieldType::Bool => "boolean",
+            FieldType::Str => "string",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<FieldType> {
+        FieldType::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub fn is_number(self) -> bool {
+        matches!(self, FieldType::Float | FieldType::Int | FieldType::UInt)
+    }
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One field's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Float(f64),
+    Int(i64),
+    UInt(u64),
+    Bool(bool),
+    Str(String),
+}
+
+impl Value {
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Value::Float(_) => FieldType::Float,
+            Value::Int(_) => FieldType::Int,
+            Value::UInt(_) => FieldType::UInt,
+            Value::Bool(_) => FieldType::Bool,
+            Value::Str(_) => FieldType::Str,
+        }
+    }
+}
+
+/// A series' or a group's tags, in one allocation: `key NUL value NUL key NUL value NUL ...`.
+/// NUL cannot occur inside, since line protocol refuses it, so equal bytes mean equal tags.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct TagSet {
+    bytes: Box<[u8]>,
+}
+
+impl TagSet {
+    /// Sorts the pairs. Pairs with an empty value are dropped: a missing tag and an empty one are the
+    /// same, as in Prometheus. The caller has refused NUL and duplicate keys.
+    pub fn new<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> TagSet {
+        let mut pairs: Vec<(K, V)> =
+            pairs.into_iter().filter(|(_, value)| !value.as_ref().is_empty()).collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        TagSet::from_sorted(pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())))
+    }
+
+    /// From pairs already sorted by key, without duplicates or empty values.
+    pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> TagSet {
+        let mut bytes = Vec::with_capacity(64);
+        let mut previous: Option<&str> = None;
+        for (key, value) in pairs {
+            debug_assert!(previous < Some(key), "bug: tags must be sorted and distinct");
+            debug_assert!(!key.is_empty() && !value.is_empty(), "bug: empty tag");
+            previous = Some(key);
+            for text in [key, value] {
+                bytes.extend_from_slice(text.as_bytes());
+                bytes.push(0);
+            }
+        }
+        TagSet { bytes: bytes.into_boxed_slice() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut parts = TagParts { rest: &self.bytes };
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes whose equality is the tags' equality; good for hashing.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Only the tags named in `keys`, which are sorted.
+    pub fn project(&self, keys: &[String]) -> TagSet {
+        TagSet::from_sorted(
+            self.iter().filter(|(key, _)| keys.binary_search_by(|name| name.as_str().cmp(key)).is_ok()),
+        )
+    }
+
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_bytes(out, &self.bytes);
+    }
+
+    pub fn decode(rest: &mut &[u8]) -> Result<TagSet> {
+        use crate::corrupt::Corrupt;
+        let bytes = varint::take_bytes(rest)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| Corrupt::new("tags are not UTF-8"))?;
+        if !text.is_empty() && !text.ends_with('\0') {
+            return Err(Corrupt::new("tags do not end"));
+        }
+        let parts: Vec<&str> = text.split_terminator('\0').collect();
+        let sorted = parts.chunks(2).map(|pair| pair.first()).is_sorted_by(|a, b| a < b);
+        if parts.len() % 2 != 0 || !sorted || parts.contains(&"") {
+            return Err(Corrupt::new("tags are not sorted pairs"));
+        }
+        Ok(TagSet { bytes: bytes.into() })
+    }
+}
+
+struct TagParts<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> TagParts<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        let end = self.rest.iter().position(|byte| *byte == 0)?;
+        let (part, rest) = self.rest.split_at(end);
+        self.rest = rest.get(1..).unwrap_or_default();
+        Some(std::str::from_utf8(part).expect("a tag set is built from str"))
+    }
+}
+
+impl Ord for TagSet {
+    fn cmp(&self, other: &TagSet) -> Ordering {
+        let (mut a, mut b) = (self.iter(), other.iter());
+        loop {
+            match (a.next(), b.next()) {
+                (None, None) => return Ordering::Equal,
+                // The one that has the tag comes after the one that lacks it.
+                (None, Some(_)) => return Ordering::Less,
+                (Some(_), None) => return Ordering::Greater,
+                (Some((key_a, value_a)), Some((key_b, value_b))) => {
+                    // The smaller key is a column that the other side lacks.
+                    let order = key_b.cmp(key_a).then_with(|| value_a.cmp(value_b));
+                    if order != Ordering::Equal {
+                        return order;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl PartialOrd for TagSet {
+    fn partial_cmp(&self, other: &TagSet) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// `host=a,region=eu`, for people.
+impl fmt::Display for TagSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TagSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_tags_sort_first_column_by_column() {
+        let order = [
+            TagSet::default(),
+            TagSet::new([("b", "1")]),
+            TagSet::new([("a", "1")]),
+            TagSet::new([("a", "1"), ("b", "0")]),
+            TagSet::new([("a", "1"), ("b", "1")]),
+            TagSet::new([("a", "2")]),
+        ];
+        assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn tags_round_trip_and_damage_is_refused() {
+        let tags = TagSet::new([("region", "eu"), ("host", "a b"), ("gone", "")]);
+        assert_eq!(tags.to_string(), "host=a b,region=eu");
+        let mut bytes = Vec::new();
+        tags.encode(&mut bytes);
+        assert_eq!(TagSet::decode(&mut bytes.as_slice()), Ok(tags));
+        for bad in ["a", "a\0", "b\x001\0a\x001\0", "a\0\0"] {
+            let mut bytes = Vec::new();
+            varint::put_bytes(&mut bytes, bad.as_bytes());
+            assert!(TagSet::decode(&mut bytes.as_slice()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_floor_before_1970_and_at_the_ends() {
+        assert_eq!(floor_time(-1, 10, 0), -10);
+        assert_eq!(floor_time(-11, 10, 0), -20);
+        assert_eq!(floor_time(1, 10, 2), -8);
+        assert_eq!(ceil_time(11, 10, 0), 20);
+        assert_eq!(ceil_time(20, 10, 0), 20);
+        assert_eq!(floor_time(TIME_MIN, 3_600 * NANOS_PER_SECOND, 0), i64::MIN);
+        assert_eq!(ceil_time(TIME_MAX, 3_600 * NANOS_PER_SECOND, 0), i64::MAX);
+    }
+}
