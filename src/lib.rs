@@ -1,1 +1,32 @@
+//! Waterclock: a streaming time-series database whose rollups are always fresh and always equal to the
+//! raw points.
+//!
+//! The modules in the order data flows. Imports point one way only (`tests/rules.rs` keeps it true).
 
+pub mod error; // the three kinds of wrong
+
+pub mod clock; // what time it is
+pub mod config; // every setting and limit, by name
+pub mod disk; // the file system, behind one trait
+pub mod metrics; // what the server counts about itself
+
+pub mod batch; // the points of one request, after parsing
+pub mod rows; // one series' rows as columns, merged by last write wins
+pub mod series; // which databases, tables, fields and series exist: names to small numbers
+
+pub mod blocks; // immutable Parquet files: open, list, merge
+pub mod head; // the newest points, in memory, compressed
+pub mod ingest; // text from clients to checked batches
+pub mod wal; // batches made durable, in order
+
+pub mod flush; // head partitions to blocks
+pub mod query; // run a plan over head and blocks
+
+pub mod rollup; // keep continuous aggregates equal to the raw points
+
+pub mod db; // the whole flow: open, write, query, rollups, close
+
+pub mod jobs; // flush, compaction and refresh in the background
+pub mod server; // HTTP: the only module that knows it
+
+pub mod cli; // the command line

@@ -1,0 +1,284 @@
+//! Every setting and limit, by name: flags > `WATERCLOCK_*` environment > TOML file > defaults.
+//!
+//! Invariant: a [`Config`] has been checked; nothing later in the program asks the environment. Each setting
+//! is one line of the table below, which is also what `waterclock config` prints.
+//! Not here: the flags themselves (`cli`), which arrive as pairs of name and text.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    Default,
+    File,
+    Environment,
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Default => "default",
+            Origin::File => "file",
+            Origin::Environment => "environment",
+            Origin::Flag => "flag",
+        })
+    }
+}
+
+/// One line of `waterclock config`.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub value: String,
+    pub origin: Origin,
+    pub about: &'static str,
+}
+
+/// A text of a setting that became a value. Not public: the table below uses it for its types only.
+trait Parse: Sized {
+    fn parse(text: &str) -> Result<Self, &'static str>;
+    fn print(&self) -> String;
+}
+
+macro_rules! settings {
+    ($( $field:ident $group:ident { $( $name:ident : $kind:ty = $default:literal, $about:literal; )* } )*) => {
+        /// What the program runs with.
+        #[derive(Clone, Debug)]
+        pub struct Config { $( pub $field: $group, )* origins: Vec<(&'static str, Origin)> }
+        $(
+            #[derive(Clone, Debug)]
+            pub struct $group { $( #[doc = $about] pub $name: $kind, )* }
+        )*
+        impl Default for Config {
+            fn default() -> Config {
+                Config {
+                    $( $field: $group {
+                        $( $name: <$kind as Parse>::parse($default).expect("bug: a default does not parse"), )*
+                    }, )*
+                    origins: Vec::new(),
+                }
+            }
+        }
+        impl Config {
+            pub const NAMES: &'static [&'static str] = &[ $( $( stringify!($name), )* )* ];
+
+            /// Every setting in force, with where it came from.
+            pub fn settings(&self) -> Vec<Setting> {
+                vec![ $( $( Setting {
+                    name: stringify!($name),
+                    value: self.$field.$name.print(),
+                    origin: self.origin(stringify!($name)),
+                    about: $about,
+                }, )* )* ]
+            }
+
+            fn set(&mut self, name: &str, text: &str, origin: Origin) -> Result<()> {
+                $( $( if name == stringify!($name) {
+                    self.$field.$name = <$kind as Parse>::parse(text)
+                        .map_err(|expected| bad_value(name, text, origin, expected))?;
+                    self.origins.push((stringify!($name), origin));
+                    return Ok(());
+                } )* )*
+                Err(unknown(name, origin))
+            }
+        }
+    };
+}
+
+settings! {
+    server Server {
+        data_dir: PathBuf = "waterclock-data", "folder of the log, the blocks and the manifest";
+        listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
+        flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
+        compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
+        refresh_every: Duration = "1s", "how often the background looks for buckets to compute";
+    }
+    limits Limits {
+        body_bytes_max: usize = "64MiB", "largest request body, after decompression";
+        ingest_waiting_bytes_max: usize = "512MiB", "batches that wait for the disk; more are answered 503";
+        series_per_table_max: usize = "10000000", "series of one table";
+        fields_per_table_max: usize = "4096", "fields of one table";
+        head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early";
+        wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
+        wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";
+        query_memory_bytes_max: usize = "2GiB", "memory of one query";
+        query_rows_max: usize = "5000000", "rows of one answer";
+        query_time_max: Duration = "60s", "time of one query";
+        queries_running_max: usize = "32", "queries at the same time; more are answered 503";
+        dirty_groups_max: usize = "100000", "single dirty groups of one rollup; above it their whole buckets are dirty";
+        refresh_buckets_max: usize = "10000", "buckets that one step of a refresh computes";
+    }
+}
+
+impl Config {
+    /// From pairs of name and text, weakest source first: the file's, the environment's (names in capitals with
+    /// `WATERCLOCK_` before them), the flags'.
+    pub fn load(
+        file: Option<(&str, &str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config> {
+        let mut config = Config::default();
+        if let Some((name, text)) = file {
+            let table: toml::Table = text
+                .parse()
+                .map_err(|error| Error::invalid("config_file", format!("{name} is no TOML: {error}")))?;
+            for (key, value) in &table {
+                let text = match value {
+                    toml::Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                config.set(key, &text, Origin::File)?;
+            }
+        }
+        for (key, value) in environment {
+            if let Some(name) = key.strip_prefix("WATERCLOCK_") {
+                config.set(&name.to_lowercase(), &value, Origin::Environment)?;
+            }
+        }
+        for (name, value) in flags {
+            config.set(&name, &value, Origin::Flag)?;
+        }
+        Ok(config)
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        self.origins.iter().filter(|(set, _)| *set == name).map(|(_, origin)| *origin).max().unwrap_or(Origin::Default)
+    }
+}
+
+fn unknown(name: &str, origin: Origin) -> Error {
+    let near = Config::NAMES.iter().max_by(|a, b| {
+        strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b))
+    });
+    Error::invalid(
+        "unknown_setting",
+        format!("there is no setting {name} ({origin}); did you mean {}?", near.unwrap_or(&"")),
+    )
+}
+
+fn bad_value(name: &str, text: &str, origin: Origin, expected: &str) -> Error {
+    Error::invalid("bad_setting", format!("{name} ({origin}) is {text:?}; give {expected}"))
+}
+
+/// Sizes and counts: `4096`, `64MiB`.
+impl Parse for usize {
+    fn parse(text: &str) -> Result<usize, &'static str> {
+        let expected = "a whole number, or a size such as 64MiB";
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let unit: usize = match text[digits..].trim() {
+            "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(expected),
+        };
+        let number: usize = text[..digits].parse().map_err(|_| expected)?;
+        number.checked_mul(unit).filter(|value| *value > 0).ok_or("a number above zero that fits the machine")
+    }
+
+    fn print(&self) -> String {
+        match *self {
+            n if n % (1 << 30) == 0 => format!("{}GiB", n >> 30),
+            n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+            n => n.to_string(),
+        }
+    }
+}
+
+/// `100ms`, `10s`, `10m`, `1h`, `2d`.
+impl Parse for Duration {
+    fn parse(text: &str) -> Result<Duration, &'static str> {
+        let expected = "a duration such as 500ms, 10s, 10m or 1h";
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(expected)?;
+        let unit_ms: u64 = match &text[digits..] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(expected),
+        };
+        let number: u64 = text[..digits].parse().map_err(|_| expected)?;
+        number.checked_mul(unit_ms).filter(|ms| *ms > 0).map(Duration::from_millis).ok_or(expected)
+    }
+
+    fn print(&self) -> String {
+        match self.as_millis() {
+            ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+            ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+            ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+            ms => format!("{ms}ms"),
+        }
+    }
+}
+
+impl Parse for PathBuf {
+    fn parse(text: &str) -> Result<PathBuf, &'static str> {
+        if text.is_empty() { Err("a folder") } else { Ok(text.into()) }
+    }
+
+    fn print(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Parse for SocketAddr {
+    fn parse(text: &str) -> Result<SocketAddr, &'static str> {
+        text.parse().map_err(|_| "an address such as 127.0.0.1:8086")
+    }
+
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_string(), value.to_string())
+    }
+
+    #[test]
+    fn stronger_sources_win_and_are_named() {
+        let file = "body_bytes_max = \"1MiB\"\nflush_after = \"5s\"\nquery_rows_max = 7\n";
+        let config = Config::load(
+            Some(("w.toml", file)),
+            [pair("WATERCLOCK_FLUSH_AFTER", "6s"), pair("PATH", "/bin")],
+            [pair("listen", "127.0.0.1:1")],
+        )
+        .unwrap();
+        assert_eq!(config.limits.body_bytes_max, 1 << 20);
+        assert_eq!(config.limits.query_rows_max, 7);
+        assert_eq!(config.server.flush_after, Duration::from_secs(6));
+        let origin = |name| config.settings().into_iter().find(|setting| setting.name == name).unwrap().origin;
+        assert_eq!(origin("query_rows_max"), Origin::File);
+        assert_eq!(origin("flush_after"), Origin::Environment);
+        assert_eq!(origin("listen"), Origin::Flag);
+        assert_eq!(origin("data_dir"), Origin::Default);
+    }
+
+    #[test]
+    fn wrong_settings_name_the_cure() {
+        let error = |name: &str, value: &str| {
+            Config::load(None, [], [pair(name, value)]).unwrap_err().to_string()
+        };
+        assert_eq!(error("lisen", "x"), "there is no setting lisen (flag); did you mean listen?");
+        assert_eq!(
+            error("body_bytes_max", "ten"),
+            "body_bytes_max (flag) is \"ten\"; give a whole number, or a size such as 64MiB"
+        );
+        assert_eq!(
+            error("flush_after", "10"),
+            "flush_after (flag) is \"10\"; give a duration such as 500ms, 10s, 10m or 1h"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! The newest points, in memory, compressed.
+//!
+//! Invariant: every point here is in the log and, until its partition is dropped, in no live block. Per partition
+//! the points form one layer; a frozen partition is immutable and older than the active one of the same range,
+//! so that last write wins by layer. Within a series, later layers of chunks win over earlier ones (see `series`).
+//!
+//! A head is plain data: one applier changes it in sequence order, readers share it between two batches, both
+//! under the lock of `db`. Series stand in pages by their number instead of in hash shards: with a single applier
+//! there is nothing to shard, a look-up is two loads, and growth never rehashes a million entries at once.
+//! Not here: durability (`wal`), names and filters (`series`).
+
+mod partition;
+mod series;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use storage_format::point::{NANOS_PER_SECOND, Time, TimeRange, ceil_time, floor_time};
+
+use crate::batch::BatchPart;
+use crate::series::Table;
+
+pub use partition::{FrozenPartition, PartitionHead};
+pub use series::{SeriesHead, SeriesView};
+
+/// Width of a partition: DESIGN §1.
+pub const PARTITION_WIDTH: i64 = 2 * 3_600 * NANOS_PER_SECOND;
+
+/// The partition that holds a time.
+pub fn partition_of(time: Time) -> TimeRange {
+    let start = floor_time(time, PARTITION_WIDTH, 0);
+    // Slots are counted from 1970, so the very first one is cut short by the beginning of time.
+    let cut = start == i64::MIN;
+    let end = if cut { ceil_time(start + 1, PARTITION_WIDTH, 0) } else { start.saturating_add(PARTITION_WIDTH) };
+    TimeRange { start, end }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    pub table: u32,
+    pub start: Time,
+}
+
+#[derive(Default)]
+pub struct Head {
+    active: BTreeMap<PartitionKey, PartitionHead>,
+    /// Being flushed; oldest first.
+    frozen: Vec<Arc<FrozenPartition>>,
+}
+
+/// What a reader takes out of one layer of one partition.
+pub struct Capture {
+    /// The layer's last sequence if it is frozen: tombstones above it apply. An active layer has none left to apply.
+    pub frozen_at: Option<u64>,
+    pub partition: TimeRange,
+    pub series: Vec<(u32, SeriesView)>,
+}
+
+impl Head {
+    /// Applies one table's rows of the batch `seq`. Rows for which `skip` says so are in blocks already.
+    pub fn apply(&mut self, part: &BatchPart, seq: u64, skip: impl Fn(PartitionKey) -> bool) {
+        let types = part.table.column_types();
+        let points = &part.points;
+        let mut at = 0;
+        while let Some(first) = points.rows.get(at) {
+            // Rows of one batch nearly always fall into one partition: find it once per run.
+            let range = partition_of(first.time);
+            let run = points.rows[at..].iter().take_while(|row| range.contains(row.time)).count();
+            let key = PartitionKey { table: part.table.id, start: range.start };
+            if !skip(key) {
+                self.active
+                    .entry(key)
+                    .or_insert_with(|| PartitionHead::new(Arc::clone(&part.table), range, seq))
+                    .apply(points, &points.rows[at..at + run], &types);
+            }
+            at += run;
+        }
+    }
+
+    /// Removes the points of the series inside the range. Frozen partitions keep theirs: the delete stands as
+    /// a tombstone against them, as against blocks.
+    pub fn delete(&mut self, table: &Table, series: &RoaringBitmap, range: TimeRange) {
+        let types = table.column_types();
+        for partition in self.active.values_mut() {
+            if partition.table.id == table.id && partition.range.overlaps(range) {
+                partition.delete(series, range, &types);
+            }
+        }
+        self.active.retain(|_, partition| !partition.is_empty());
+    }
+
+    /// Shares what the reader asks for: sealed chunks as they are, open ones as copies of the wanted columns.
+    /// Layers come in the order in which they win, the last one last.
+    pub fn capture(&self, table: u32, series: &RoaringBitmap, range: TimeRange, columns: &[u32]) -> Vec<Capture> {
+        let frozen = self.frozen.iter().filter(|layer| layer.table.id == table).map(|layer| Capture {
+            frozen_at: Some(layer.seq_max),
+            partition: layer.range,
+            series: layer.capture(series, range, columns),
+        });
+        let from = PartitionKey { table, start: Time::MIN };
+        let to = PartitionKey { table, start: Time::MAX };
+        let active = self.active.range(from..=to).map(|(_, partition)| Capture {
+            frozen_at: None,
+            partition: partition.range,
+            series: partition.capture(series, range, columns),
+        });
+        frozen.chain(active).filter(|capture| capture.partition.overlaps(range) && !capture.series.is_empty()).collect()
+    }
+
+    pub fn active(&self) -> impl Iterator<Item = (&PartitionKey, &PartitionHead)> {
+        self.active.iter()
+    }
+
+    /// Moves a partition out of the way of writers; `seq` is the last applied sequence. Later points of the same
+    /// range begin a new layer.
+    pub fn freeze(&mut self, key: PartitionKey, seq: u64) -> Option<Arc<FrozenPartition>> {
+        let frozen = Arc::new(self.active.remove(&key)?.freeze(seq));
+        self.frozen.push(Arc::clone(&frozen));
+        Some(frozen)
+    }
+
+    /// Frozen partitions whose flush has not been committed, oldest first.
+    pub fn frozen(&self) -> &[Arc<FrozenPartition>] {
+        &self.frozen
+    }
+
+    /// Forgets partitions whose points are in committed blocks now.
+    pub fn drop_frozen(&mut self, flushed: &[Arc<FrozenPartition>]) {
+        self.frozen.retain(|layer| !flushed.iter().any(|gone| Arc::ptr_eq(gone, layer)));
+    }
+
+    /// The lowest sequence that only the log and this head hold.
+    pub fn first_seq(&self) -> Option<u64> {
+        let frozen = self.frozen.iter().map(|layer| layer.seq_min);
+        self.active.values().map(|partition| partition.first_seq).chain(frozen).min()
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        let frozen = self.frozen.iter().map(|layer| layer.heap_bytes);
+        self.active.values().map(PartitionHead::heap_bytes).chain(frozen).sum()
+    }
+
+    pub fn rows(&self) -> u64 {
+        let frozen = self.frozen.iter().map(|layer| layer.rows);
+        self.active.values().map(|partition| partition.rows).chain(frozen).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage_format::point::{TIME_MAX, TIME_MIN};
+
+    #[test]
+    fn partitions_cover_all_of_time_without_overlap() {
+        for time in [TIME_MIN, -1, 0, 1, PARTITION_WIDTH - 1, PARTITION_WIDTH, TIME_MAX] {
+            let range = partition_of(time);
+            assert!(range.contains(time), "{time} {range:?}");
+            if range.end < TIME_MAX {
+                assert_eq!(partition_of(range.end).start, range.end);
+            }
+        }
+    }
+}

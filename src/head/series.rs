@@ -1,0 +1,280 @@
+//! One series of one partition in memory: chunks in time order, and what came late beside them.
+//!
+//! Invariant: the main layer (`sealed`, then `open`) ascends in time. A row whose time is not after the main
+//! layer's last goes to the late side, so at equal times late wins over main, and among the late chunks a later
+//! one over an earlier one: the order of the layers is the order of sequence.
+//! Not here: which series this is.
+
+use std::sync::Arc;
+
+use storage_format::chunk::{Cell, OpenChunk, SealedChunk};
+use storage_format::corrupt;
+use storage_format::point::{FieldType, Time, TimeRange, Value};
+use storage_format::wal::StrRef;
+
+use crate::rows::{self, Merge, Rows};
+
+/// Late rows that wait uncompressed. Few enough that a read sorts them in about a microsecond, many enough that
+/// compressing them pays.
+const LATE_ROWS_MAX: usize = 64;
+
+#[derive(Default)]
+pub struct SeriesHead {
+    open: OpenChunk,
+    sealed: Vec<Arc<SealedChunk>>,
+    late: Option<Box<Late>>,
+}
+
+#[derive(Default)]
+struct Late {
+    /// Each wins over those before it.
+    sealed: Vec<Arc<SealedChunk>>,
+    /// In order of arrival.
+    rows: Vec<LateRow>,
+}
+
+#[derive(Clone)]
+struct LateRow {
+    time: Time,
+    cells: Vec<(u32, Value)>,
+}
+
+/// What one push sealed, for the books of the partition.
+pub struct Sealed {
+    pub bytes: usize,
+    pub values: usize,
+}
+
+impl SeriesHead {
+    pub fn push(
+        &mut self,
+        time: Time,
+        columns: &[u32],
+        values: &[u64],
+        types: &[FieldType],
+        text: &[u8],
+    ) -> Option<Sealed> {
+        let cells = columns.iter().zip(values).map(|(column, bits)| {
+            (*column, cell(types[*column as usize], *bits, text))
+        });
+        if self.last_time().is_some_and(|last| time <= last) {
+            return self.push_late(time, cells);
+        }
+        let full = self.open.is_full().then(|| self.seal());
+        self.open.push(time, cells);
+        full
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+
+    /// Rows held; those with the same time twice count twice.
+    pub fn rows(&self) -> usize {
+        let main = self.open.rows() + self.sealed.iter().map(|chunk| chunk.rows()).sum::<usize>();
+        let late = self.late.as_ref().map_or(0, |late| {
+            late.rows.len() + late.sealed.iter().map(|chunk| chunk.rows()).sum::<usize>()
+        });
+        main + late
+    }
+
+    pub fn sealed_bytes(&self) -> usize {
+        let late = self.late.iter().flat_map(|late| &late.sealed);
+        self.sealed.iter().chain(late).map(|chunk| chunk.heap_bytes()).sum()
+    }
+
+    /// Shares the chunks that touch the range, or None if none does.
+    pub fn capture(&self, range: TimeRange, columns: &[u32]) -> Option<SeriesView> {
+        let touches = |chunk: &&Arc<SealedChunk>| chunk.time_range().overlaps(range);
+        let mut view = SeriesView {
+            main: self.sealed.iter().filter(touches).cloned().collect(),
+            open: None,
+            late: Vec::new(),
+            late_rows: Vec::new(),
+        };
+        if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time())
+            && first < range.end
+            && range.start <= last
+        {
+            view.open = Some(self.open.snapshot(Some(columns)));
+        }
+        if let Some(late) = &self.late {
+            view.late = late.sealed.iter().filter(touches).cloned().collect();
+            view.late_rows = late.rows.iter().filter(|row| range.contains(row.time)).cloned().collect();
+        }
+        let empty = view.main.is_empty()
+            && view.open.is_none()
+            && view.late.is_empty()
+            && view.late_rows.is_empty();
+        (!empty).then_some(view)
+    }
+
+    /// Rebuilds the series without the range.
+    pub fn delete(&mut self, range: TimeRange, types: &[FieldType]) {
+        let columns: Vec<u32> = (0..types.len() as u32).collect();
+        let Some(view) = self.capture(TimeRange::ALL, &columns) else { return };
+        let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
+        let pieces = rows::in_time_order(sources, Merge::Field);
+        *self = SeriesHead::default();
+        for piece in pieces {
+            let piece = piece.without(&[range]);
+            for start in (0..piece.len()).step_by(storage_format::chunk::CHUNK_ROWS_MAX) {
+                let len = (piece.len() - start).min(storage_format::chunk::CHUNK_ROWS_MAX);
+                self.sealed.push(Arc::new(seal(&columns, &piece.slice(start, len))));
+            }
+        }
+    }
+
+    fn last_time(&self) -> Option<Time> {
+        let sealed = || self.sealed.last().map(|chunk| chunk.time_range().end - 1);
+        self.open.last_time().or_else(sealed)
+    }
+
+    fn seal(&mut self) -> Sealed {
+        let open = std::mem::take(&mut self.open);
+        let chunk = open.seal();
+        let sealed = Sealed { bytes: chunk.heap_bytes(), values: open.rows() * open.columns().count() };
+        self.sealed.push(Arc::new(chunk));
+        sealed
+    }
+
+    fn push_late<'a>(&mut self, time: Time, cells: impl Iterator<Item = (u32, Cell<'a>)>) -> Option<Sealed> {
+        let late = self.late.get_or_insert_default();
+        let cells = cells.map(|(column, cell)| (column, value(cell))).collect();
+        late.rows.push(LateRow { time, cells });
+        (late.rows.len() >= LATE_ROWS_MAX).then(|| late.seal())
+    }
+}
+
+impl Late {
+    /// Compresses the waiting rows. Chunks of like size are merged, so that a series filled backwards costs
+    /// n log n and leaves few chunks.
+    fn seal(&mut self) -> Sealed {
+        let rows = std::mem::take(&mut self.rows);
+        let values = rows.iter().map(|row| row.cells.len()).sum();
+        let mut newest = open_chunk(rows).seal();
+        let mut bytes = newest.heap_bytes();
+        while let Some(previous) = self.sealed.pop_if(|chunk| chunk.rows() <= 2 * newest.rows()) {
+            bytes = bytes.saturating_sub(previous.heap_bytes() + newest.heap_bytes());
+            newest = merge(&previous, &newest);
+            bytes += newest.heap_bytes();
+        }
+        self.sealed.push(Arc::new(newest));
+        Sealed { bytes, values }
+    }
+}
+
+fn merge(older: &SealedChunk, newer: &SealedChunk) -> SealedChunk {
+    let mut columns: Vec<u32> = older.columns().chain(newer.columns()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let decode = |chunk: &SealedChunk| sealed_rows(chunk, &columns).expect("bug: a chunk in memory does not decode");
+    let pieces = rows::in_time_order(vec![decode(older), decode(newer)], Merge::Field);
+    match pieces.as_slice() {
+        [one] => seal(&columns, one),
+        several => seal(&columns, &rows::concat(several)),
+    }
+}
+
+/// A cheap, immutable share of a series, to be decoded without any lock.
+pub struct SeriesView {
+    main: Vec<Arc<SealedChunk>>,
+    open: Option<OpenChunk>,
+    late: Vec<Arc<SealedChunk>>,
+    late_rows: Vec<LateRow>,
+}
+
+impl SeriesView {
+    /// The rows of each chunk with the wanted columns, in the order in which they win.
+    pub fn sources(&self, columns: &[u32]) -> corrupt::Result<Vec<Rows>> {
+        let mut sources = Vec::with_capacity(self.main.len() + 1);
+        for chunk in &self.main {
+            sources.push(sealed_rows(chunk, columns)?);
+        }
+        sources.extend(self.open.as_ref().map(|chunk| open_rows(chunk, columns)));
+        for chunk in &self.late {
+            sources.push(sealed_rows(chunk, columns)?);
+        }
+        if !self.late_rows.is_empty() {
+            sources.push(open_rows(&open_chunk(self.late_rows.clone()), columns));
+        }
+        Ok(sources)
+    }
+}
+
+fn sealed_rows(chunk: &SealedChunk, columns: &[u32]) -> corrupt::Result<Rows> {
+    let mut times = Vec::with_capacity(chunk.rows());
+    chunk.decode_times(&mut times)?;
+    let column = |column: &u32| Ok(chunk.decode_column(*column)?.map(rows::to_array));
+    Ok(Rows { times: times.into(), columns: columns.iter().map(column).collect::<corrupt::Result<_>>()? })
+}
+
+fn open_rows(chunk: &OpenChunk, columns: &[u32]) -> Rows {
+    let mut times = Vec::with_capacity(chunk.rows());
+    chunk.decode_times(&mut times);
+    let column = |column: &u32| chunk.decode_column(*column).map(rows::to_array);
+    Rows { times: times.into(), columns: columns.iter().map(column).collect() }
+}
+
+fn seal(columns: &[u32], rows: &Rows) -> SealedChunk {
+    let decoded: Vec<(u32, storage_format::chunk::ColumnValues)> = columns
+        .iter()
+        .zip(&rows.columns)
+        .filter_map(|(column, array)| Some((*column, rows::from_array(array.as_ref()?))))
+        .filter(|(_, values)| values.present.as_ref().is_none_or(|present| present.null_count() < present.len()))
+        .collect();
+    let borrowed: Vec<_> = decoded.iter().map(|(column, values)| (*column, values)).collect();
+    SealedChunk::from_columns(&rows.times, &borrowed)
+}
+
+/// Late rows sorted by time; of equal times the fields of the later arrival win.
+fn open_chunk(mut rows: Vec<LateRow>) -> OpenChunk {
+    rows.sort_by_key(|row| row.time);
+    let mut chunk = OpenChunk::new();
+    let mut rows = rows.into_iter().peekable();
+    while let Some(mut row) = rows.next() {
+        while let Some(later) = rows.next_if(|later| later.time == row.time) {
+            for (column, value) in later.cells {
+                match row.cells.iter_mut().find(|(known, _)| *known == column) {
+                    Some(known) => known.1 = value,
+                    None => row.cells.push((column, value)),
+                }
+            }
+        }
+        chunk.push(row.time, row.cells.iter().map(|(column, value)| (*column, as_cell(value))));
+    }
+    chunk
+}
+
+fn cell<'a>(field_type: FieldType, bits: u64, text: &'a [u8]) -> Cell<'a> {
+    match field_type {
+        FieldType::Float => Cell::Float(f64::from_bits(bits)),
+        FieldType::Int => Cell::Int(bits as i64),
+        FieldType::UInt => Cell::UInt(bits),
+        FieldType::Bool => Cell::Bool(bits != 0),
+        FieldType::Str => {
+            let bytes = StrRef(bits).in_text(text);
+            Cell::Str(std::str::from_utf8(bytes).expect("bug: a string in a batch is not UTF-8"))
+        }
+    }
+}
+
+fn value(cell: Cell<'_>) -> Value {
+    match cell {
+        Cell::Float(value) => Value::Float(value),
+        Cell::Int(value) => Value::Int(value),
+        Cell::UInt(value) => Value::UInt(value),
+        Cell::Bool(value) => Value::Bool(value),
+        Cell::Str(value) => Value::Str(value.to_string()),
+    }
+}
+
+fn as_cell(value: &Value) -> Cell<'_> {
+    match value {
+        Value::Float(value) => Cell::Float(*value),
+        Value::Int(value) => Cell::Int(*value),
+        Value::UInt(value) => Cell::UInt(*value),
+        Value::Bool(value) => Cell::Bool(*value),
+        Value::Str(value) => Cell::Str(value),
+    }
+}

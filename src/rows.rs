@@ -1,0 +1,235 @@
+//! Rows of one series as columns, and their merge by last write wins.
+//!
+//! Invariant: times ascend strictly; each column has one entry per row, null where the row does not carry
+//! the field; a column is None where no row does.
+//! Not here: where rows come from (`head`, `blocks`) and what is computed from them (`query`).
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array, new_null_array};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::compute::{filter, interleave};
+use arrow::datatypes::DataType;
+use storage_format::chunk::{ColumnValues, Values};
+use storage_format::point::{FieldType, Time, TimeRange};
+
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub times: ScalarBuffer<Time>,
+    pub columns: Vec<Option<ArrayRef>>,
+}
+
+/// Who wins where two sources have a value for the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The later source's fields; fields it lacks keep the earlier source's value. Points merge so.
+    Field,
+    /// The later source's whole row. Rollup states merge so.
+    Row,
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    pub fn slice(&self, start: usize, len: usize) -> Rows {
+        let slice = |column: &Option<ArrayRef>| column.as_ref().map(|array| array.slice(start, len));
+        Rows { times: self.times.slice(start, len), columns: self.columns.iter().map(slice).collect() }
+    }
+
+    /// Only the rows inside the range.
+    pub fn cut(&self, range: TimeRange) -> Rows {
+        let start = self.times.partition_point(|time| *time < range.start);
+        let end = self.times.partition_point(|time| *time < range.end);
+        if start == 0 && end == self.len() { self.clone() } else { self.slice(start, end.max(start) - start) }
+    }
+
+    /// Without the rows inside any of the ranges.
+    pub fn without(&self, ranges: &[TimeRange]) -> Rows {
+        if !ranges.iter().any(|range| self.times.iter().any(|time| range.contains(*time))) {
+            return self.clone();
+        }
+        let keep = |time: &Time| !ranges.iter().any(|range| range.contains(*time));
+        let mask = BooleanArray::from_iter(self.times.iter().map(|time| Some(keep(time))));
+        let column = |column: &Option<ArrayRef>| {
+            column.as_ref().map(|array| filter(array, &mask).expect("the mask has one entry per row"))
+        };
+        Rows {
+            times: self.times.iter().copied().filter(keep).collect(),
+            columns: self.columns.iter().map(column).collect(),
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        let columns = self.columns.iter().flatten().map(|array| array.get_buffer_memory_size());
+        self.times.len() * 8 + columns.sum::<usize>()
+    }
+}
+
+/// Sources, the one that wins last, become pieces that do not overlap and ascend. Sources that do not overlap
+/// (the common case) are passed through.
+pub fn in_time_order(mut sources: Vec<Rows>, merge: Merge) -> Vec<Rows> {
+    sources.retain(|rows| !rows.is_empty());
+    if sources.len() <= 1 {
+        return sources;
+    }
+    // A stable sort by start keeps the order of priority within a cluster only for equal starts, so carry it.
+    let mut ranked: Vec<(usize, Rows)> = sources.into_iter().enumerate().collect();
+    ranked.sort_by_key(|(_, rows)| rows.times[0]);
+    let mut pieces = Vec::with_capacity(ranked.len());
+    let mut cluster: Vec<(usize, Rows)> = Vec::new();
+    let mut cluster_end = Time::MIN;
+    for (rank, rows) in ranked {
+        if !cluster.is_empty() && rows.times[0] > cluster_end {
+            pieces.push(merge_cluster(std::mem::take(&mut cluster), merge));
+        }
+        cluster_end = cluster_end.max(rows.times[rows.len() - 1]);
+        cluster.push((rank, rows));
+    }
+    pieces.push(merge_cluster(cluster, merge));
+    pieces
+}
+
+fn merge_cluster(mut cluster: Vec<(usize, Rows)>, merge: Merge) -> Rows {
+    cluster.sort_by_key(|(rank, _)| *rank);
+    let rows = cluster.into_iter().map(|(_, rows)| rows);
+    rows.reduce(|older, newer| merge_two(&older, &newer, merge)).unwrap_or_default()
+}
+
+/// Where a merged row comes from: a row of the older source, of the newer, or of both.
+struct Origin {
+    older: Option<usize>,
+    newer: Option<usize>,
+}
+
+fn merge_two(older: &Rows, newer: &Rows, merge: Merge) -> Rows {
+    let mut times = Vec::with_capacity(older.len() + newer.len());
+    let mut origins = Vec::with_capacity(older.len() + newer.len());
+    let (mut a, mut b) = (0, 0);
+    while a < older.len() || b < newer.len() {
+        let time_a = older.times.get(a).copied().unwrap_or(Time::MAX);
+        let time_b = newer.times.get(b).copied().unwrap_or(Time::MAX);
+        times.push(time_a.min(time_b));
+        let mut origin = Origin { older: None, newer: None };
+        if time_a <= time_b {
+            origin.older = Some(a);
+            a += 1;
+        }
+        if time_b <= time_a {
+            origin.newer = Some(b);
+            b += 1;
+        }
+        origins.push(origin);
+    }
+    let columns = older.columns.len().max(newer.columns.len());
+    let column = |index: usize| {
+        let of = |rows: &Rows| rows.columns.get(index).cloned().flatten();
+        merge_column(of(older), of(newer), &origins, merge)
+    };
+    Rows { times: times.into(), columns: (0..columns).map(column).collect() }
+}
+
+fn merge_column(
+    older: Option<ArrayRef>,
+    newer: Option<ArrayRef>,
+    origins: &[Origin],
+    merge: Merge,
+) -> Option<ArrayRef> {
+    let data_type = older.as_ref().or(newer.as_ref())?.data_type().clone();
+    let none = new_null_array(&data_type, 1);
+    let has = |array: &Option<ArrayRef>, row: usize| array.as_ref().is_some_and(|array| array.is_valid(row));
+    let pick = |origin: &Origin| match (origin.older, origin.newer) {
+        (_, Some(row)) if has(&newer, row) => (1, row),
+        (Some(row), newer_row) if (newer_row.is_none() || merge == Merge::Field) && has(&older, row) => (0, row),
+        _ => (2, 0),
+    };
+    let picks: Vec<(usize, usize)> = origins.iter().map(pick).collect();
+    let older = older.as_ref().unwrap_or(&none);
+    let newer = newer.as_ref().unwrap_or(&none);
+    let merged = interleave(&[older.as_ref(), newer.as_ref(), none.as_ref()], &picks);
+    Some(merged.expect("both sources of a column have the field's type"))
+}
+
+/// The Arrow type of a field's column.
+pub fn data_type(field_type: FieldType) -> DataType {
+    match field_type {
+        FieldType::Float => DataType::Float64,
+        FieldType::Int => DataType::Int64,
+        FieldType::UInt => DataType::UInt64,
+        FieldType::Bool => DataType::Boolean,
+        FieldType::Str => DataType::Utf8,
+    }
+}
+
+/// A decoded chunk column, without copying its values.
+pub fn to_array(column: ColumnValues) -> ArrayRef {
+    let nulls = column.present;
+    match column.values {
+        Values::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
+        Values::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
+        Values::UInt(values) => Arc::new(UInt64Array::new(values.into(), nulls)),
+        Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
+        Values::Str(values) => {
+            let offsets = OffsetBuffer::new(values.offsets.into());
+            Arc::new(StringArray::new(offsets, values.bytes.into(), nulls))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(entries: &[(Time, Option<f64>, Option<i64>)]) -> Rows {
+        Rows {
+            times: entries.iter().map(|entry| entry.0).collect(),
+            columns: vec![
+                Some(Arc::new(Float64Array::from_iter(entries.iter().map(|entry| entry.1)))),
+                Some(Arc::new(Int64Array::from_iter(entries.iter().map(|entry| entry.2)))),
+            ],
+        }
+    }
+
+    fn show(rows: &Rows) -> String {
+        let cell = |column: &Option<ArrayRef>, row: usize| {
+            let array = column.as_ref().unwrap();
+            arrow::util::display::array_value_to_string(array, row).unwrap()
+        };
+        let row = |index: usize| {
+            format!("{}:{}/{}", rows.times[index], cell(&rows.columns[0], index), cell(&rows.columns[1], index))
+        };
+        (0..rows.len()).map(row).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_later_source_wins_per_field_or_per_row() {
+        let older = rows(&[(1, Some(1.0), Some(1)), (2, Some(2.0), Some(2)), (4, Some(4.0), None)]);
+        let newer = rows(&[(2, Some(20.0), None), (3, None, Some(30))]);
+        let merged = in_time_order(vec![older.clone(), newer.clone()], Merge::Field);
+        assert_eq!(show(&merged[0]), "1:1.0/1 2:20.0/2 3:/30 4:4.0/");
+        let merged = in_time_order(vec![older.clone(), newer.clone()], Merge::Row);
+        assert_eq!(show(&merged[0]), "1:1.0/1 2:20.0/ 3:/30 4:4.0/");
+        let merged = in_time_order(vec![newer, older], Merge::Field);
+        assert_eq!(show(&merged[0]), "1:1.0/1 2:2.0/2 3:/30 4:4.0/");
+    }
+
+    #[test]
+    fn sources_apart_are_only_put_in_order() {
+        let late = rows(&[(7, Some(7.0), None)]);
+        let early = rows(&[(1, Some(1.0), None), (2, Some(2.0), None)]);
+        let pieces = in_time_order(vec![late, early], Merge::Field);
+        assert_eq!(pieces.iter().map(show).collect::<Vec<_>>(), ["1:1.0/ 2:2.0/", "7:7.0/"]);
+    }
+
+    #[test]
+    fn deleted_ranges_leave_the_rest() {
+        let all = rows(&[(1, Some(1.0), None), (2, Some(2.0), Some(2)), (3, Some(3.0), None)]);
+        assert_eq!(show(&all.without(&[TimeRange::new(2, 3)])), "1:1.0/ 3:3.0/");
+        assert_eq!(show(&all.cut(TimeRange::new(2, 9))), "2:2.0/2 3:3.0/");
+    }
+}

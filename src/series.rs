@@ -1,0 +1,308 @@
+//! Which databases, tables, fields and series exist: names to small numbers.
+//!
+//! Invariant: numbers are given once and never change meaning while the process lives; a field's type is
+//! decided by its first write, under the schema lock, and never changes. What is registered here but was
+//! never made durable (a refused batch) is only a name.
+//! Not here: points (`head`, `blocks`), durability of the names (`wal` logs them, the manifest keeps them).
+
+mod index;
+mod spellings;
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+use storage_format::point::{FieldType, TagSet};
+
+use crate::config::Limits;
+use crate::error::{Error, Kind, Result};
+
+pub use index::{CompiledFilter, TagIndex, TagPostings};
+pub use spellings::{Spelling, Spellings};
+
+/// Everything by name. One per server.
+#[derive(Default)]
+pub struct Registry {
+    databases: RwLock<BTreeMap<String, Arc<Database>>>,
+    tables: RwLock<Vec<Arc<Table>>>,
+}
+
+pub struct Database {
+    pub name: Arc<str>,
+    tables: RwLock<BTreeMap<String, Arc<Table>>>,
+    /// Raw series text of line protocol -> series.
+    pub spellings: Spellings,
+}
+
+pub struct Table {
+    /// Unique in the process.
+    pub id: u32,
+    pub database: Arc<str>,
+    pub name: Arc<str>,
+    schema: RwLock<Schema>,
+    index: RwLock<TagIndex>,
+}
+
+#[derive(Default)]
+struct Schema {
+    columns: Vec<Column>,
+    by_name: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    layouts: Vec<Arc<Layout>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: Arc<str>,
+    pub field_type: FieldType,
+}
+
+/// The fields of a row in the order they were written: remembered per series, so that a repeated shape costs
+/// no look-up by name.
+pub struct Layout {
+    /// Its place among the table's remembered layouts plus one; 0 if it is not remembered.
+    pub id: u32,
+    pub columns: Vec<u32>,
+    pub types: Vec<FieldType>,
+    /// Field names as written, escapes and all.
+    pub raw_names: Vec<Box<[u8]>>,
+}
+
+/// A table with wildly varying lines must not remember every combination. Above this a line pays for its
+/// look-ups by name, about 30 ns a field.
+const LAYOUTS_REMEMBERED_MAX: usize = 4_096;
+
+impl Registry {
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        self.databases.read().get(name).cloned()
+    }
+
+    pub fn databases(&self) -> Vec<String> {
+        self.databases.read().keys().cloned().collect()
+    }
+
+    /// Databases are made on first use.
+    pub fn database_or_new(&self, name: &str) -> Arc<Database> {
+        if let Some(database) = self.database(name) {
+            return database;
+        }
+        let mut databases = self.databases.write();
+        Arc::clone(databases.entry(name.to_string()).or_insert_with(|| {
+            Arc::new(Database {
+                name: name.into(),
+                tables: RwLock::default(),
+                spellings: Spellings::default(),
+            })
+        }))
+    }
+
+    pub fn table(&self, database: &str, name: &str) -> Option<Arc<Table>> {
+        self.database(database)?.table(name)
+    }
+
+    pub fn table_or_new(&self, database: &Database, name: &str) -> Arc<Table> {
+        if let Some(table) = database.table(name) {
+            return table;
+        }
+        let mut tables = database.tables.write();
+        if let Some(table) = tables.get(name) {
+            return Arc::clone(table);
+        }
+        let mut all = self.tables.write();
+        let table = Arc::new(Table {
+            id: all.len() as u32,
+            database: Arc::clone(&database.name),
+            name: name.into(),
+            schema: RwLock::default(),
+            index: RwLock::default(),
+        });
+        all.push(Arc::clone(&table));
+        tables.insert(name.to_string(), Arc::clone(&table));
+        table
+    }
+
+    /// Every table of every database, in the order of their numbers.
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        self.tables.read().clone()
+    }
+}
+
+impl Database {
+    pub fn table(&self, name: &str) -> Option<Arc<Table>> {
+        self.tables.read().get(name).cloned()
+    }
+
+    /// Sorted by name.
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        self.tables.read().values().cloned().collect()
+    }
+}
+
+impl Table {
+    pub fn columns(&self) -> Vec<Column> {
+        self.schema.read().columns.clone()
+    }
+
+    pub fn column_types(&self) -> Vec<FieldType> {
+        self.schema.read().columns.iter().map(|column| column.field_type).collect()
+    }
+
+    pub fn column(&self, name: &str) -> Option<(u32, FieldType)> {
+        let schema = self.schema.read();
+        let id = *schema.by_name.get(name)?;
+        Some((id, schema.columns[id as usize].field_type))
+    }
+
+    pub fn series_count(&self) -> usize {
+        self.index.read().len()
+    }
+
+    /// Sorted names of all tags that a series of the table ever had.
+    pub fn tags(&self) -> Vec<String> {
+        self.index.read().tags()
+    }
+
+    pub fn with_index<T>(&self, look: impl FnOnce(&TagIndex) -> T) -> T {
+        look(&self.index.read())
+    }
+
+    pub fn series_tags(&self, series: u32) -> TagSet {
+        self.index.read().key(series).clone()
+    }
+
+    pub fn matching(&self, filter: &CompiledFilter) -> RoaringBitmap {
+        filter.series(&*self.index.read())
+    }
+
+    /// The series' number; a new one if the limit allows.
+    pub fn series_or_new(&self, tags: &TagSet, series_max: usize) -> Result<u32> {
+        if let Some(series) = self.index.read().find(tags) {
+            return Ok(series);
+        }
+        let mut index = self.index.write();
+        if let Some(series) = index.find(tags) {
+            return Ok(series);
+        }
+        if index.len() >= series_max {
+            let (tag, values) = index.widest_tag().unwrap_or_default();
+            return Err(Error::rejected(
+                Kind::OverLimit,
+                "too_many_series",
+                format!(
+                    "table {} has {} series, its limit (series_per_table_max); the tag {tag} alone has {values} values: \
+                     make it a field, or raise the limit",
+                    self.name,
+                    index.len()
+                ),
+            ));
+        }
+        Ok(index.insert(tags.clone()))
+    }
+
+    /// Makes sure a tag name is known although no series has it now: the manifest remembers it.
+    pub fn remember_tags<'a>(&self, tags: impl IntoIterator<Item = &'a str>) {
+        let mut index = self.index.write();
+        tags.into_iter().for_each(|tag| index.remember_tag(tag));
+    }
+
+    /// The remembered layout with this number (see [`Layout::id`]).
+    pub fn layout(&self, id: u32) -> Option<Arc<Layout>> {
+        self.schema.read().layouts.get((id as usize).checked_sub(1)?).cloned()
+    }
+
+    /// The layout of fields written as `(raw name, name, type)`, reserving the types of new fields. Nothing is
+    /// reserved if any field clashes or is over the limit.
+    pub fn layout_or_new(
+        &self,
+        fields: &[(&[u8], &str, FieldType)],
+        limits: &Limits,
+    ) -> Result<Arc<Layout>> {
+        let mut schema = self.schema.write();
+        for (_, name, written) in fields {
+            if let Some(id) = schema.by_name.get(*name) {
+                let expected = schema.columns[*id as usize].field_type;
+                if !is_accepted(expected, *written) {
+                    return Err(self.type_clash(name, expected, *written));
+                }
+            }
+        }
+        let new = fields.iter().filter(|(_, name, _)| !schema.by_name.contains_key(*name)).count();
+        if schema.columns.len() + new > limits.fields_per_table_max {
+            return Err(Error::rejected(
+                Kind::OverLimit,
+                "too_many_fields",
+                format!(
+                    "table {} would have more than {} fields, its limit (fields_per_table_max); write the varying part of \
+                     the name as a tag, or raise the limit",
+                    self.name, limits.fields_per_table_max
+                ),
+            ));
+        }
+        let columns: Vec<u32> = fields.iter().map(|(_, name, kind)| schema.column_or_new(name, *kind)).collect();
+        let raw_names: Vec<Box<[u8]>> = fields.iter().map(|(raw, _, _)| (*raw).into()).collect();
+        // Layouts are few, and this runs only when a series changes its shape.
+        let known = schema.layouts.iter().find(|known| known.columns == columns && known.raw_names == raw_names);
+        if let Some(known) = known {
+            return Ok(Arc::clone(known));
+        }
+        let types = columns.iter().map(|id| schema.columns[*id as usize].field_type).collect();
+        let remembered = schema.layouts.len() < LAYOUTS_REMEMBERED_MAX;
+        let id = if remembered { schema.layouts.len() as u32 + 1 } else { 0 };
+        let layout = Arc::new(Layout { id, columns, types, raw_names });
+        if remembered {
+            schema.layouts.push(Arc::clone(&layout));
+        }
+        Ok(layout)
+    }
+
+    /// A field read back from the log or the manifest.
+    pub fn restore_column(&self, name: &str, field_type: FieldType) -> u32 {
+        self.schema.write().column_or_new(name, field_type)
+    }
+
+    pub fn type_clash(&self, field: &str, expected: FieldType, written: FieldType) -> Error {
+        Error::invalid(
+            "field_type",
+            format!(
+                "field \"{field}\" of table {} is {expected}, but this line writes {written}; send the type of the first write, \
+                 or use another field name",
+                self.name
+            ),
+        )
+    }
+}
+
+/// An integer into a float field is widened; every other pair must be equal.
+pub fn is_accepted(expected: FieldType, written: FieldType) -> bool {
+    expected == written || (expected == FieldType::Float && written == FieldType::Int)
+}
+
+impl Schema {
+    fn column_or_new(&mut self, name: &str, field_type: FieldType) -> u32 {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        let id = self.columns.len() as u32;
+        let name: Arc<str> = name.into();
+        self.columns.push(Column { name: Arc::clone(&name), field_type });
+        self.by_name.insert(name, id);
+        id
+    }
+}
+
+/// A series' last layout, shared by all writers of the series. Relaxed: a stale number costs a look-up.
+#[derive(Default)]
+pub struct LastLayout(AtomicU32);
+
+impl LastLayout {
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self, layout: u32) {
+        self.0.store(layout, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,270 @@
+//! Batches made durable, in order: the write-ahead log.
+//!
+//! Invariant: [`Wal::sync`] returning means that everything appended before it survives a power cut. After a failed
+//! fsync nobody knows what the disk holds, so every later append is refused until restart; after a failed write
+//! (a full disk) the torn bytes are cut off and appending may go on.
+//! Not here: the bytes (`storage_format::wal`), who waits for the fsync and what happens after it (`db`).
+
+mod replay;
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use storage_format::wal as format;
+
+use crate::batch::Batch;
+use crate::disk::{Disk, WriteFile};
+use crate::error::{Error, Kind, Result};
+use crate::series::Table;
+
+pub use replay::{Damage, Replayed, replay};
+
+pub const FOLDER: &str = "wal";
+
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    segment_bytes_max: usize,
+    next_seq: u64,
+    /// Complete segments, oldest first.
+    old: VecDeque<SegmentInfo>,
+    current: Segment,
+    /// Encoded records not yet written.
+    pending: Vec<u8>,
+    poisoned: Option<Error>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub number: u64,
+    pub bytes: u64,
+    /// The highest sequence in it, 0 if none.
+    pub seq_max: u64,
+}
+
+struct Segment {
+    number: u64,
+    /// None before the first append: an idle server makes no files.
+    file: Option<Box<dyn WriteFile>>,
+    written: u64,
+    seq_max: u64,
+    /// Tables, with the columns and series of each, that the segment has defined.
+    defined: HashMap<u32, Defined>,
+}
+
+#[derive(Default)]
+struct Defined {
+    columns: usize,
+    series: RoaringBitmap,
+}
+
+/// The file of a segment.
+pub fn segment_name(number: u64) -> String {
+    format!("{FOLDER}/{number:016x}.wal")
+}
+
+/// The body of a points record, but for its sequence: done by each writer, before the log's single thread.
+pub fn encode_points(batch: &Batch) -> Vec<u8> {
+    let mut body = Vec::with_capacity(SEQ_BYTES + batch.rows() * 8 + batch.values() * 4);
+    body.extend_from_slice(&[0; SEQ_BYTES]);
+    for part in &batch.parts {
+        part.points.encode(&mut body, part.table.id, &part.table.column_types());
+    }
+    body
+}
+
+const SEQ_BYTES: usize = size_of::<u64>();
+
+impl Wal {
+    pub fn new(disk: Arc<dyn Disk>, segment_bytes_max: usize, replayed: &Replayed) -> Wal {
+        Wal {
+            disk,
+            segment_bytes_max,
+            next_seq: replayed.next_seq,
+            old: replayed.segments.iter().cloned().collect(),
+            current: Segment::new(replayed.next_number),
+            pending: Vec::new(),
+            poisoned: None,
+        }
+    }
+
+    /// Adds a batch whose points [`encode_points`] has encoded. Returns its sequence. Not durable before [`Wal::sync`].
+    pub fn append_points(&mut self, batch: &Batch, mut body: Vec<u8>) -> u64 {
+        let seq = self.take_seq();
+        body[..SEQ_BYTES].copy_from_slice(&seq.to_le_bytes());
+        let mut definitions = Vec::new();
+        for part in &batch.parts {
+            self.current.define(&mut definitions, &part.table, part.points.rows.iter().map(|row| row.series));
+        }
+        if !definitions.is_empty() {
+            format::encode_record(&mut self.pending, format::Kind::Definitions, &definitions);
+        }
+        format::encode_record(&mut self.pending, format::Kind::Points, &body);
+        seq
+    }
+
+    pub fn append_delete(&mut self, database: &str, statement: &str) -> u64 {
+        let seq = self.take_seq();
+        let mut body = Vec::new();
+        format::Delete { seq, database, statement }.encode(&mut body);
+        format::encode_record(&mut self.pending, format::Kind::Delete, &body);
+        seq
+    }
+
+    /// Writes and fsyncs what was appended since the last call.
+    pub fn sync(&mut self) -> Result<()> {
+        if let Some(poison) = &self.poisoned {
+            self.pending.clear();
+            return Err(poison.duplicate());
+        }
+        let written = self.write_pending();
+        self.pending.clear();
+        written?;
+        if self.current.written >= self.segment_bytes_max as u64 {
+            self.rotate();
+        }
+        Ok(())
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.old.iter().map(|segment| segment.bytes).sum::<u64>() + self.current.written
+    }
+
+    /// The highest sequence of the oldest complete segment: what must be flushed for it to go.
+    pub fn oldest_seq_max(&self) -> Option<u64> {
+        self.old.front().map(|segment| segment.seq_max)
+    }
+
+    /// Removes the segments all of whose points have a sequence below `seq`, oldest first; stops at the first that
+    /// must stay.
+    pub fn truncate_below(&mut self, seq: u64) -> Result<()> {
+        if self.current.seq_max > 0 && self.current.seq_max < seq && self.current.written > self.segment_bytes_max as u64 / 2 {
+            self.rotate();
+        }
+        while let Some(segment) = self.old.front().filter(|segment| segment.seq_max < seq) {
+            let name = segment_name(segment.number);
+            self.disk.remove(&name).map_err(|source| self.io("remove", &name, source))?;
+            self.old.pop_front();
+        }
+        Ok(())
+    }
+
+    fn take_seq(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.current.seq_max = seq;
+        seq
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        let name = segment_name(self.current.number);
+        let created = match self.current.file {
+            Some(_) => false,
+            None => {
+                self.current.file = Some(self.create_segment(&name)?);
+                true
+            }
+        };
+        let file = self.current.file.as_mut().expect("created above");
+        if let Err(source) = file.write_all(&self.pending).and_then(|()| file.flush()) {
+            let error = Error::io("write to", self.disk.describe(&name), source);
+            return Err(self.take_back(error));
+        }
+        let synced = file.sync().and_then(|()| if created { self.disk.sync_folder(FOLDER) } else { Ok(()) });
+        if let Err(source) = synced {
+            return Err(self.poison(&name, source));
+        }
+        self.current.written += self.pending.len() as u64;
+        Ok(())
+    }
+
+    fn create_segment(&mut self, name: &str) -> Result<Box<dyn WriteFile>> {
+        let mut header = Vec::new();
+        format::encode_segment_header(&mut header, self.current.number);
+        let create = || {
+            self.disk.create_folder(FOLDER)?;
+            let mut file = self.disk.create(name)?;
+            file.write_all(&header)?;
+            Ok(file)
+        };
+        let file = create().map_err(|source| self.io("create", name, source));
+        match file {
+            Ok(file) => {
+                self.current.written = header.len() as u64;
+                Ok(file)
+            }
+            Err(error) => {
+                // Whatever is there of it is shorter than a header, or has no records: replay passes over it.
+                self.current = Segment::new(self.current.number + 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// After a failed write: cuts the segment to its last good length and begins another, whose definitions start
+    /// afresh, because those of the lost records never reached the disk.
+    fn take_back(&mut self, error: Error) -> Error {
+        let written = self.current.written;
+        let file = self.current.file.as_mut().expect("only a file that exists can refuse a write");
+        if let Err(source) = file.truncate(written) {
+            let name = segment_name(self.current.number);
+            return self.poison(&name, source);
+        }
+        self.rotate();
+        error
+    }
+
+    /// The current segment is complete. It was synced when it was last written.
+    fn rotate(&mut self) {
+        let number = self.current.number;
+        let done = std::mem::replace(&mut self.current, Segment::new(number + 1));
+        if done.file.is_some() {
+            self.old.push_back(SegmentInfo { number, bytes: done.written, seq_max: done.seq_max });
+        }
+    }
+
+    fn poison(&mut self, name: &str, source: std::io::Error) -> Error {
+        let file = self.disk.describe(name);
+        tracing::error!(%file, error = %source, "fsync failed; writes are refused until restart");
+        self.poisoned = Some(Error::rejected(
+            Kind::Unavailable,
+            "log_poisoned",
+            format!(
+                "writes are refused since the fsync of {file} failed ({source}), because what the disk holds is unknown; \
+                 check the disk and restart waterclock, which reads back what is there"
+            ),
+        ));
+        Error::io("sync", file, source)
+    }
+
+    fn io(&self, doing: &'static str, name: &str, source: std::io::Error) -> Error {
+        Error::io(doing, self.disk.describe(name), source)
+    }
+}
+
+impl Segment {
+    fn new(number: u64) -> Segment {
+        Segment { number, file: None, written: 0, seq_max: 0, defined: HashMap::new() }
+    }
+
+    /// Defines the table, its columns and the series, as far as this segment has not yet.
+    fn define(&mut self, out: &mut Vec<u8>, table: &Table, series: impl Iterator<Item = u32>) {
+        let defined = self.defined.entry(table.id).or_insert_with(|| {
+            format::encode_table(out, table.id, &table.database, &table.name);
+            Defined::default()
+        });
+        let columns = table.columns();
+        for (id, column) in columns.iter().enumerate().skip(defined.columns) {
+            format::encode_column(out, table.id, id as u32, column.field_type, &column.name);
+        }
+        defined.columns = columns.len();
+        for series in series {
+            if defined.series.insert(series) {
+                table.with_index(|index| format::encode_series(out, table.id, series, index.key(series)));
+            }
+        }
+    }
+}
