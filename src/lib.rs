@@ -1,1 +1,1 @@
-
+pub mod ingest; // what clients send -> checked parts of points
