@@ -133,7 +133,8 @@ fn expected_points(points: &Json) -> Vec<Point> {
     let list = |json: &Json| json.as_array().cloned().unwrap_or_default();
     let point = |point: &Json| {
         let tags = list(&point["tags"]).iter().map(|tag| (text(&tag[0]), text(&tag[1]))).collect();
-        let fields = list(&point["fields"]).iter().map(|field| (text(&field[0]), value_text(field))).collect();
+        let fields =
+            list(&point["fields"]).iter().map(|field| (text(&field[0]), value_text(field))).collect();
         (text(&point["measurement"]), tags, fields, point["time_ns"].as_i64().expect("a time"))
     };
     list(points).iter().map(point).collect()

@@ -99,7 +99,8 @@ impl<'a> Lines<'a> {
             Some(body) => &body[start..cut.end],
             None => {
                 let bytes = &self.body[start..cut.end];
-                simdutf8::compat::from_utf8(bytes).map_err(|bad| not_utf8(number, bytes, bad.valid_up_to()))?
+                simdutf8::compat::from_utf8(bytes)
+                    .map_err(|bad| not_utf8(number, bytes, bad.valid_up_to()))?
             }
         };
         let field_set = &text[cut.fields_start - start..cut.fields_end - start];
@@ -156,7 +157,8 @@ impl<'a> Line<'a> {
             return self.refuse(self.series, what);
         }
         let len = self.text.len();
-        let what = format!("the line has {len} bytes, the limit is {LINE_BYTES_MAX}; send fewer fields at once");
+        let what =
+            format!("the line has {len} bytes, the limit is {LINE_BYTES_MAX}; send fewer fields at once");
         self.refuse(self.text, what)
     }
 }

@@ -257,9 +257,9 @@ impl Line<'_> {
             Flaw::UIntNegative => format!(
                 "{field} has the value {shown}, but unsigned numbers (u) are not negative; end it with i"
             ),
-            Flaw::FloatTooLarge => format!(
-                "{field} has the value {shown}, which is too large for a float of 64 bits (1.8e308)"
-            ),
+            Flaw::FloatTooLarge => {
+                format!("{field} has the value {shown}, which is too large for a float of 64 bits (1.8e308)")
+            }
             Flaw::SingleQuote => {
                 format!("{field} has the value {shown}; strings need double quotes, not single ones")
             }

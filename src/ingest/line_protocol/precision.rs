@@ -4,8 +4,8 @@
 
 use storage_format::point::{NANOS_PER_SECOND, TIME_MAX, TIME_MIN, Time};
 
-use super::error::{LineError, Result, Shown};
 use super::Line;
+use super::error::{LineError, Result, Shown};
 
 /// The unit of a request's timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

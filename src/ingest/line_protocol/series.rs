@@ -27,14 +27,16 @@ impl<'a> Line<'a> {
     pub fn parse_series(&self) -> Result<SeriesParts<'a>> {
         let (measurement, mut rest) = split(self.series, b',');
         if measurement.is_empty() {
-            return Err(self.refuse(self.series, "there is no measurement before the first comma; begin with its name"));
+            return Err(self
+                .refuse(self.series, "there is no measurement before the first comma; begin with its name"));
         }
         self.check_nul("measurement", measurement)?;
         let mut tags = Vec::new();
         while let Some(text) = rest {
             let (tag, after) = split(text, b',');
             if tags.len() == TAGS_PER_LINE_MAX {
-                let what = format!("the line has more than {TAGS_PER_LINE_MAX} tags; make some of them fields");
+                let what =
+                    format!("the line has more than {TAGS_PER_LINE_MAX} tags; make some of them fields");
                 return Err(self.refuse(tag, what));
             }
             let (key, value) = self.parse_tag(tag)?;
@@ -60,7 +62,8 @@ impl<'a> Line<'a> {
                 Err(self.refuse(tag, what))
             }
             (key, None | Some("")) => {
-                let what = format!("tag \"{}\" has no value; write key=value, or leave the tag out", Shown(key));
+                let what =
+                    format!("tag \"{}\" has no value; write key=value, or leave the tag out", Shown(key));
                 Err(self.refuse(tag, what))
             }
             ("time", Some(_)) => {
