@@ -72,8 +72,9 @@ impl Precision {
         time.checked_mul(unit).filter(|nanos| (TIME_MIN..=TIME_MAX).contains(nanos))
     }
 
-    /// InfluxDB 3's rule: 5e9 seconds is the year 2128, and the same number of milliseconds is February
-    /// 1970, so only times of the first 58 days of 1970 in a finer unit are taken for another one.
+    /// InfluxDB 3's rule. 5e9 seconds end in the year 2128; 5e9 milliseconds, 5e12 microseconds and 5e15
+    /// nanoseconds end in February 1970. So it errs only for times of those 58 days in a fine unit, and
+    /// for seconds after 2128.
     fn guess(time: i64) -> Precision {
         match time.unsigned_abs() {
             0..5_000_000_000 => Precision::Seconds,
