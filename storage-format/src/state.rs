@@ -1,4 +1,35 @@
-//! Mergeable rollup states.
+//! Mergeable rollup states: the unit of all aggregation.
+//!
+//! Raw scans make them per series, rollups store them, queries merge and finalize them. Invariant: a state
+//! is a function of the *set* of values it stands for. No order of adding and no grouping of merges changes
+//! a bit of it, nor of the bytes it is stored as; so an answer from a rollup equals the answer from raw points.
+//! Read in order: `sum` (and `wide` beneath it), `extreme`, `edge`, then `column` and `run` that hold them,
+//! `stored` for their Parquet columns, `finalize` for what users see.
+//! Not here: which points fall into which bucket and group, and which buckets are fresh.
+
+mod column; // one state of one field over many buckets; where values come in
+mod edge; // first and last
+mod extreme; // min and max
+mod finalize; // state -> number
+mod run; // bucket starts + columns: merge, rebucket, slice
+mod stored; // to and from the Parquet columns of a rollup block
+mod sum; // exact sums
+mod value; // the types a field can have: order and arrays
+mod wide; // every bit of any sum of floats
+
+#[cfg(test)]
+mod tests;
+
+pub use column::{BucketRows, StateColumn};
+pub use edge::{Edge, First, Last};
+pub use extreme::{Extreme, Max, Min};
+pub use finalize::{Finalized, Finalizer, finalize};
+pub use run::StateRun;
+pub use stored::block_fields;
+pub use sum::{FloatSum, IntSum};
+pub use wide::Wide;
+
+use crate::point::FieldType;
 
 /// What is kept of a field (or, for `Points`, of the points themselves) in one bucket of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,4 +44,40 @@ pub enum StateKind {
     Max = 5,
     First = 6,
     Last = 7,
+}
+
+impl StateKind {
+    pub const ALL: [StateKind; 7] = [
+        StateKind::Points,
+        StateKind::Count,
+        StateKind::Sum,
+        StateKind::Min,
+        StateKind::Max,
+        StateKind::First,
+        StateKind::Last,
+    ];
+
+    /// Whether this can be kept of a field of that type; `None` asks about the points themselves.
+    pub fn applies_to(self, field_type: Option<FieldType>) -> bool {
+        match self {
+            StateKind::Points => field_type.is_none(),
+            StateKind::Count | StateKind::First | StateKind::Last => field_type.is_some(),
+            StateKind::Sum | StateKind::Min | StateKind::Max => field_type.is_some_and(FieldType::is_number),
+        }
+    }
+}
+
+/// What one column of states holds. `field_type` is `None` for [`StateKind::Points`] only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StateKey {
+    pub kind: StateKind,
+    pub field_type: Option<FieldType>,
+}
+
+impl StateKey {
+    pub const POINTS: StateKey = StateKey { kind: StateKind::Points, field_type: None };
+
+    pub fn of(kind: StateKind, field_type: FieldType) -> StateKey {
+        StateKey { kind, field_type: Some(field_type) }
+    }
 }

@@ -1,0 +1,203 @@
+//! States to and from the Parquet columns of a rollup block. FORMAT.md, "Rollup states", has the list.
+//!
+//! Invariant: equal states have equal columns, and only canonical columns are read back; anything else is
+//! [`Corrupt`]. The columns are plain wherever plain types can hold the state.
+//! Not here: the columns `time` and tags, and how names that collide are told apart (see `block`).
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, Decimal128Array, Float64Array, Int64Array,
+    TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Field, TimeUnit};
+
+use crate::corrupt::{Corrupt, Result};
+use crate::point::Time;
+
+use super::column::{State, StateColumn, with_states};
+use super::edge::Edge;
+use super::extreme::Extreme;
+use super::run::StateRun;
+use super::sum::{FloatSum, IntSum};
+use super::value::{FieldValue, Number, Whole, data_type};
+use super::{StateKey, StateKind};
+use crate::point::FieldType;
+
+const TIME_ZONE: &str = "UTC";
+/// The most that Parquet's widest common decimal has; [`IntSum`] proves that sums fit.
+const SUM_DIGITS: u8 = 38;
+
+/// The columns of one state, in the order of [`StateRun::to_arrow`]. `field` is the field's name, which
+/// `Points` has none of.
+pub fn block_fields(key: StateKey, field: &str) -> Vec<Field> {
+    let value = || key.field_type.map_or(DataType::Null, data_type);
+    let time = DataType::Timestamp(TimeUnit::Nanosecond, Some(TIME_ZONE.into()));
+    let column = |name: &str, data_type| Field::new(format!("{field}.{name}"), data_type, true);
+    match key.kind {
+        StateKind::Points => vec![Field::new("count", DataType::Int64, false)],
+        StateKind::Count => vec![column("count", DataType::Int64).with_nullable(false)],
+        StateKind::Sum if key.field_type == Some(FieldType::Float) => vec![
+            column("sum", DataType::Float64),
+            column("sum_lo", DataType::Float64),
+            column("sum_wide", DataType::Binary),
+        ],
+        StateKind::Sum => vec![column("sum", DataType::Decimal128(SUM_DIGITS, 0))],
+        StateKind::Min => vec![column("min", value())],
+        StateKind::Max => vec![column("max", value())],
+        StateKind::First => vec![column("first", value()), column("first_time", time)],
+        StateKind::Last => vec![column("last", value()), column("last_time", time)],
+    }
+}
+
+impl StateRun {
+    /// The arrays of [`block_fields`], key after key.
+    pub fn to_arrow(&self) -> Vec<ArrayRef> {
+        let columns = self.columns.iter();
+        columns.flat_map(|column| with_states!(column, states => Stored::encode(states))).collect()
+    }
+
+    /// From the bucket starts and the arrays that [`to_arrow`](StateRun::to_arrow) gave, or rows of them.
+    pub fn from_arrow(keys: &[StateKey], starts: Vec<Time>, mut arrays: &[ArrayRef]) -> Result<StateRun> {
+        if !starts.is_sorted_by(|a, b| a < b) {
+            return Err(Corrupt::new("the buckets of a group do not ascend"));
+        }
+        if arrays.iter().any(|array| array.len() != starts.len()) {
+            return Err(Corrupt::new("a rollup column has another length"));
+        }
+        let mut columns: Vec<StateColumn> = keys.iter().map(|key| StateColumn::new(*key)).collect();
+        for column in &mut columns {
+            with_states!(column, states => *states = Stored::decode(&mut arrays)?);
+        }
+        if !arrays.is_empty() {
+            return Err(Corrupt::new("a rollup block has columns too many"));
+        }
+        Ok(StateRun { starts, columns })
+    }
+}
+
+/// How one kind of state is stored.
+trait Stored: State {
+    fn encode(states: &[Self]) -> Vec<ArrayRef>;
+
+    /// Takes its own arrays off the front.
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>>;
+}
+
+impl Stored for u64 {
+    fn encode(counts: &[u64]) -> Vec<ArrayRef> {
+        vec![State::finalize(counts).array]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<u64>> {
+        let counts = take::<Int64Array>(arrays)?;
+        let count = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+        let counts: Option<Vec<u64>> = counts.iter().map(count).collect();
+        counts.ok_or(Corrupt::new("a count is missing or negative"))
+    }
+}
+
+impl Stored for FloatSum {
+    fn encode(sums: &[FloatSum]) -> Vec<ArrayRef> {
+        let rounded: Float64Array = sums.iter().map(FloatSum::round).collect();
+        let low = sums.iter().map(|sum| match sum {
+            FloatSum::Narrow { lo, .. } => Some(*lo),
+            FloatSum::Empty | FloatSum::Wide(_) => None,
+        });
+        let low: Float64Array = low.collect();
+        let mut wide = BinaryBuilder::new();
+        let mut bytes = Vec::new();
+        for sum in sums {
+            let FloatSum::Wide(sum) = sum else {
+                wide.append_null();
+                continue;
+            };
+            bytes.clear();
+            sum.encode(&mut bytes);
+            wide.append_value(&bytes);
+        }
+        vec![Arc::new(rounded), Arc::new(low), Arc::new(wide.finish())]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<FloatSum>> {
+        let rounded = take::<Float64Array>(arrays)?;
+        let low = take::<Float64Array>(arrays)?;
+        let wide = take::<BinaryArray>(arrays)?;
+        let rows = rounded.iter().zip(low.iter()).zip(wide.iter());
+        rows.map(|((rounded, low), wide)| match (rounded, low, wide) {
+            (None, None, None) => Ok(FloatSum::Empty),
+            (Some(hi), Some(lo), None) => FloatSum::from_narrow(hi, lo),
+            (Some(rounded), None, Some(bytes)) => FloatSum::from_wide(rounded, bytes),
+            _ => Err(Corrupt::new("a sum has some of its columns only")),
+        })
+        .collect()
+    }
+}
+
+impl<T: Whole> Stored for IntSum<T> {
+    fn encode(sums: &[IntSum<T>]) -> Vec<ArrayRef> {
+        let totals: Decimal128Array = sums.iter().map(IntSum::total).collect();
+        let totals = totals.with_data_type(DataType::Decimal128(SUM_DIGITS, 0));
+        vec![Arc::new(totals)]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<IntSum<T>>> {
+        let totals = take::<Decimal128Array>(arrays)?;
+        if totals.scale() != 0 {
+            return Err(Corrupt::new("a sum of integers has decimals"));
+        }
+        let in_range = |total: &i128| IntSum::<T>::TOTALS.contains(total);
+        if !totals.iter().flatten().all(|total| in_range(&total)) {
+            return Err(Corrupt::new("a sum of integers is out of range"));
+        }
+        Ok(totals.iter().map(IntSum::new).collect())
+    }
+}
+
+impl<T: Number, const LARGEST: bool> Stored for Extreme<T, LARGEST> {
+    fn encode(states: &[Self]) -> Vec<ArrayRef> {
+        vec![State::finalize(states).array]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
+        let values = take::<T::Array>(arrays)?;
+        let states: Vec<Self> = optional::<T>(values).map(Extreme).collect();
+        // NaN differs from itself.
+        if states.iter().any(|state| state.0.is_some_and(|value| value != value)) {
+            return Err(Corrupt::new("a smallest or largest value is NaN"));
+        }
+        Ok(states)
+    }
+}
+
+impl<T: FieldValue, const LATEST: bool> Stored for Edge<T, LATEST> {
+    fn encode(states: &[Self]) -> Vec<ArrayRef> {
+        let times = states.iter().map(|state| state.0.as_ref().map(|(time, _)| *time));
+        let times = times.collect::<TimestampNanosecondArray>().with_timezone(TIME_ZONE);
+        vec![State::finalize(states).array, Arc::new(times)]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
+        let values = take::<T::Array>(arrays)?;
+        let times = take::<TimestampNanosecondArray>(arrays)?;
+        let rows = optional::<T>(values).zip(times.iter());
+        rows.map(|row| match row {
+            (Some(value), Some(time)) => Ok(Edge(Some((time, value)))),
+            (None, None) => Ok(Edge(None)),
+            _ => Err(Corrupt::new("a first or last value lacks its time, or the reverse")),
+        })
+        .collect()
+    }
+}
+
+fn take<'a, A: Array + 'static>(arrays: &mut &'a [ArrayRef]) -> Result<&'a A> {
+    let (array, rest) = arrays.split_first().ok_or(Corrupt::new("a rollup column is missing"))?;
+    *arrays = rest;
+    array.as_any().downcast_ref().ok_or(Corrupt::new("a rollup column has another type"))
+}
+
+fn optional<T: FieldValue>(array: &T::Array) -> impl Iterator<Item = Option<T>> {
+    (0..array.len()).map(|row| array.is_valid(row).then(|| T::at(array, row)))
+}
