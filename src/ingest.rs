@@ -4,3 +4,7 @@
 //! Not here: HTTP and compression (see `server`), durability (see `wal`).
 
 pub mod line_protocol;
+
+mod resolve;
+
+pub use resolve::{Parsed, Target, parse_lines};

@@ -68,7 +68,7 @@ pub struct Layout {
     pub columns: Vec<u32>,
     pub types: Vec<FieldType>,
     /// Field names as written, escapes and all.
-    pub raw_names: Vec<Box<[u8]>>,
+    pub raw_names: Vec<Box<str>>,
 }
 
 /// A table with wildly varying lines must not remember every combination. Above this a line pays for its
@@ -217,7 +217,7 @@ impl Table {
     /// reserved if any field clashes or is over the limit.
     pub fn layout_or_new(
         &self,
-        fields: &[(&[u8], &str, FieldType)],
+        fields: &[(&str, &str, FieldType)],
         limits: &Limits,
     ) -> Result<Arc<Layout>> {
         let mut schema = self.schema.write();
@@ -242,7 +242,7 @@ impl Table {
             ));
         }
         let columns: Vec<u32> = fields.iter().map(|(_, name, kind)| schema.column_or_new(name, *kind)).collect();
-        let raw_names: Vec<Box<[u8]>> = fields.iter().map(|(raw, _, _)| (*raw).into()).collect();
+        let raw_names: Vec<Box<str>> = fields.iter().map(|(raw, _, _)| (*raw).into()).collect();
         // Layouts are few, and this runs only when a series changes its shape.
         let known = schema.layouts.iter().find(|known| known.columns == columns && known.raw_names == raw_names);
         if let Some(known) = known {

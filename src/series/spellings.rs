@@ -21,7 +21,7 @@ pub struct Spellings {
 }
 
 pub struct Spelling {
-    raw: Box<[u8]>,
+    raw: Box<str>,
     pub table: Arc<Table>,
     pub series: u32,
     pub last_layout: LastLayout,
@@ -34,12 +34,12 @@ impl Default for Spellings {
 }
 
 impl Spellings {
-    pub fn find(&self, raw: &[u8]) -> Option<Arc<Spelling>> {
+    pub fn find(&self, raw: &str) -> Option<Arc<Spelling>> {
         let hash = self.hasher.hash_one(raw);
         self.shard(hash).read().find(hash, |known| *known.raw == *raw).cloned()
     }
 
-    pub fn insert(&self, raw: &[u8], table: Arc<Table>, series: u32) -> Arc<Spelling> {
+    pub fn insert(&self, raw: &str, table: Arc<Table>, series: u32) -> Arc<Spelling> {
         let hash = self.hasher.hash_one(raw);
         let mut shard = self.shard(hash).write();
         if let Some(known) = shard.find(hash, |known| *known.raw == *raw) {

@@ -13,5 +13,6 @@ pub mod manifest;
 pub mod point; // time ranges, field types, values, series keys: the words of every other module
 pub mod state; // mergeable rollup states
 pub mod text; // open chunks of strings and bools
+pub mod ranges; // sets of times
 pub mod varint; // the variable-length integers that records and indexes are made of
 pub mod wal; // log segments, records and their bodies // the list of what is live

@@ -1,0 +1,17 @@
+//! Running plans over scans: raw points to rows, or to states of groups and then to numbers.
+//!
+//! Invariant: aggregation goes through mergeable states only (`storage_format::state`), so that it does not matter
+//! whether a state was computed now or read from a rollup.
+//! Not here: where rows come from (`scan`), which rollups help (`rollup`), statements that change things (`db`).
+
+mod answer;
+mod groups;
+mod guard;
+mod points;
+mod window;
+
+pub use answer::{Answer, AnswerColumn, Role, RollupUse, Stats, text_table};
+pub use groups::{Groups, finish};
+pub use guard::Guard;
+pub use points::select_points;
+pub use window::{StatePlan, aggregate};

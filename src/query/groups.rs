@@ -1,0 +1,214 @@
+//! States of groups, and what users see of them.
+//!
+//! Invariant: all runs of one [`Groups`] have the same keys. Joining is exact, so that neither the order of tasks nor
+//! the source of a run can change an answer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray, new_empty_array};
+use arrow::compute::{concat, filter};
+use hashbrown::HashMap;
+use query_lang::catalog::StateSpec;
+use query_lang::plan::{Aggregate, Function, Grouping, OutputColumn, Window};
+use storage_format::point::{TagSet, Time};
+use storage_format::state::{Finalizer, StateColumn, StateKind, StateRun, finalize};
+
+use crate::error::Result;
+use crate::query::Guard;
+use crate::query::answer::Answer;
+use crate::query::answer::AnswerColumn;
+use crate::query::answer::Role;
+
+#[derive(Default)]
+pub struct Groups {
+    runs: HashMap<TagSet, StateRun>,
+}
+
+/// What a group costs beside its states.
+const GROUP_BYTES: usize = 128;
+
+impl Groups {
+    /// The tags to group by in the order of a tag set; None keeps them all.
+    pub fn sorted(by: &Grouping) -> Option<Vec<String>> {
+        match by {
+            Grouping::Series => None,
+            Grouping::Tags(tags) => {
+                let mut sorted = tags.clone();
+                sorted.sort();
+                Some(sorted)
+            }
+        }
+    }
+
+    pub fn key(tags: &TagSet, by: Option<&[String]>) -> TagSet {
+        match by {
+            None => tags.clone(),
+            Some(by) => tags.project(by),
+        }
+    }
+
+    pub fn add(&mut self, group: TagSet, run: StateRun, guard: &Guard) -> Result<()> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        match self.runs.get_mut(&group) {
+            Some(known) => {
+                let before = known.len();
+                known.merge(&run);
+                // Growth by buckets only; a state of the same bucket takes no more room.
+                guard.reserve((known.len() - before) * run.heap_bytes() / run.len().max(1))
+            }
+            None => {
+                guard.reserve(run.heap_bytes() + GROUP_BYTES)?;
+                self.runs.insert(group, run);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn join(self, other: Groups, guard: &Guard) -> Result<Groups> {
+        let (mut large, small) = if self.runs.len() >= other.runs.len() { (self, other) } else { (other, self) };
+        for (group, run) in small.runs {
+            guard.check()?;
+            match large.runs.get_mut(&group) {
+                Some(known) => known.merge(&run),
+                None => {
+                    large.runs.insert(group, run);
+                }
+            }
+        }
+        Ok(large)
+    }
+
+    pub fn into_runs(self) -> impl Iterator<Item = (TagSet, StateRun)> {
+        self.runs.into_iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+}
+
+/// Groups to rows: ordered by group, then bucket. A row appears if any of its columns has something to say.
+pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guard) -> Result<Answer> {
+    let mut runs: Vec<(TagSet, StateRun)> = groups.into_runs().collect();
+    runs.sort_by(|a, b| a.0.cmp(&b.0));
+    let tags: Vec<String> = match &plan.by {
+        Grouping::Tags(tags) => tags.clone(),
+        Grouping::Series => {
+            let all: BTreeSet<&str> = runs.iter().flat_map(|(group, _)| group.iter().map(|(tag, _)| tag)).collect();
+            all.into_iter().map(str::to_string).collect()
+        }
+    };
+    let rows_max = limit.map_or(usize::MAX, |limit| limit as usize);
+    let mut warnings = Vec::new();
+    let mut times: Vec<Time> = Vec::new();
+    let mut groups_of_rows: Vec<(usize, usize)> = Vec::new();
+    let mut values: Vec<Vec<ArrayRef>> = vec![Vec::new(); plan.columns.len()];
+    for (at, (_, run)) in runs.iter().enumerate() {
+        let (arrays, speaks) = finalize_run(run, plan, &mut warnings);
+        let room = rows_max - times.len();
+        let kept: Vec<bool> = limit_true(&speaks, room);
+        let rows = kept.iter().filter(|kept| **kept).count();
+        if rows > 0 {
+            let mask = BooleanArray::from(kept.clone());
+            times.extend(run.starts.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(start, _)| *start));
+            for (column, array) in values.iter_mut().zip(&arrays) {
+                column.push(filter(array, &mask).expect("the mask has one entry per bucket"));
+            }
+            groups_of_rows.push((at, rows));
+        }
+        guard.check_rows(times.len())?;
+        if times.len() == rows_max {
+            break;
+        }
+    }
+
+    let mut columns = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    if let Window::Every { .. } = plan.window {
+        columns.push(AnswerColumn { name: "time".to_string(), role: Role::Time });
+        arrays.push(Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")));
+    }
+    for tag in &tags {
+        let of_group = |(at, rows): &(usize, usize)| std::iter::repeat_n(runs[*at].0.get(tag), *rows);
+        columns.push(AnswerColumn { name: tag.clone(), role: Role::Tag });
+        arrays.push(Arc::new(groups_of_rows.iter().flat_map(of_group).collect::<StringArray>()));
+    }
+    for (column, parts) in plan.columns.iter().zip(values) {
+        columns.push(AnswerColumn { name: column.name.clone(), role: Role::Value });
+        let borrowed: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        arrays.push(match borrowed.as_slice() {
+            [] => {
+                let field_type = column.field.as_ref().map(|field| field.field_type);
+                new_empty_array(&finalizer(column).data_type(field_type))
+            }
+            some => concat(some).expect("a column has one type"),
+        });
+    }
+    Ok(Answer::new(columns, arrays, warnings))
+}
+
+/// Keeps the first `room` of the true ones.
+fn limit_true(flags: &[bool], room: usize) -> Vec<bool> {
+    let mut left = room;
+    let mut take = |flag: bool| {
+        let taken = flag && left > 0;
+        left -= usize::from(taken);
+        taken
+    };
+    flags.iter().map(|flag| take(*flag)).collect()
+}
+
+/// The values of one group's columns, and which of its buckets give a row: those with a value or a count in any column. A
+/// sum too large for its type is null, but it is no silence: then every bucket with points gives a row.
+fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) -> (Vec<ArrayRef>, Vec<bool>) {
+    let mut arrays = Vec::with_capacity(plan.columns.len());
+    let mut speaks = vec![false; run.len()];
+    for column in &plan.columns {
+        let finalizer = finalizer(column);
+        let states: Vec<&StateColumn> =
+            finalizer.needs().iter().map(|kind| &run.columns[place(*kind, column, plan)]).collect();
+        let finalized = finalize(finalizer, &states);
+        if finalized.overflowed > 0 {
+            let field = column.field.as_ref().map(|field| field.name.as_str()).unwrap_or_default();
+            let warning =
+                format!("{}: a sum of {field} does not fit 64 bits and is null; avg({field}) is exact", column.name);
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        let counts = match column.function {
+            Function::Count => finalized.array.as_any().downcast_ref::<Int64Array>().cloned(),
+            _ => None,
+        };
+        for (row, speaks) in speaks.iter_mut().enumerate() {
+            *speaks |= match &counts {
+                Some(counts) => counts.value(row) > 0,
+                None => finalized.array.is_valid(row) || finalized.overflowed > 0,
+            };
+        }
+        arrays.push(finalized.array);
+    }
+    (arrays, speaks)
+}
+
+/// Where the state of a column stands among the plan's states.
+fn place(kind: StateKind, column: &OutputColumn, plan: &Aggregate) -> usize {
+    let is_it = |state: &StateSpec| state.kind == kind && state.field == column.field;
+    plan.states.iter().position(is_it).expect("bug: a column's state is not planned")
+}
+
+fn finalizer(column: &OutputColumn) -> Finalizer {
+    match (column.function, &column.field) {
+        (Function::Count, None) => Finalizer::Points,
+        (Function::Count, Some(_)) => Finalizer::Count,
+        (Function::Sum, _) => Finalizer::Sum,
+        (Function::Avg, _) => Finalizer::Avg,
+        (Function::Min, _) => Finalizer::Min,
+        (Function::Max, _) => Finalizer::Max,
+        (Function::First, _) => Finalizer::First,
+        (Function::Last, _) => Finalizer::Last,
+    }
+}

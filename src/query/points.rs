@@ -1,0 +1,103 @@
+//! Raw points as rows: time, tags, fields; ordered by time, then series.
+//!
+//! Invariant: with a limit, no task keeps more rows than that.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StringArray, TimestampNanosecondArray, new_null_array};
+use arrow::compute::{concat, take};
+use query_lang::catalog::FieldInfo;
+use storage_format::point::{TagSet, Time};
+
+use crate::error::Result;
+use crate::query::Guard;
+use crate::query::answer::Answer;
+use crate::query::answer::AnswerColumn;
+use crate::query::answer::Role;
+use crate::rows::{Rows, data_type};
+use crate::scan::{Scan, Touched};
+
+/// The scan's columns are `fields`, in their order. `tags` are the table's.
+pub fn select_points(
+    scan: &Scan,
+    fields: &[FieldInfo],
+    tags: &[String],
+    limit: Option<u64>,
+    guard: &Guard,
+) -> Result<Answer> {
+    let touched = Touched::default();
+    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    let each = |found: &mut Found, series: &TagSet, pieces: &[Rows]| {
+        guard.check()?;
+        let mut room = limit;
+        for rows in pieces {
+            let rows = rows.slice(0, rows.len().min(room));
+            room -= rows.len();
+            if !rows.is_empty() {
+                guard.reserve(rows.heap_bytes())?;
+                found.rows += rows.len();
+                found.pieces.push((series.clone(), rows));
+            }
+        }
+        if limit == usize::MAX {
+            guard.check_rows(found.rows)?;
+        }
+        Ok(())
+    };
+    let join = |mut a: Found, b: Found| {
+        a.rows += b.rows;
+        a.pieces.extend(b.pieces);
+        Ok(a)
+    };
+    let mut found = scan.fold(&touched, Found::default, each, join)?;
+    found.pieces.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.times[0].cmp(&b.1.times[0])));
+
+    // Stable, so that rows of equal time stay in the order of their series.
+    let times: Vec<Time> = found.pieces.iter().flat_map(|(_, rows)| rows.times.iter().copied()).collect();
+    let mut order: Vec<u64> = (0..times.len() as u64).collect();
+    order.sort_by_key(|row| times[*row as usize]);
+    order.truncate(limit);
+    guard.check_rows(order.len())?;
+    let order = arrow::array::UInt64Array::from(order);
+
+    let mut columns = vec![AnswerColumn { name: "time".to_string(), role: Role::Time }];
+    let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"));
+    let mut arrays = vec![pick(&times, &order)];
+    for tag in tags {
+        let of_piece = |(series, rows): &(TagSet, Rows)| {
+            let value = series.get(tag).map(str::to_string);
+            std::iter::repeat_n(value, rows.len())
+        };
+        let values: ArrayRef = Arc::new(found.pieces.iter().flat_map(of_piece).collect::<StringArray>());
+        columns.push(AnswerColumn { name: tag.clone(), role: Role::Tag });
+        arrays.push(pick(&values, &order));
+    }
+    for (at, field) in fields.iter().enumerate() {
+        let data_type = data_type(field.field_type);
+        let parts: Vec<ArrayRef> = found
+            .pieces
+            .iter()
+            .map(|(_, rows)| rows.columns[at].clone().unwrap_or_else(|| new_null_array(&data_type, rows.len())))
+            .collect();
+        let borrowed: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        let values = match borrowed.as_slice() {
+            [] => arrow::array::new_empty_array(&data_type),
+            some => concat(some).expect("a field has one type"),
+        };
+        columns.push(AnswerColumn { name: field.name.clone(), role: Role::Value });
+        arrays.push(pick(&values, &order));
+    }
+    let mut answer = Answer::new(columns, arrays, Vec::new());
+    answer.count_scan(&touched);
+    Ok(answer)
+}
+
+#[derive(Default)]
+struct Found {
+    pieces: Vec<(TagSet, Rows)>,
+    rows: usize,
+}
+
+fn pick(array: &ArrayRef, order: &arrow::array::UInt64Array) -> ArrayRef {
+    take(array, order, None).expect("every row of the order exists")
+}
