@@ -11,7 +11,8 @@ pub mod corrupt; // what is wrong with the bytes, and at which offset
 pub mod gorilla; // open chunks: streams of times, integers and floats that can be read at any moment
 pub mod manifest;
 pub mod point; // time ranges, field types, values, series keys: the words of every other module
+pub mod presence; // one bit per row: which rows have a value; bools
 pub mod state; // mergeable rollup states
-pub mod text; // open chunks of strings and bools
+pub mod text; // strings as a dictionary and numbers in it
 pub mod varint; // the variable-length integers that records and indexes are made of
 pub mod wal; // log segments, records and their bodies // the list of what is live
