@@ -117,6 +117,11 @@ impl<'a> BitReader<'a> {
         bits
     }
 
+    /// Bits read so far, those past the end included.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     /// To be asked when every number has been read: the stream must end here.
     pub fn finish(&self) -> Result<()> {
         match self.at.div_ceil(8) {
@@ -128,11 +133,15 @@ impl<'a> BitReader<'a> {
         }
     }
 
+    /// The last bytes, with zeros behind them.
     #[cold]
     fn peek_end(&self, byte: usize) -> u64 {
-        let rest = self.bytes.get(byte..).unwrap_or_default();
+        if let Some(last) = self.bytes.last_chunk::<8>() {
+            let read = (byte + 8 - self.bytes.len()).min(8) as u32;
+            return u64::from_be_bytes(*last).checked_shl(8 * read).unwrap_or(0);
+        }
         let mut word = [0; 8];
-        word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        word.iter_mut().zip(self.bytes.iter().skip(byte)).for_each(|(to, from)| *to = *from);
         u64::from_be_bytes(word)
     }
 }

@@ -4,6 +4,8 @@
 //! Bytes come in, bytes go out; every decoder survives any input and says what is wrong and where.
 //! The bytes themselves are described in FORMAT.md, whose worked examples are tests.
 
+extern crate alloc; // named by what tsz-compress derives
+
 pub mod bits; // bit streams
 pub mod block; // Parquet blocks with an embedded series index
 pub mod chunk; // one series' columns: open, sealed, smallest codec

@@ -77,11 +77,16 @@ impl Bitmap {
         BooleanBuffer::new(Buffer::from_vec(self.words), 0, len)
     }
 
+    /// What [`Bitmap::encode`] writes if all bits are set.
+    pub fn encode_ones(out: &mut Vec<u8>) {
+        out.push(Form::Ones as u8);
+    }
+
     /// The smallest form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let ones = self.count_ones();
         if ones == self.len() {
-            out.push(Form::Ones as u8);
+            Bitmap::encode_ones(out);
             return;
         }
         if ones == 0 {

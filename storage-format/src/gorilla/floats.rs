@@ -87,8 +87,9 @@ impl FloatStream {
         decode(&self.writer.to_bytes(), count).expect("bug: an open stream reads what it wrote")
     }
 
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.writer.to_bytes()
+    /// The stream as it is sealed.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.writer.write_to(out);
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -166,7 +167,7 @@ mod tests {
         values.iter().for_each(|value| stream.push(*value));
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
         assert_eq!(bits(&stream.decode(values.len())), bits(values));
-        assert_eq!(stream.to_bytes().len(), stream_bits(values).div_ceil(8));
+        assert_eq!(stream.writer.to_bytes().len(), stream_bits(values).div_ceil(8));
     }
 
     proptest! {

@@ -6,7 +6,6 @@
 
 use super::{WIDTH_START, put_residual, sum_up, take_residuals};
 use crate::bits::BitWriter;
-use crate::corrupt::Result;
 
 #[derive(Clone, Debug)]
 pub struct IntStream {
@@ -28,25 +27,18 @@ impl IntStream {
         self.previous = value;
     }
 
-    /// The first `count` values, which must be all.
+    /// All `count` values.
     pub fn decode(&self, count: usize) -> Vec<i64> {
-        decode(&self.writer.to_bytes(), count).expect("bug: an open stream reads what it wrote")
-    }
-
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.writer.to_bytes()
+        let mut values = vec![0; count];
+        take_residuals(&self.writer.to_bytes(), None, &mut values)
+            .expect("bug: an open stream reads what it wrote");
+        sum_up(&mut values, 0);
+        values
     }
 
     pub fn heap_bytes(&self) -> usize {
         self.writer.heap_bytes()
     }
-}
-
-pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<i64>> {
-    let mut values = vec![0; count];
-    take_residuals(bytes, None, &mut values)?;
-    sum_up(&mut values, 0);
-    Ok(values)
 }
 
 #[cfg(test)]
