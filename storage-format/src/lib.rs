@@ -4,15 +4,18 @@
 //! Bytes come in, bytes go out; every decoder survives any input and says what is wrong and where.
 //! The bytes themselves are described in FORMAT.md, whose worked examples are tests.
 
-pub mod bits; // bit streams
-pub mod block; // Parquet blocks with an embedded series index
-pub mod chunk; // one series' columns: open, sealed, smallest codec
+extern crate alloc; // named by what tsz-compress derives
+
 pub mod corrupt; // what is wrong with the bytes, and at which offset
-pub mod gorilla; // open chunks: streams of times, integers and floats that can be read at any moment
-pub mod manifest;
-pub mod point; // time ranges, field types, values, series keys: the words of every other module
-pub mod state; // mergeable rollup states
-pub mod text; // open chunks of strings and bools
+pub mod point; // time ranges, field types, values, tag sets: the words of every other module
 pub mod ranges; // sets of times
 pub mod varint; // the variable-length integers that records and indexes are made of
-pub mod wal; // log segments, records and their bodies // the list of what is live
+pub mod bits; // bit streams
+pub mod gorilla; // open chunks: streams of times, integers and floats that can be read at any moment
+pub mod text; // strings as a dictionary and numbers in it
+pub mod presence; // one bit per row: which rows have a value; bools
+pub mod chunk; // one series' columns: open, sealed, smallest codec
+pub mod wal; // log segments, records and their bodies
+pub mod block; // Parquet blocks with an embedded series index
+pub mod state; // mergeable rollup states
+pub mod manifest; // the list of what is live

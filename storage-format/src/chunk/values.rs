@@ -1,0 +1,158 @@
+//! Decoded columns: one slot per row, in the layout that Arrow and the kernels want.
+//!
+//! Invariant: values and presence have one entry per row; a row without a value holds the default (0,
+//! false, the empty string), and `present` is `None` exactly when no row lacks one.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+use arrow::buffer::NullBuffer;
+
+use crate::point::FieldType;
+use crate::presence::Bitmap;
+use crate::text::StrValues;
+
+/// One field's value in one row, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell<'a> {
+    Float(f64),
+    Int(i64),
+    UInt(u64),
+    Bool(bool),
+    Str(&'a str),
+}
+
+impl Cell<'_> {
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Cell::Float(_) => FieldType::Float,
+            Cell::Int(_) => FieldType::Int,
+            Cell::UInt(_) => FieldType::UInt,
+            Cell::Bool(_) => FieldType::Bool,
+            Cell::Str(_) => FieldType::Str,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    Float(Vec<f64>),
+    Int(Vec<i64>),
+    UInt(Vec<u64>),
+    Bool(Vec<bool>),
+    Str(StrValues),
+}
+
+impl Values {
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Float(values) => values.len(),
+            Values::Int(values) => values.len(),
+            Values::UInt(values) => values.len(),
+            Values::Bool(values) => values.len(),
+            Values::Str(values) => values.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Values::Float(_) => FieldType::Float,
+            Values::Int(_) => FieldType::Int,
+            Values::UInt(_) => FieldType::UInt,
+            Values::Bool(_) => FieldType::Bool,
+            Values::Str(_) => FieldType::Str,
+        }
+    }
+
+    pub fn get(&self, row: usize) -> Option<Cell<'_>> {
+        match self {
+            Values::Float(values) => values.get(row).copied().map(Cell::Float),
+            Values::Int(values) => values.get(row).copied().map(Cell::Int),
+            Values::UInt(values) => values.get(row).copied().map(Cell::UInt),
+            Values::Bool(values) => values.get(row).copied().map(Cell::Bool),
+            Values::Str(values) => values.get(row).map(Cell::Str),
+        }
+    }
+
+    /// Puts the values at the rows that `present` names, defaults between.
+    pub(crate) fn spread(self, present: &Bitmap) -> Values {
+        match self {
+            Values::Float(values) => Values::Float(spread(values, present)),
+            Values::Int(values) => Values::Int(spread(values, present)),
+            Values::UInt(values) => Values::UInt(spread(values, present)),
+            Values::Bool(values) => Values::Bool(spread(values, present)),
+            Values::Str(values) => {
+                let mut values = values.iter();
+                Values::Str(present.iter().map(|has| pick(has, &mut values)).collect())
+            }
+        }
+    }
+
+    /// The opposite of [`Values::spread`].
+    pub(crate) fn gather(&self, present: &Bitmap) -> Values {
+        match self {
+            Values::Float(values) => Values::Float(gather(values, present)),
+            Values::Int(values) => Values::Int(gather(values, present)),
+            Values::UInt(values) => Values::UInt(gather(values, present)),
+            Values::Bool(values) => Values::Bool(gather(values, present)),
+            Values::Str(values) => Values::Str(
+                values.iter().zip(present.iter()).filter(|(_, has)| *has).map(|(value, _)| value).collect(),
+            ),
+        }
+    }
+}
+
+fn spread<T: Default>(values: Vec<T>, present: &Bitmap) -> Vec<T> {
+    let mut values = values.into_iter();
+    present.iter().map(|has| pick(has, &mut values)).collect()
+}
+
+fn pick<T: Default>(has: bool, values: &mut impl Iterator<Item = T>) -> T {
+    if has { values.next().unwrap_or_default() } else { T::default() }
+}
+
+fn gather<T: Copy>(values: &[T], present: &Bitmap) -> Vec<T> {
+    values.iter().zip(present.iter()).filter(|(_, has)| *has).map(|(value, _)| *value).collect()
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnValues {
+    pub values: Values,
+    /// `None`: every row has a value.
+    pub present: Option<NullBuffer>,
+}
+
+impl ColumnValues {
+    /// From values of the rows that have one.
+    pub(crate) fn from_dense(values: Values, present: Option<Bitmap>) -> ColumnValues {
+        match present {
+            None => ColumnValues { values, present: None },
+            Some(bitmap) => ColumnValues {
+                values: values.spread(&bitmap),
+                present: Some(NullBuffer::new(bitmap.into_arrow())),
+            },
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    pub fn field_type(&self) -> FieldType {
+        self.values.field_type()
+    }
+
+    pub fn has(&self, row: usize) -> bool {
+        row < self.len() && self.present.as_ref().is_none_or(|present| present.is_valid(row))
+    }
+
+    pub fn get(&self, row: usize) -> Option<Cell<'_>> {
+        if self.has(row) { self.values.get(row) } else { None }
+    }
+}

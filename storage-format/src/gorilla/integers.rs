@@ -1,0 +1,68 @@
+//! The integers of an open chunk, each by its difference to the one before; the first by that to zero.
+//!
+//! Invariant: arithmetic wraps on both sides, so every `i64`, and every `u64` as the same 64 bits,
+//! comes back, whatever its neighbours are.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+use super::{WIDTH_START, put_residual, sum_up, take_residuals};
+use crate::bits::BitWriter;
+
+#[derive(Clone, Debug)]
+pub struct IntStream {
+    writer: BitWriter,
+    previous: i64,
+    width: u8,
+}
+
+impl Default for IntStream {
+    fn default() -> IntStream {
+        IntStream { writer: BitWriter::default(), previous: 0, width: WIDTH_START }
+    }
+}
+
+impl IntStream {
+    #[inline]
+    pub fn push(&mut self, value: i64) {
+        put_residual(&mut self.writer, &mut self.width, value.wrapping_sub(self.previous));
+        self.previous = value;
+    }
+
+    /// All `count` values.
+    pub fn decode(&self, count: usize) -> Vec<i64> {
+        let mut values = vec![0; count];
+        take_residuals(&self.writer.to_bytes(), None, &mut values)
+            .expect("bug: an open stream reads what it wrote");
+        sum_up(&mut values, 0);
+        values
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.writer.heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(scaled in prop::collection::vec((any::<i64>(), 0u32..64), 0..300)) {
+            let values: Vec<i64> = scaled.iter().map(|(value, shift)| value >> shift).collect();
+            let mut stream = IntStream::default();
+            values.iter().for_each(|value| stream.push(*value));
+            prop_assert_eq!(stream.decode(values.len()), values);
+        }
+    }
+
+    #[test]
+    fn extremes_wrap_and_come_back() {
+        let values = [i64::MIN, i64::MAX, 0, i64::MIN, -1, i64::MAX, i64::MAX];
+        let mut stream = IntStream::default();
+        for (index, value) in values.iter().enumerate() {
+            stream.push(*value);
+            assert_eq!(stream.decode(index + 1), &values[..=index], "readable while it grows");
+        }
+    }
+}
