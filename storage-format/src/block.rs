@@ -1,1 +1,99 @@
-//! Under construction.
+//! Blocks: one immutable plain Parquet file of one table and one partition, which other tools read
+//! with no help, and which carries our own series index between its last page and its page index.
+//!
+//! Invariant: rows ascend by series ([`TagSet`](crate::point::TagSet) order), then strictly by time.
+//! Every byte is under a CRC32C: pages one by one, all that follows them as one. It is checked before
+//! a byte is decoded, so the Parquet decoder only ever sees what our writer wrote.
+//! Not here: files (the engine reads through its own `ChunkReader`), merging, deletes, caches.
+
+use std::fmt;
+
+use parquet::errors::ParquetError;
+
+use crate::corrupt::Corrupt;
+
+mod index; // which rows belong to which series; postings
+mod names; // column names that no reader confuses
+mod read; // open, prune, read, verify
+mod schema; // what a block holds, and the footer's description of it
+mod seal; // checksums: of pages as they pass, of everything after them
+#[cfg(test)]
+mod tests;
+mod write; // series in, file out
+
+pub use index::SeriesIndex;
+pub use read::{Block, BlockRows};
+pub use schema::{BlockField, BlockKind, BlockMeta, BlockSchema};
+pub use write::{BlockSummary, BlockWriter};
+
+/// Raised when a reader of the old version would misread the new one. See FORMAT.md.
+pub const BLOCK_VERSION: u32 = 1;
+
+/// zstd levels, measured: 3 is worth its CPU once per compaction, 1 is what a flush can afford, and 9
+/// saves too little to be worth it ever.
+pub const ZSTD_LEVEL_FLUSH: i32 = 1;
+pub const ZSTD_LEVEL_COMPACTION: i32 = 3;
+
+/// A page is what one lookup decodes: at 4,096 rows one series' hour touches one or two pages of about
+/// 4 KiB per column, and page headers stay below 1 % of the file.
+pub const PAGE_ROWS: usize = 4_096;
+
+/// A row group is what another tool's thread takes at once: 1,048,576 rows are 256 pages per column.
+pub const ROW_GROUP_ROWS: usize = 256 * PAGE_ROWS;
+
+#[derive(Debug)]
+pub enum BlockError {
+    /// The bytes are not what we wrote.
+    Corrupt(Corrupt),
+    /// The Parquet crate refused, although the checksums hold.
+    Parquet { what: String },
+    /// The file could not be read or written.
+    Io(std::io::Error),
+}
+
+pub type Result<T> = std::result::Result<T, BlockError>;
+
+impl fmt::Display for BlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockError::Corrupt(corrupt) => write!(f, "the block is damaged: {corrupt}"),
+            BlockError::Parquet { what } => write!(f, "the block cannot be read as Parquet: {what}"),
+            BlockError::Io(error) => write!(f, "the block's file failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BlockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BlockError::Corrupt(corrupt) => Some(corrupt),
+            BlockError::Parquet { .. } => None,
+            BlockError::Io(error) => Some(error),
+        }
+    }
+}
+
+impl From<Corrupt> for BlockError {
+    fn from(corrupt: Corrupt) -> BlockError {
+        BlockError::Corrupt(corrupt)
+    }
+}
+
+impl From<std::io::Error> for BlockError {
+    fn from(error: std::io::Error) -> BlockError {
+        BlockError::Io(error)
+    }
+}
+
+impl From<ParquetError> for BlockError {
+    fn from(error: ParquetError) -> BlockError {
+        match error {
+            // The crate wraps what our reader or writer said.
+            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+                Ok(error) => BlockError::Io(*error),
+                Err(other) => BlockError::Parquet { what: other.to_string() },
+            },
+            other => BlockError::Parquet { what: other.to_string() },
+        }
+    }
+}
