@@ -12,14 +12,14 @@ pub mod parse; // text -> AST
 pub mod print; // AST -> canonical text
 pub mod catalog; // the questions the planner may ask about what exists
 pub mod plan; // what to do, with every name resolved
-//pub mod planner; // AST -> plan
-//pub mod rewrite; // which rollups can give an answer, and why the others cannot
-//pub mod explain; // plan -> text
+pub mod planner; // AST -> plan
+pub mod rewrite; // which rollups can give an answer, and why the others cannot
+pub mod explain; // plan -> text
 
 pub use error::{ErrorKind, QueryError};
-//pub use explain::explain;
+pub use explain::explain;
 pub use parse::{parse, parse_time};
-//pub use planner::{Context, plan};
+pub use planner::{Context, plan};
 
 #[cfg(test)]
 mod testing;

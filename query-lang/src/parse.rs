@@ -25,7 +25,6 @@ use crate::error::QueryError;
 use crate::error::nearest;
 
 use read::{Parsed, Tokens, Wrong, fail, keyword, next, symbol, unexpected};
-pub(crate) use literal::{OUT_OF_RANGE, resolve};
 pub(crate) use token::is_bare_name;
 
 use token::Kind;

@@ -2,10 +2,12 @@
 //!
 //! Invariant: `instant(&format_time(t)) == Ok(t)` and `duration(&format_duration(d)) == Ok(d)` for every
 //! time and every duration above zero. jiff is known only here.
-//! Not here: `now`, and where in a statement a time may stand (see `parse`).
+//! Not here: where in a statement a time may stand (see `parse`).
 
 use jiff::Timestamp;
 use storage_format::point::Time;
+
+use crate::ast::TimeLiteral;
 
 pub const SECOND: i64 = 1_000_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -50,6 +52,16 @@ pub fn format_duration(duration: i64) -> String {
         }
     }
     if duration == 0 { "0s".to_owned() } else { text }
+}
+
+pub const OUT_OF_RANGE: &str = "this time is out of range: times go from 1677-09-22 to 2262-04-11";
+
+/// The time that is meant at `now`. None if it is out of range.
+pub fn resolve(literal: TimeLiteral, now: Time) -> Option<Time> {
+    match literal {
+        TimeLiteral::At(time) => Some(time),
+        TimeLiteral::Now(offset) => now.checked_add(offset),
+    }
 }
 
 /// What is wrong with a literal: a sentence.
@@ -112,8 +124,7 @@ fn civil(text: &str) -> Result<Time, Wrong> {
     let timestamp: Timestamp = full.parse().map_err(|_| {
         format!("`{text}` is not a time; times are written 2026-01-31, 2026-01-31T10:30 or 2026-01-31T10:30:00+02:00")
     })?;
-    Time::try_from(timestamp.as_nanosecond())
-        .map_err(|_| format!("`{text}` is out of range: times go from 1677-09-22 to 2262-04-11"))
+    Time::try_from(timestamp.as_nanosecond()).map_err(|_| OUT_OF_RANGE.to_owned())
 }
 
 fn since_epoch(text: &str) -> Result<Time, Wrong> {
@@ -130,7 +141,7 @@ fn since_epoch(text: &str) -> Result<Time, Wrong> {
         .parse::<i64>()
         .ok()
         .and_then(|count| count.checked_mul(nanos))
-        .ok_or_else(|| format!("`{text}` is out of range: times go from 1677-09-22 to 2262-04-11"))
+        .ok_or_else(|| OUT_OF_RANGE.to_owned())
 }
 
 /// Zero is the smallest unit.

@@ -53,19 +53,9 @@ pub(super) fn lone_time(input: Tokens<'_>, now: Time) -> Parsed<'_, Time> {
     if next(rest).kind != Kind::End {
         return fail(unexpected(rest, "the end"));
     }
-    match resolve(literal, now) {
+    match time::resolve(literal, now) {
         Some(time) => Ok((rest, time)),
-        None => fail(Problem::new(ErrorKind::Range, next(input).span, OUT_OF_RANGE)),
-    }
-}
-
-pub(crate) const OUT_OF_RANGE: &str = "this time is out of range: times go from 1677-09-22 to 2262-04-11";
-
-/// None if it is out of range.
-pub(crate) fn resolve(literal: TimeLiteral, now: Time) -> Option<Time> {
-    match literal {
-        TimeLiteral::At(time) => Some(time),
-        TimeLiteral::Now(offset) => now.checked_add(offset),
+        None => fail(Problem::new(ErrorKind::Range, next(input).span, time::OUT_OF_RANGE)),
     }
 }
 
