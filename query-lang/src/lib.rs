@@ -1,7 +1,25 @@
 //! WQL: text to syntax tree to logical plan.
 //!
-//! Invariant: no I/O and no storage; what exists is asked through [`catalog::Catalog`].
-//! nom stays inside `parse`.
+//! Invariant: no I/O and no storage; what exists is asked through [`catalog::Catalog`], what time it is
+//! through [`planner::Context`]. nom stays inside `parse`, jiff inside `time`.
+//! The language itself is described in GRAMMAR.md, whose examples are tests.
 
-pub mod catalog; // the questions the planner may ask
+pub mod error; // what is wrong, where, and the cure
+pub mod ast; // what a statement is
+pub mod time; // times and durations as text
+pub mod pattern; // what =~ means
+pub mod parse; // text -> AST
+pub mod print; // AST -> canonical text
+pub mod catalog; // the questions the planner may ask about what exists
 pub mod plan; // what to do, with every name resolved
+pub mod planner; // AST -> plan
+pub mod rewrite; // which rollups can give an answer, and why the others cannot
+pub mod explain; // plan -> text
+
+pub use error::{ErrorKind, QueryError};
+pub use explain::explain;
+pub use parse::{parse, parse_time};
+pub use planner::{Context, plan};
+
+#[cfg(test)]
+mod testing;

@@ -5,6 +5,7 @@
 //! Not here: how to get at the points (the engine's `query`), nor which buckets of a rollup are clean.
 
 use storage_format::point::{Time, TimeRange};
+use storage_format::state::StateKind;
 
 use crate::catalog::{FieldInfo, StateSpec};
 
@@ -85,6 +86,64 @@ pub enum Function {
     Max,
     First,
     Last,
+}
+
+impl Function {
+    pub const ALL: [Function; 7] = [
+        Function::Count,
+        Function::Sum,
+        Function::Avg,
+        Function::Min,
+        Function::Max,
+        Function::First,
+        Function::Last,
+    ];
+
+    /// The word users write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Count => "count",
+            Function::Sum => "sum",
+            Function::Avg => "avg",
+            Function::Min => "min",
+            Function::Max => "max",
+            Function::First => "first",
+            Function::Last => "last",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Function> {
+        Function::ALL.into_iter().find(|function| function.name() == name)
+    }
+
+    /// Whether it makes sense of numbers only.
+    pub fn needs_number(self) -> bool {
+        !matches!(self, Function::Count | Function::First | Function::Last)
+    }
+
+    /// The states of the field that give it.
+    pub fn states(self) -> &'static [StateKind] {
+        match self {
+            Function::Count => &[StateKind::Count],
+            Function::Sum => &[StateKind::Sum],
+            Function::Avg => &[StateKind::Count, StateKind::Sum],
+            Function::Min => &[StateKind::Min],
+            Function::Max => &[StateKind::Max],
+            Function::First => &[StateKind::First],
+            Function::Last => &[StateKind::Last],
+        }
+    }
+}
+
+impl OutputColumn {
+    /// The states that give it.
+    pub fn states(&self) -> Vec<StateSpec> {
+        let Some(field) = &self.field else {
+            return vec![StateSpec { kind: StateKind::Points, field: None }];
+        };
+        let kinds = self.function.states().iter();
+        kinds.map(|kind| StateSpec { kind: *kind, field: Some(field.clone()) }).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

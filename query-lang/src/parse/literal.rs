@@ -1,0 +1,93 @@
+//! Durations, times and numbers.
+//!
+//! Invariant: whatever is read here fits `i64` nanoseconds.
+//! Not here: what the texts mean (see `crate::time`).
+
+use nom::Parser;
+use nom::branch::alt;
+use nom::combinator::opt;
+use storage_format::point::Time;
+
+use crate::ast::{Span, TimeLiteral};
+use crate::error::ErrorKind;
+use crate::error::Problem;
+use crate::time;
+
+use super::read::{Parsed, Tokens, fail, keyword, next, required, symbol, token, unexpected};
+use super::token::{Kind, Token};
+
+// duration = digits unit { digits unit } ;
+/// `what` is what the duration is of, for "a window needs a unit".
+pub(super) fn duration<'t>(what: &'static str) -> impl Fn(Tokens<'t>) -> Parsed<'t, i64> {
+    move |input| {
+        let (rest, found) = required("a duration such as 5m", literal)(input)?;
+        if found.text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("a {what} needs a unit, for example {}m", found.text);
+            return fail(Problem::new(ErrorKind::Syntax, found.span, message));
+        }
+        checked(rest, found.span, time::duration(found.text))
+    }
+}
+
+// time = "now" [ ( "+" | "-" ) duration ] | date [ ( "T" | " " ) clock [ zone ] ] | digits unit ;
+pub(super) fn time(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
+    required("a time such as 2026-01-31, 2026-01-31T10:30:00Z or `now - 1h`", alt_time)(input)
+}
+
+// limit = "limit" digits ;
+pub(super) fn count(input: Tokens<'_>) -> Parsed<'_, u64> {
+    let (rest, found) = required("a whole number", literal)(input)?;
+    match found.text.parse() {
+        Ok(count) => Ok((rest, count)),
+        Err(_) => fail(unexpected(input, "a whole number")),
+    }
+}
+
+/// All of the text is one time. `-1h` is short for `now - 1h`, bare digits are nanoseconds.
+pub(super) fn lone_time(input: Tokens<'_>, now: Time) -> Parsed<'_, Time> {
+    let (rest, literal) = match (alt((symbol("-"), symbol("+"))).parse(input), integer(input)) {
+        (Ok(_), _) => shift(input)?,
+        (_, Some(nanos)) => (&input[1..], TimeLiteral::At(nanos)),
+        _ => time(input)?,
+    };
+    if next(rest).kind != Kind::End {
+        return fail(unexpected(rest, "the end"));
+    }
+    match time::resolve(literal, now) {
+        Some(time) => Ok((rest, time)),
+        None => fail(Problem::new(ErrorKind::Range, next(input).span, time::OUT_OF_RANGE)),
+    }
+}
+
+fn literal(input: Tokens<'_>) -> Parsed<'_, &Token<'_>> {
+    token(input, |token| token.kind == Kind::Literal)
+}
+
+fn alt_time(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
+    if let Ok((rest, _)) = keyword("now")(input) {
+        let (rest, shifted) = opt(shift).parse(rest)?;
+        return Ok((rest, shifted.unwrap_or(TimeLiteral::Now(0))));
+    }
+    let (rest, found) = literal(input)?;
+    checked(rest, found.span, time::instant(found.text).map(TimeLiteral::At))
+}
+
+// ( "+" | "-" ) duration
+fn shift(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
+    let (rest, _) = alt((symbol("+"), symbol("-"))).parse(input)?;
+    let negative = next(input).text == "-";
+    let (rest, length) = duration("duration")(rest)?;
+    Ok((rest, TimeLiteral::Now(if negative { -length } else { length })))
+}
+
+fn integer(input: Tokens<'_>) -> Option<i64> {
+    let token = next(input);
+    if token.kind == Kind::Literal { token.text.parse().ok() } else { None }
+}
+
+fn checked<T>(rest: Tokens<'_>, span: Span, result: Result<T, String>) -> Parsed<'_, T> {
+    match result {
+        Ok(value) => Ok((rest, value)),
+        Err(message) => fail(Problem::new(ErrorKind::Syntax, span, message)),
+    }
+}

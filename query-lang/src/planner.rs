@@ -1,0 +1,116 @@
+//! Syntax tree to plan: every name looked up, every time made absolute, every column named.
+//!
+//! Invariant: what comes out keeps the promises of [`Plan`]; whatever cannot is an error with a place.
+//! Not here: which rollups fit (see `rewrite`), and how they are read (the engine).
+
+mod names;
+mod rollup;
+mod select;
+mod stages;
+
+use storage_format::point::{Time, TimeRange};
+
+use crate::ast;
+use crate::ast::{Span, Statement, StatementKind};
+use crate::catalog::Catalog;
+use crate::error::ErrorKind;
+use crate::error::Problem;
+use crate::error::QueryError;
+use crate::plan::{Delete, Plan, Show};
+use crate::rewrite;
+use crate::time;
+
+/// What a statement means depends on this and on the catalog only.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    pub now: Time,
+    /// The request's `from` and `to`, for a statement that has no range.
+    pub range: Option<TimeRange>,
+    /// Whether rollups may answer.
+    pub rollups: bool,
+}
+
+pub fn plan(statement: &Statement, catalog: &dyn Catalog, context: &Context) -> Result<Plan, QueryError> {
+    let planner = Planner { catalog, context };
+    planner.statement(&statement.kind).map_err(|problem| problem.within(&statement.text.0))
+}
+
+struct Planner<'a> {
+    catalog: &'a dyn Catalog,
+    context: &'a Context,
+}
+
+impl Planner<'_> {
+    fn statement(&self, kind: &StatementKind) -> Result<Plan, Problem> {
+        Ok(match kind {
+            StatementKind::Query(query) => Plan::Select(self.select(query)?),
+            StatementKind::Show(show) => Plan::Show(self.show(show)?),
+            StatementKind::CreateRollup(create) => Plan::CreateRollup(self.create_rollup(create)?),
+            StatementKind::DropRollup(name) => Plan::DropRollup { name: self.drop_rollup(name)? },
+            StatementKind::Delete(delete) => Plan::Delete(self.delete(delete)?),
+            StatementKind::Explain(inner) => Plan::Explain(Box::new(self.statement(inner)?)),
+        })
+    }
+
+    fn show(&self, show: &ast::Show) -> Result<Show, Problem> {
+        Ok(match show {
+            ast::Show::Tables => Show::Tables,
+            ast::Show::Rollups => Show::Rollups,
+            ast::Show::Tags { table } => Show::Tags { table: names::table(self.catalog, table)?.name },
+            ast::Show::Fields { table } => Show::Fields { table: names::table(self.catalog, table)?.name },
+            ast::Show::Values { tag, table } => {
+                let table = names::table(self.catalog, table)?;
+                Show::Values { tag: names::tag(&table, tag)?, table: table.name }
+            }
+            ast::Show::Series { source } => {
+                let table = names::table(self.catalog, &source.name)?;
+                Show::Series { filter: names::matchers(&table, &source.matchers)?, table: table.name }
+            }
+        })
+    }
+
+    fn delete(&self, delete: &ast::Delete) -> Result<Delete, Problem> {
+        let name = &delete.source.name;
+        if let Some(rollup) = self.catalog.rollup(&name.text) {
+            let message = format!("{name} is a rollup: its numbers follow the points of `{}`", rollup.table);
+            let hint = format!("use `delete from {}` or `drop rollup {name}`", rollup.table);
+            return Err(Problem::new(ErrorKind::Rollup, name.span, message).hint(hint));
+        }
+        let table = names::table(self.catalog, name)?;
+        let mut filters = vec![names::matchers(&table, &delete.source.matchers)?];
+        if let Some(condition) = &delete.condition {
+            filters.push(names::condition(&table, condition)?);
+        }
+        let range = self.range(delete.range.map(|range| (range, delete.range_span)))?;
+        Ok(Delete { table: table.name, filter: rewrite::all_of(filters), range })
+    }
+
+    fn range(&self, range: Option<(ast::Range, Span)>) -> Result<TimeRange, Problem> {
+        let now = self.context.now;
+        let Some((range, span)) = range else {
+            let asked = self.context.range.unwrap_or(TimeRange::ALL);
+            let message = "the range of the request is empty: its `from` is not before its `to`";
+            let problem = || Problem::new(ErrorKind::Range, Span::default(), message);
+            return if asked.is_empty() { Err(problem()) } else { Ok(asked) };
+        };
+        let (start, end) = match range {
+            ast::Range::Last(length) => (now.checked_sub(length), Some(now)),
+            ast::Range::Since(start) => (time::resolve(start, now), Some(TimeRange::ALL.end)),
+            ast::Range::Between(start, end) => (time::resolve(start, now), time::resolve(end, now)),
+        };
+        let (Some(start), Some(end)) = (start, end) else {
+            return Err(Problem::new(ErrorKind::Range, span, time::OUT_OF_RANGE));
+        };
+        let range = TimeRange::new(start, end);
+        if range.is_empty() {
+            let how = if start == end { "where it starts" } else { "before it starts" };
+            let message = format!("this range is empty: it ends {how}");
+            let hint = format!("it goes from {} to {}", time::format_time(start), time::format_time(end));
+            return Err(Problem::new(ErrorKind::Range, span, message).hint(hint));
+        }
+        Ok(range)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Names to the things they name, with "did you mean" where there is no such thing.
+//!
+//! Invariant: every name in the filters that come out exists in the table.
+
+use crate::ast::{ColumnKind, Expr, Matcher, Name};
+use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
+use crate::error::ErrorKind;
+use crate::error::Problem;
+use crate::error::{did_you_mean, list_names};
+use crate::plan::TagFilter;
+use crate::print;
+use crate::rewrite;
+
+/// Where points come from: a table, perhaps through a rollup named in its place.
+pub(super) struct Base {
+    pub table: TableInfo,
+    pub rollup: Option<RollupInfo>,
+}
+
+pub(super) fn base(catalog: &dyn Catalog, name: &Name) -> Result<Base, Problem> {
+    if let Some(table) = catalog.table(&name.text) {
+        return Ok(Base { table, rollup: None });
+    }
+    let rollup = catalog.rollup(&name.text).ok_or_else(|| unknown_table(catalog, name))?;
+    let table = catalog.table(&rollup.table).ok_or_else(|| {
+        let message = format!("the table `{}` of the rollup {name} is gone", rollup.table);
+        Problem::new(ErrorKind::UnknownTable, name.span, message).hint(format!("use `drop rollup {name}`"))
+    })?;
+    Ok(Base { table, rollup: Some(rollup) })
+}
+
+/// Where a rollup will not do.
+pub(super) fn table(catalog: &dyn Catalog, name: &Name) -> Result<TableInfo, Problem> {
+    catalog.table(&name.text).ok_or_else(|| match catalog.rollup(&name.text) {
+        None => unknown_table(catalog, name),
+        Some(rollup) => {
+            let table = print::name(&rollup.table);
+            let message = format!("{name} is a rollup of {table}, and a table is needed here");
+            Problem::new(ErrorKind::UnknownTable, name.span, message).hint(format!("did you mean `{table}`?"))
+        }
+    })
+}
+
+pub(super) fn tag(table: &TableInfo, name: &Name) -> Result<String, Problem> {
+    if table.tags.contains(&name.text) {
+        return Ok(name.text.clone());
+    }
+    let is_field = table.fields.iter().any(|field| field.name == name.text);
+    let what = if is_field { "a field, not a tag," } else { "not a tag" };
+    let message = format!("{name} is {what} of the table {}", print::name(&table.name));
+    let tags = table.tags.iter().map(String::as_str);
+    Err(Problem::new(ErrorKind::UnknownTag, name.span, message)
+        .hint(format!("its tags are {}", list_names(tags.clone())))
+        .hint_if(if is_field { None } else { did_you_mean(&name.text, tags) }))
+}
+
+pub(super) fn field(table: &TableInfo, name: &Name) -> Result<FieldInfo, Problem> {
+    if let Some(field) = table.fields.iter().find(|field| field.name == name.text) {
+        return Ok(field.clone());
+    }
+    let is_tag = table.tags.contains(&name.text);
+    let what = if is_tag { "a tag, not a field," } else { "not a field" };
+    let message = format!("{name} is {what} of the table {}", print::name(&table.name));
+    let fields = table.fields.iter().map(|field| field.name.as_str());
+    Err(Problem::new(ErrorKind::UnknownField, name.span, message)
+        .hint(format!("its fields are {}", list_names(fields.clone())))
+        .hint_if(if is_tag { None } else { did_you_mean(&name.text, fields) }))
+}
+
+pub(super) fn matchers(table: &TableInfo, matchers: &[Matcher]) -> Result<TagFilter, Problem> {
+    let filters: Result<Vec<TagFilter>, Problem> = matchers
+        .iter()
+        .map(|matcher| Ok(TagFilter::Match { tag: tag(table, &matcher.tag)?, test: matcher.test.clone() }))
+        .collect();
+    Ok(rewrite::all_of(filters?))
+}
+
+pub(super) fn condition(table: &TableInfo, expr: &Expr) -> Result<TagFilter, Problem> {
+    let members = |members: &[Expr]| -> Result<Vec<TagFilter>, Problem> {
+        members.iter().map(|member| condition(table, member)).collect()
+    };
+    Ok(match expr {
+        Expr::And(parts) => rewrite::all_of(members(parts)?),
+        Expr::Or(parts) => TagFilter::Or(members(parts)?),
+        Expr::Not(inner) => TagFilter::Not(Box::new(condition(table, inner)?)),
+        Expr::Test { column, test } => {
+            let name = &column.name;
+            let is_tag = table.tags.contains(&name.text);
+            let is_field = table.fields.iter().any(|field| field.name == name.text);
+            match column.kind {
+                ColumnKind::Either if is_tag && is_field => {
+                    let message = format!("{name} is both a tag and a field of {}", print::name(&table.name));
+                    let hint = format!("write `tag({name})` or `field({name})`");
+                    return Err(Problem::new(ErrorKind::Name, name.span, message).hint(hint));
+                }
+                ColumnKind::Field => {
+                    field(table, name)?;
+                    return Err(field_condition(table, name));
+                }
+                ColumnKind::Either if is_field => return Err(field_condition(table, name)),
+                ColumnKind::Either | ColumnKind::Tag => {}
+            }
+            TagFilter::Match { tag: tag(table, name)?, test: test.clone() }
+        }
+    })
+}
+
+fn field_condition(table: &TableInfo, name: &Name) -> Problem {
+    let message = format!("{name} is a field, and conditions on fields are not there yet");
+    let tags = list_names(table.tags.iter().map(String::as_str));
+    Problem::new(ErrorKind::Unsupported, name.span, message).hint(format!("`where` takes conditions on tags: {tags}"))
+}
+
+/// For `drop rollup`.
+pub(super) fn rollup(catalog: &dyn Catalog, name: &Name) -> Result<RollupInfo, Problem> {
+    catalog.rollup(&name.text).ok_or_else(|| {
+        let what = if catalog.table(&name.text).is_some() { "is a table, not a rollup" } else { "is not a rollup" };
+        let rollups = catalog.rollups();
+        let suggestion = did_you_mean(&name.text, rollups.iter().map(|rollup| rollup.name.as_str()));
+        Problem::new(ErrorKind::UnknownRollup, name.span, format!("{name} {what}"))
+            .hint("`show rollups` lists what there is")
+            .hint_if(suggestion)
+    })
+}
+
+fn unknown_table(catalog: &dyn Catalog, name: &Name) -> Problem {
+    let mut known = catalog.tables();
+    known.extend(catalog.rollups().into_iter().map(|rollup| rollup.name));
+    let message = format!("there is no table or rollup {name}");
+    Problem::new(ErrorKind::UnknownTable, name.span, message)
+        .hint("`show tables` and `show rollups` list what there is")
+        .hint_if(did_you_mean(&name.text, known.iter().map(String::as_str)))
+}

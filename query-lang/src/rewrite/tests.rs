@@ -1,0 +1,101 @@
+use crate::plan::{Plan, Select, Shape, TagFilter, TagTest};
+use crate::rewrite::remaining_filter;
+use crate::testing;
+
+fn select(text: &str) -> Select {
+    match testing::plan(text) {
+        Ok(Plan::Select(select)) => select,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The chosen rollups in order, then `name: reason` of the others.
+fn check(text: &str, chosen: &[&str], rejected: &[&str]) {
+    let Shape::Aggregate(aggregate) = select(text).shape else { panic!("{text} has no aggregates") };
+    let names: Vec<&str> = aggregate.rollups.iter().map(|rollup| rollup.name.as_str()).collect();
+    let reasons: Vec<String> =
+        aggregate.rejected.iter().map(|rollup| format!("{}: {}", rollup.name, rollup.reason)).collect();
+    assert_eq!(names, chosen, "{text}: {reasons:?}");
+    assert_eq!(reasons, rejected, "{text}");
+}
+
+const NOT_EU: &str = "cpu_eu: it only holds points where region = \"eu\"";
+
+#[test]
+fn the_coarsest_comes_first() {
+    check("cpu | every 2h avg(usage_user) by region", &["cpu_1h", "cpu_1m"], &[NOT_EU]);
+    check("cpu | avg(usage_user) by region", &["cpu_1h", "cpu_1m"], &[NOT_EU]);
+    check("cpu | every 1w avg(usage_user) by ()", &["cpu_1h", "cpu_1m"], &[NOT_EU]);
+}
+
+#[test]
+fn each_reason_is_said() {
+    check(
+        "cpu | every 90m max(usage_user) by region",
+        &["cpu_1m"],
+        &["cpu_1h: its buckets of 1h do not divide 1h30m", NOT_EU],
+    );
+    check(
+        "cpu | every 1h max(usage_user) by region",
+        &["cpu_1m"],
+        &["cpu_1h: it has no max of usage_user", NOT_EU],
+    );
+    check("cpu | every 1h count by region", &["cpu_1h", "cpu_1m"], &[NOT_EU]);
+    check(
+        "cpu | every 1h avg(usage_user) by host",
+        &["cpu_1m"],
+        &["cpu_1h: it is grouped without tag host", NOT_EU],
+    );
+    check(
+        "cpu{dc=\"a\"} | every 1h avg(usage_user) by region",
+        &[],
+        &["cpu_1h: it is grouped without tag dc", NOT_EU, "cpu_1m: it is grouped without tag dc"],
+    );
+    check(
+        "cpu | every 1h avg(usage_user)",
+        &[],
+        &[
+            "cpu_1h: it is grouped by region, not per series",
+            NOT_EU,
+            "cpu_1m: it is grouped by region, host, not per series",
+        ],
+    );
+    check("mem | every 10m avg", &["mem_5m"], &[]);
+    check("mem | every 10m avg by host", &["mem_5m"], &[]);
+}
+
+#[test]
+fn a_filtered_rollup_serves_queries_that_imply_its_filter() {
+    check(
+        "cpu{region=\"eu\", host=~\"a.*\"} | every 1m avg(usage_user) by host",
+        &["cpu_eu", "cpu_1m"],
+        &["cpu_1h: it is grouped without tag host"],
+    );
+    check(
+        "cpu | where region = \"eu\" or host = \"a\" | every 1m avg(usage_user) by host",
+        &["cpu_1m"],
+        &["cpu_1h: it is grouped without tag host", NOT_EU],
+    );
+}
+
+#[test]
+fn what_is_left_of_the_filter_needs_only_tags_of_the_rollup() {
+    let matching = |tag: &str| TagFilter::Match { tag: tag.to_owned(), test: TagTest::Equal("x".to_owned()) };
+    let query = TagFilter::And(vec![matching("a"), matching("b")]);
+    assert_eq!(remaining_filter(&query, &matching("a")), matching("b"));
+    assert_eq!(remaining_filter(&query, &query), TagFilter::All);
+    assert_eq!(remaining_filter(&query, &TagFilter::All), query);
+}
+
+#[test]
+fn buckets_must_be_cut_at_the_same_places() {
+    let mut catalog = testing::catalog();
+    let create = "create rollup cpu_3d as cpu | every 3d avg(usage_user) by ()";
+    let Ok(Plan::CreateRollup(create)) = testing::plan_in(&catalog, create) else { panic!("{create}") };
+    catalog.rollups = vec![create.rollup];
+    let Ok(Plan::Select(select)) = testing::plan_in(&catalog, "cpu | every 3w avg(usage_user) by ()") else {
+        panic!("a plain query")
+    };
+    let Shape::Aggregate(aggregate) = select.shape else { panic!("it has aggregates") };
+    assert_eq!(aggregate.rejected[0].reason, "its buckets of 3d do not start where those of 3w do");
+}

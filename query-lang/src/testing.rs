@@ -1,0 +1,92 @@
+//! One small catalog for all tests of the planner, and short doors to it.
+//!
+//! Its rollups are made by planning their `create` statements, as in life.
+
+use storage_format::point::{FieldType, Time};
+
+use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
+use crate::error::QueryError;
+use crate::plan::Plan;
+use crate::planner::Context;
+
+/// 2026-01-01T12:00:00Z.
+pub const NOON: Time = 1_767_268_800_000_000_000;
+
+pub struct TestCatalog {
+    pub tables: Vec<TableInfo>,
+    pub rollups: Vec<RollupInfo>,
+}
+
+impl Catalog for TestCatalog {
+    fn table(&self, name: &str) -> Option<TableInfo> {
+        self.tables.iter().find(|table| table.name == name).cloned()
+    }
+
+    fn tables(&self) -> Vec<String> {
+        self.tables.iter().map(|table| table.name.clone()).collect()
+    }
+
+    fn rollup(&self, name: &str) -> Option<RollupInfo> {
+        self.rollups.iter().find(|rollup| rollup.name == name).cloned()
+    }
+
+    fn rollups(&self) -> Vec<RollupInfo> {
+        self.rollups.clone()
+    }
+}
+
+pub fn catalog() -> TestCatalog {
+    let mut catalog = TestCatalog {
+        tables: vec![
+            table("both", &["id"], &[("id", FieldType::Int), ("v", FieldType::Float)]),
+            table(
+                "cpu",
+                &["dc", "host", "region"],
+                &[
+                    ("cores", FieldType::Int),
+                    ("note", FieldType::Str),
+                    ("usage_system", FieldType::Float),
+                    ("usage_user", FieldType::Float),
+                ],
+            ),
+            table("door", &["door"], &[("open", FieldType::Bool)]),
+            table("mem", &["host"], &[("used_percent", FieldType::Float)]),
+            table("my table", &["my tag"], &[("my field", FieldType::Float)]),
+        ],
+        rollups: Vec::new(),
+    };
+    for statement in [
+        "create rollup cpu_1m as cpu | every 1m count, avg(usage_user), max(usage_user) by region, host",
+        "create rollup cpu_1h as cpu_1m | every 1h avg(usage_user) by region",
+        "create rollup cpu_eu as cpu{region=\"eu\"} | every 1m avg(usage_user) by host",
+        "create rollup mem_5m as mem | every 5m avg",
+    ] {
+        match plan_in(&catalog, statement).unwrap() {
+            Plan::CreateRollup(create) => catalog.rollups.push(create.rollup),
+            other => panic!("{statement}: {other:?}"),
+        }
+        catalog.rollups.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    catalog
+}
+
+/// Plans the first statement at noon, without a range of the request, with rollups.
+pub fn plan(text: &str) -> Result<Plan, QueryError> {
+    plan_in(&catalog(), text)
+}
+
+pub fn plan_in(catalog: &TestCatalog, text: &str) -> Result<Plan, QueryError> {
+    let script = crate::parse(text)?;
+    crate::plan(&script.statements[0], catalog, &Context { now: NOON, range: None, rollups: true })
+}
+
+fn table(name: &str, tags: &[&str], fields: &[(&str, FieldType)]) -> TableInfo {
+    TableInfo {
+        name: name.to_owned(),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        fields: fields
+            .iter()
+            .map(|(name, field_type)| FieldInfo { name: (*name).to_owned(), field_type: *field_type })
+            .collect(),
+    }
+}
