@@ -15,7 +15,8 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
 use storage_format::block::{Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex};
-use storage_format::manifest::{BlockEntry, BlockKind};
+use storage_format::block::BlockKind;
+use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::disk::{Disk, ReadFile, WriteFile};
@@ -146,8 +147,8 @@ impl BlockFile {
         match error {
             BlockError::Corrupt(damage) => Error::corrupt(self.disk.describe(&self.name()), damage),
             BlockError::Io(source) => self.io("read", source),
-            BlockError::Parquet(what) => {
-                Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what: what.to_string() }
+            BlockError::Parquet { what } => {
+                Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what }
             }
         }
     }

@@ -112,14 +112,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<query_lang::Error> for Error {
-    fn from(error: query_lang::Error) -> Error {
-        let kind = if error.is_unknown_name() { Kind::NotFound } else { Kind::Invalid };
+impl From<query_lang::QueryError> for Error {
+    fn from(error: query_lang::QueryError) -> Error {
+        use query_lang::ErrorKind;
+        let kind = match error.kind() {
+            ErrorKind::UnknownTable | ErrorKind::UnknownRollup => Kind::NotFound,
+            _ => Kind::Invalid,
+        };
         Error::Rejected(Box::new(Rejection {
             kind,
             code: error.code(),
             why: error.message().to_string(),
-            at: error.place(),
+            at: Some((error.line(), error.column())),
             hint: error.hint().map(str::to_string),
         }))
     }

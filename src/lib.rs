@@ -19,14 +19,6 @@ pub mod head; // the newest points, in memory, compressed
 pub mod ingest; // text from clients to checked batches
 pub mod wal; // batches made durable, in order
 
-pub mod flush; // head partitions to blocks
+pub mod scan; // one series after another, its rows merged from blocks and head
+
 pub mod query; // run a plan over head and blocks
-
-pub mod rollup; // keep continuous aggregates equal to the raw points
-
-pub mod db; // the whole flow: open, write, query, rollups, close
-
-pub mod jobs; // flush, compaction and refresh in the background
-pub mod server; // HTTP: the only module that knows it
-
-pub mod cli; // the command line

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array, new_null_array,
+};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, interleave};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use storage_format::chunk::{ColumnValues, Values};
 use storage_format::point::{FieldType, Time, TimeRange};
 
@@ -175,10 +177,26 @@ pub fn to_array(column: ColumnValues) -> ArrayRef {
         Values::UInt(values) => Arc::new(UInt64Array::new(values.into(), nulls)),
         Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
         Values::Str(values) => {
-            let offsets = OffsetBuffer::new(values.offsets.into());
-            Arc::new(StringArray::new(offsets, values.bytes.into(), nulls))
+            let (text, offsets) = values.into_parts();
+            Arc::new(StringArray::new(OffsetBuffer::new(offsets.into()), text.into_bytes().into(), nulls))
         }
     }
+}
+
+/// The opposite of [`to_array`], for chunks that are made from merged rows.
+pub fn from_array(array: &ArrayRef) -> ColumnValues {
+    let values = match array.data_type() {
+        DataType::Float64 => Values::Float(array.as_primitive::<Float64Type>().values().to_vec()),
+        DataType::Int64 => Values::Int(array.as_primitive::<Int64Type>().values().to_vec()),
+        DataType::UInt64 => Values::UInt(array.as_primitive::<UInt64Type>().values().to_vec()),
+        DataType::Boolean => Values::Bool(array.as_boolean().values().iter().collect()),
+        DataType::Utf8 => {
+            let texts = array.as_string::<i32>();
+            Values::Str(texts.iter().map(Option::unwrap_or_default).collect())
+        }
+        other => unreachable!("bug: no field has the type {other}"),
+    };
+    ColumnValues { values, present: array.nulls().filter(|nulls| nulls.null_count() > 0).cloned() }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering as Memory};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use storage_format::manifest::BlockKind;
+use storage_format::block::BlockKind;
 use storage_format::point::{TagSet, TimeRange};
 use storage_format::ranges::RangeSet;
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use storage_format::chunk::{Cell, OpenChunk, SealedChunk};
+use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, OpenChunk, SealedChunk};
 use storage_format::corrupt;
 use storage_format::point::{FieldType, Time, TimeRange, Value};
 use storage_format::wal::StrRef;
@@ -27,8 +27,8 @@ pub struct SeriesHead {
 
 #[derive(Default)]
 struct Late {
-    /// Each wins over those before it.
-    sealed: Vec<Arc<SealedChunk>>,
+    /// Each run ascends in time, chunk after chunk, and wins over the runs before it.
+    runs: Vec<Vec<Arc<SealedChunk>>>,
     /// In order of arrival.
     rows: Vec<LateRow>,
 }
@@ -73,19 +73,19 @@ impl SeriesHead {
     pub fn rows(&self) -> usize {
         let main = self.open.rows() + self.sealed.iter().map(|chunk| chunk.rows()).sum::<usize>();
         let late = self.late.as_ref().map_or(0, |late| {
-            late.rows.len() + late.sealed.iter().map(|chunk| chunk.rows()).sum::<usize>()
+            late.rows.len() + late.chunks().map(|chunk| chunk.rows()).sum::<usize>()
         });
         main + late
     }
 
     pub fn sealed_bytes(&self) -> usize {
-        let late = self.late.iter().flat_map(|late| &late.sealed);
+        let late = self.late.iter().flat_map(|late| late.chunks());
         self.sealed.iter().chain(late).map(|chunk| chunk.heap_bytes()).sum()
     }
 
     /// Shares the chunks that touch the range, or None if none does.
     pub fn capture(&self, range: TimeRange, columns: &[u32]) -> Option<SeriesView> {
-        let touches = |chunk: &&Arc<SealedChunk>| chunk.time_range().overlaps(range);
+        let touches = |chunk: &&Arc<SealedChunk>| chunk.first_time() < range.end && range.start <= chunk.last_time();
         let mut view = SeriesView {
             main: self.sealed.iter().filter(touches).cloned().collect(),
             open: None,
@@ -99,7 +99,7 @@ impl SeriesHead {
             view.open = Some(self.open.snapshot(Some(columns)));
         }
         if let Some(late) = &self.late {
-            view.late = late.sealed.iter().filter(touches).cloned().collect();
+            view.late = late.chunks().filter(touches).cloned().collect();
             view.late_rows = late.rows.iter().filter(|row| range.contains(row.time)).cloned().collect();
         }
         let empty = view.main.is_empty()
@@ -115,18 +115,12 @@ impl SeriesHead {
         let Some(view) = self.capture(TimeRange::ALL, &columns) else { return };
         let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
         let pieces = rows::in_time_order(sources, Merge::Field);
-        *self = SeriesHead::default();
-        for piece in pieces {
-            let piece = piece.without(&[range]);
-            for start in (0..piece.len()).step_by(storage_format::chunk::CHUNK_ROWS_MAX) {
-                let len = (piece.len() - start).min(storage_format::chunk::CHUNK_ROWS_MAX);
-                self.sealed.push(Arc::new(seal(&columns, &piece.slice(start, len))));
-            }
-        }
+        let left = pieces.iter().map(|piece| piece.without(&[range])).collect();
+        *self = SeriesHead { sealed: seal_pieces(&columns, left), ..SeriesHead::default() };
     }
 
     fn last_time(&self) -> Option<Time> {
-        let sealed = || self.sealed.last().map(|chunk| chunk.time_range().end - 1);
+        let sealed = || self.sealed.last().map(|chunk| chunk.last_time());
         self.open.last_time().or_else(sealed)
     }
 
@@ -147,33 +141,51 @@ impl SeriesHead {
 }
 
 impl Late {
-    /// Compresses the waiting rows. Chunks of like size are merged, so that a series filled backwards costs
-    /// n log n and leaves few chunks.
+    fn chunks(&self) -> impl Iterator<Item = &Arc<SealedChunk>> {
+        self.runs.iter().flatten()
+    }
+
+    /// Compresses the waiting rows. Runs of like size are merged, so that a series filled backwards costs
+    /// n log n and leaves few runs.
     fn seal(&mut self) -> Sealed {
         let rows = std::mem::take(&mut self.rows);
         let values = rows.iter().map(|row| row.cells.len()).sum();
-        let mut newest = open_chunk(rows).seal();
-        let mut bytes = newest.heap_bytes();
-        while let Some(previous) = self.sealed.pop_if(|chunk| chunk.rows() <= 2 * newest.rows()) {
-            bytes = bytes.saturating_sub(previous.heap_bytes() + newest.heap_bytes());
+        let before: usize = self.chunks().map(|chunk| chunk.heap_bytes()).sum();
+        let mut newest = vec![Arc::new(open_chunk(rows).seal())];
+        while let Some(previous) = self.runs.pop_if(|run| rows_of(run) <= 2 * rows_of(&newest)) {
             newest = merge(&previous, &newest);
-            bytes += newest.heap_bytes();
         }
-        self.sealed.push(Arc::new(newest));
-        Sealed { bytes, values }
+        self.runs.push(newest);
+        let after: usize = self.chunks().map(|chunk| chunk.heap_bytes()).sum();
+        Sealed { bytes: after.saturating_sub(before), values }
     }
 }
 
-fn merge(older: &SealedChunk, newer: &SealedChunk) -> SealedChunk {
-    let mut columns: Vec<u32> = older.columns().chain(newer.columns()).collect();
+fn rows_of(run: &[Arc<SealedChunk>]) -> usize {
+    run.iter().map(|chunk| chunk.rows()).sum()
+}
+
+fn merge(older: &[Arc<SealedChunk>], newer: &[Arc<SealedChunk>]) -> Vec<Arc<SealedChunk>> {
+    let mut columns: Vec<u32> = older.iter().chain(newer).flat_map(|chunk| chunk.columns()).collect();
     columns.sort_unstable();
     columns.dedup();
-    let decode = |chunk: &SealedChunk| sealed_rows(chunk, &columns).expect("bug: a chunk in memory does not decode");
-    let pieces = rows::in_time_order(vec![decode(older), decode(newer)], Merge::Field);
-    match pieces.as_slice() {
-        [one] => seal(&columns, one),
-        several => seal(&columns, &rows::concat(several)),
+    let decode = |chunk: &Arc<SealedChunk>| {
+        sealed_rows(chunk, &columns).expect("bug: a chunk in memory does not decode")
+    };
+    let sources = older.iter().chain(newer).map(decode).collect();
+    seal_pieces(&columns, rows::in_time_order(sources, Merge::Field))
+}
+
+/// Chunks of at most the size that a chunk may have.
+fn seal_pieces(columns: &[u32], pieces: Vec<Rows>) -> Vec<Arc<SealedChunk>> {
+    let mut chunks = Vec::new();
+    for piece in pieces {
+        for start in (0..piece.len()).step_by(CHUNK_ROWS_MAX) {
+            let len = (piece.len() - start).min(CHUNK_ROWS_MAX);
+            chunks.push(Arc::new(seal(columns, &piece.slice(start, len))));
+        }
     }
+    chunks
 }
 
 /// A cheap, immutable share of a series, to be decoded without any lock.

@@ -195,9 +195,8 @@ impl CompiledFilter {
 
 impl CompiledTest {
     fn pattern(pattern: &str) -> Result<CompiledTest> {
-        let whole = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
-            Error::invalid("bad_pattern", format!("the pattern {pattern:?} is no regular expression: {error}"))
-        })?;
+        let whole = query_lang::pattern::whole_value(pattern)
+            .map_err(|why| Error::invalid("bad_pattern", format!("the pattern {pattern:?} is wrong: {why}")))?;
         Ok(CompiledTest::Matches(whole))
     }
 

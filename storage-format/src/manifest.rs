@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::BlockKind;
 use crate::corrupt::{Corrupt, Result};
 use crate::point::{Time, TimeRange};
 
@@ -34,13 +35,6 @@ pub struct TableEntry {
     /// Name and type ([`crate::point::FieldType::name`]), in column order.
     pub fields: Vec<(String, String)>,
     pub tags: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockKind {
-    Points,
-    Rollup,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,48 @@
+//! What the server counts about itself: the names, in one place, with their help texts.
+//!
+//! Invariant: every metric begins with `waterclock_` and ends with its unit or `_total`.
+//! Not here: how they are printed (`server`).
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+pub const POINTS_WRITTEN: &str = "waterclock_ingest_points_total";
+pub const VALUES_WRITTEN: &str = "waterclock_ingest_values_total";
+pub const LINES_REFUSED: &str = "waterclock_ingest_refused_lines_total";
+pub const WAL_BYTES: &str = "waterclock_wal_bytes";
+pub const WAL_SYNCS: &str = "waterclock_wal_syncs_total";
+pub const WAL_SYNC_SECONDS: &str = "waterclock_wal_sync_seconds";
+pub const HEAD_BYTES: &str = "waterclock_head_bytes";
+pub const HEAD_ROWS: &str = "waterclock_head_rows";
+pub const BLOCKS: &str = "waterclock_blocks";
+pub const BLOCK_BYTES: &str = "waterclock_block_bytes";
+pub const FLUSHES: &str = "waterclock_flushes_total";
+pub const COMPACTIONS: &str = "waterclock_compactions_total";
+pub const QUERIES: &str = "waterclock_queries_total";
+pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
+pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
+pub const ROLLUP_DIRTY: &str = "waterclock_rollup_dirty_buckets";
+pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
+pub const ROLLUP_COMPUTED_UNTIL: &str = "waterclock_rollup_computed_until_seconds";
+pub const JOB_FAILURES: &str = "waterclock_job_failures_total";
+
+pub fn describe() {
+    describe_counter!(POINTS_WRITTEN, "Points made durable");
+    describe_counter!(VALUES_WRITTEN, "Field values made durable");
+    describe_counter!(LINES_REFUSED, "Lines refused with an error of their own");
+    describe_gauge!(WAL_BYTES, Unit::Bytes, "Size of the write-ahead log");
+    describe_counter!(WAL_SYNCS, "Group commits");
+    describe_histogram!(WAL_SYNC_SECONDS, Unit::Seconds, "Time of a group commit: write and fsync");
+    describe_gauge!(HEAD_BYTES, Unit::Bytes, "Points in memory, compressed");
+    describe_gauge!(HEAD_ROWS, "Points in memory");
+    describe_gauge!(BLOCKS, "Live block files");
+    describe_gauge!(BLOCK_BYTES, Unit::Bytes, "Size of the live block files");
+    describe_counter!(FLUSHES, "Partitions written to blocks");
+    describe_counter!(COMPACTIONS, "Merges of blocks");
+    describe_counter!(QUERIES, "Statements run, by outcome");
+    describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
+    describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");
+    describe_gauge!(ROLLUP_DIRTY, "Buckets of a rollup that a write has made dirty");
+    describe_counter!(ROLLUP_REFRESHED, "Buckets of a rollup computed");
+    describe_gauge!(ROLLUP_COMPUTED_UNTIL, Unit::Seconds, "End of the newest computed bucket of a rollup");
+    describe_counter!(JOB_FAILURES, "Background work that failed and will be tried again, by job");
+}
