@@ -1,0 +1,325 @@
+//! Continuous aggregates, equal to the raw points at every moment.
+//!
+//! Per rollup: which ranges have been computed, which buckets of those a write has made dirty since, and the states
+//! themselves: in blocks, and newer ones in memory on top. A read takes the stored states of what is computed and
+//! clean, and computes the rest from raw points (or a finer rollup) out of the same view.
+//!
+//! Invariant: every point in a computed range whose effect is not in the stored states has marked its bucket dirty
+//! before its write was acknowledged. States in memory may be lost in a crash: the manifest counts only those in
+//! blocks as computed, and those that memory has newer as dirty.
+//! Not here: when to refresh (`jobs`), the manifest's commit (`db`).
+
+mod dirty;
+mod read;
+mod refresh;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use query_lang::catalog::RollupInfo;
+use query_lang::plan::Grouping;
+use storage_format::block::BlockKind;
+use storage_format::manifest::{DirtyGroups, RollupEntry};
+use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, floor_time};
+use storage_format::ranges::RangeSet;
+use storage_format::state::{StateKey, StateRun, block_fields};
+
+use crate::batch::BatchPart;
+use crate::blocks::TableKey;
+use crate::error::Result;
+use crate::query::Groups;
+use crate::rows::Rows;
+use crate::scan::ReadyRows;
+use crate::series::{CompiledFilter, Table};
+
+pub use dirty::Dirty;
+pub use read::{Access, RollupSnapshot};
+pub use refresh::{Computed, Refresh, Work};
+
+/// All rollups of the server.
+#[derive(Default)]
+pub struct Rollups {
+    by_name: BTreeMap<(Arc<str>, String), Rollup>,
+}
+
+pub struct Rollup {
+    pub info: Arc<RollupInfo>,
+    pub database: Arc<str>,
+    pub key: TableKey,
+    pub filter: CompiledFilter,
+    pub keys: Vec<StateKey>,
+    /// The tags of its groups, sorted; None for all.
+    by: Option<Vec<String>>,
+    /// What has states, in blocks or in memory.
+    computed: RangeSet,
+    /// The part of `computed` whose states are in blocks.
+    stored: RangeSet,
+    dirty: Dirty,
+    /// A range that a refresh computes right now: writes into it mark dirty, too.
+    registered: Option<TimeRange>,
+    /// States newer than the blocks; the last layer wins. At most two: one being written, one taking more.
+    layers: Vec<Arc<Layer>>,
+    /// Groups of the series seen by [`Rollup::mark`], by the series' number: None if the filter refuses it.
+    groups: HashMap<u32, Option<TagSet>>,
+    /// One refresh at a time; taken without holding the lock of the view.
+    pub refreshing: Arc<Mutex<()>>,
+    pub last_error: Option<String>,
+}
+
+/// States of one or more refreshes, not yet in blocks. A bucket whose points are all gone stays as identities.
+#[derive(Default)]
+pub struct Layer {
+    pub runs: HashMap<TagSet, StateRun>,
+}
+
+impl Layer {
+    fn ready(&self, ranges: &RangeSet) -> ReadyRows {
+        let Some(hull) = ranges.hull() else { return Vec::new() };
+        let rows = |run: &StateRun| {
+            let part = run.slice(hull);
+            Rows { columns: part.to_arrow().into_iter().map(Some).collect(), times: part.starts.into() }
+        };
+        let ready = self.runs.iter().map(|(group, run)| (group.clone(), rows(run)));
+        ready.filter(|(_, rows)| !rows.is_empty()).collect()
+    }
+
+    pub fn buckets(&self) -> usize {
+        self.runs.values().map(StateRun::len).sum()
+    }
+}
+
+impl Rollups {
+    pub fn get(&self, database: &str, name: &str) -> Option<&Rollup> {
+        self.by_name.get(&(Arc::from(database), name.to_string()))
+    }
+
+    pub fn get_mut(&mut self, database: &str, name: &str) -> Option<&mut Rollup> {
+        self.by_name.get_mut(&(Arc::from(database), name.to_string()))
+    }
+
+    pub fn insert(&mut self, rollup: Rollup) {
+        self.by_name.insert((Arc::clone(&rollup.database), rollup.info.name.clone()), rollup);
+    }
+
+    pub fn remove(&mut self, database: &str, name: &str) -> Option<Rollup> {
+        self.by_name.remove(&(Arc::from(database), name.to_string()))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Rollup> {
+        self.by_name.values()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Rollup> {
+        self.by_name.values_mut()
+    }
+
+    /// Marks what a batch changes, in every rollup over its table.
+    pub fn mark(&mut self, part: &BatchPart, seq: u64, groups_max: usize) {
+        for rollup in self.by_name.values_mut().filter(|rollup| rollup.is_over(&part.table)) {
+            rollup.mark(part, seq, groups_max);
+        }
+    }
+
+    /// Marks every bucket that a delete touches.
+    pub fn mark_range(&mut self, table: &Table, range: TimeRange, seq: u64) {
+        for rollup in self.by_name.values_mut().filter(|rollup| rollup.is_over(table)) {
+            rollup.mark_range(range, seq);
+        }
+    }
+}
+
+impl Rollup {
+    pub fn new(database: &str, info: RollupInfo) -> Result<Rollup> {
+        let database: Arc<str> = database.into();
+        let by = Groups::sorted(&info.by);
+        Ok(Rollup {
+            filter: CompiledFilter::new(&info.filter)?,
+            key: TableKey {
+                kind: BlockKind::Rollup,
+                database: Arc::clone(&database),
+                table: info.name.as_str().into(),
+            },
+            keys: crate::query::keys_of(&info.states),
+            by,
+            database,
+            info: Arc::new(info),
+            computed: RangeSet::default(),
+            stored: RangeSet::default(),
+            dirty: Dirty::default(),
+            registered: None,
+            layers: Vec::new(),
+            groups: HashMap::new(),
+            refreshing: Arc::default(),
+            last_error: None,
+        })
+    }
+
+    /// As the manifest remembers it: what is computed is what is in blocks.
+    pub fn restore(&mut self, entry: &RollupEntry) {
+        self.stored = entry.computed.iter().map(|range| TimeRange::from(*range)).collect();
+        self.computed = self.stored.clone();
+        for range in &entry.dirty {
+            self.dirty.mark_range((*range).into(), 0);
+        }
+        for DirtyGroups { bucket, groups } in &entry.dirty_groups {
+            for group in groups {
+                let tags = TagSet::new(group.iter().map(|(tag, value)| (tag.as_str(), value.as_str())));
+                self.dirty.mark_group(*bucket, tags, 0, usize::MAX);
+            }
+        }
+    }
+
+    /// What the manifest must remember: states in memory may be gone after a crash, so what they replace in blocks is
+    /// dirty, and what only they cover is not computed.
+    pub fn entry(&self) -> RollupEntry {
+        let mut dirty = self.dirty.clone();
+        for layer in &self.layers {
+            for (group, run) in &layer.runs {
+                for bucket in run.starts.iter().filter(|start| self.stored.contains(**start)) {
+                    dirty.mark_group(*bucket, group.clone(), 0, usize::MAX);
+                }
+            }
+        }
+        let (ranges, groups) = dirty.within(&self.stored, self.info.step);
+        let pairs = |tags: &TagSet| tags.iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect();
+        RollupEntry {
+            database: self.database.to_string(),
+            name: self.info.name.clone(),
+            definition: self.info.definition.clone(),
+            computed: self.stored.ranges().iter().map(|range| (*range).into()).collect(),
+            dirty: ranges.ranges().iter().map(|range| (*range).into()).collect(),
+            dirty_groups: groups
+                .into_iter()
+                .map(|(bucket, groups)| DirtyGroups { bucket, groups: groups.iter().map(pairs).collect() })
+                .collect(),
+        }
+    }
+
+    pub fn computed(&self) -> &RangeSet {
+        &self.computed
+    }
+
+    pub fn dirty_count(&self) -> u64 {
+        self.dirty.count(&self.computed, self.info.step)
+    }
+
+    pub fn is_over(&self, table: &Table) -> bool {
+        *self.database == *table.database && self.info.table == *table.name
+    }
+
+    pub fn bucket(&self, time: Time) -> Time {
+        floor_time(time, self.info.step, self.info.origin)
+    }
+
+    /// The names of its state columns in a block, in order.
+    pub fn state_columns(&self) -> Vec<arrow::datatypes::Field> {
+        let states = self.info.states.iter().zip(&self.keys);
+        let field = |state: &query_lang::catalog::StateSpec| {
+            state.field.as_ref().map(|field| field.name.clone()).unwrap_or_default()
+        };
+        states.flat_map(|(state, key)| block_fields(*key, &field(state))).collect()
+    }
+
+    /// A partition of a rollup holds at least some hundred buckets, or a rollup of days would be a file per row.
+    pub fn partition_width(&self) -> i64 {
+        const DAY: i64 = 86_400 * NANOS_PER_SECOND;
+        const BUCKETS_MIN: i64 = 500;
+        let widths = [DAY, 30 * DAY, 360 * DAY, 3_600 * DAY];
+        let fits = |width: &&i64| **width / self.info.step >= BUCKETS_MIN;
+        // A step that does not divide the width would split a bucket's row from its partition; the start decides.
+        widths.iter().find(fits).copied().unwrap_or(3_600 * DAY)
+    }
+
+    fn mark(&mut self, part: &BatchPart, seq: u64, groups_max: usize) {
+        // The common case: points newer than everything computed.
+        let newest = self.computed.hull().map_or(Time::MIN, |hull| hull.end);
+        let registered = self.registered;
+        let matters = |time: Time| {
+            registered.is_some_and(|range| range.contains(time)) || (time < newest && self.computed.contains(time))
+        };
+        let rows: Vec<(u32, Time)> = part
+            .points
+            .rows
+            .iter()
+            .filter(|row| matters(row.time))
+            .map(|row| (row.series, row.time))
+            .collect();
+        for (series, time) in rows {
+            let group = self.groups.entry(series).or_insert_with(|| {
+                let tags = part.table.series_tags(series);
+                self.filter.passes(&tags).then(|| Groups::key(&tags, self.by.as_deref()))
+            });
+            if let Some(group) = group {
+                let bucket = floor_time(time, self.info.step, self.info.origin);
+                self.dirty.mark_group(bucket, group.clone(), seq, groups_max);
+            }
+        }
+    }
+
+    fn mark_range(&mut self, range: TimeRange, seq: u64) {
+        let touched = self.computed.ranges().iter().copied().chain(self.registered);
+        let whole = |part: TimeRange| {
+            let end = self.bucket(part.end - 1).saturating_add(self.info.step);
+            TimeRange::new(self.bucket(part.start), end)
+        };
+        let parts: Vec<TimeRange> =
+            touched.map(|own| own.intersect(range)).filter(|part| !part.is_empty()).map(whole).collect();
+        for part in parts {
+            self.dirty.mark_range(part, seq);
+        }
+    }
+
+    /// States that no block holds yet.
+    pub fn unstored_buckets(&self) -> usize {
+        self.layers.iter().map(|layer| layer.buckets()).sum()
+    }
+
+    /// Takes the states in memory for writing; they stay readable. None if there are none, or some are being written.
+    pub fn freeze(&mut self) -> Option<(Arc<Layer>, RangeSet)> {
+        let [layer] = self.layers.as_slice() else { return None };
+        let layer = Arc::clone(layer);
+        self.layers.push(Arc::default());
+        Some((layer, self.computed.clone()))
+    }
+
+    /// Undoes [`Rollup::freeze`] after a failed write.
+    pub fn thaw(&mut self) {
+        let mut layers = std::mem::take(&mut self.layers).into_iter();
+        let mut merged = Layer::default();
+        for layer in layers.by_ref() {
+            merged.put(&layer.runs);
+        }
+        self.layers = if merged.runs.is_empty() { Vec::new() } else { vec![Arc::new(merged)] };
+    }
+
+    /// The frozen states are in committed blocks now.
+    pub fn stored(&mut self, frozen: &Arc<Layer>, computed: &RangeSet) {
+        self.layers.retain(|layer| !Arc::ptr_eq(layer, frozen) && !layer.runs.is_empty());
+        // What was computed when they were taken; a drop and re-creation in between starts from nothing.
+        self.stored = self.stored.union(&computed.intersect(&self.computed));
+    }
+}
+
+impl Layer {
+    /// Newer states replace older ones, whole bucket by whole bucket.
+    fn put(&mut self, newer: &HashMap<TagSet, StateRun>) {
+        for (group, run) in newer {
+            match self.runs.get_mut(group) {
+                Some(known) => {
+                    known.retain(|start| run.starts.binary_search(&start).is_err());
+                    known.merge(run);
+                }
+                None => {
+                    self.runs.insert(group.clone(), run.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a rollup groups by every tag there is.
+pub fn is_per_series(by: &Grouping) -> bool {
+    *by == Grouping::Series
+}

@@ -1,0 +1,114 @@
+//! Which buckets of a rollup no longer tell the truth.
+//!
+//! Invariant: a mark carries the sequence of the latest write that made it, so that a refresh which saw everything up
+//! to a sequence clears exactly the marks at or below it.
+//! Not here: whether a bucket was ever computed.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use storage_format::point::{TagSet, Time, TimeRange};
+use storage_format::ranges::RangeSet;
+
+#[derive(Clone, Debug, Default)]
+pub struct Dirty {
+    /// Single groups of single buckets.
+    groups: BTreeMap<Time, HashMap<TagSet, u64>>,
+    group_count: usize,
+    /// Whole buckets, with every group.
+    ranges: Vec<(TimeRange, u64)>,
+}
+
+impl Dirty {
+    /// Above `groups_max` marks the bucket with the most groups becomes dirty as a whole.
+    pub fn mark_group(&mut self, bucket: Time, group: TagSet, seq: u64, groups_max: usize) {
+        let known = self.groups.entry(bucket).or_default();
+        if known.insert(group, seq).is_none() {
+            self.group_count += 1;
+        }
+        if self.group_count > groups_max {
+            self.coarsen();
+        }
+    }
+
+    pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
+        self.ranges.retain(|(known, _)| !range.covers(*known));
+        self.ranges.push((range, seq));
+    }
+
+    /// Forgets what a refresh of `range` that saw everything up to `seq` has mended.
+    pub fn clear(&mut self, range: TimeRange, seq: u64) {
+        let outside = |known: TimeRange| {
+            [
+                TimeRange::new(known.start, known.end.min(range.start)),
+                TimeRange::new(known.start.max(range.end), known.end),
+            ]
+        };
+        self.ranges = std::mem::take(&mut self.ranges)
+            .into_iter()
+            .flat_map(|(known, marked)| {
+                if marked > seq { vec![known] } else { outside(known).to_vec() }
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .map(move |part| (part, marked))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let mut gone = Vec::new();
+        for (bucket, groups) in self.groups.range_mut(range.start..range.end) {
+            let before = groups.len();
+            groups.retain(|_, marked| *marked > seq);
+            self.group_count -= before - groups.len();
+            if groups.is_empty() {
+                gone.push(*bucket);
+            }
+        }
+        gone.iter().for_each(|bucket| drop(self.groups.remove(bucket)));
+    }
+
+    /// Whole dirty ranges and single dirty groups inside `ranges`. `step` is the width of a bucket.
+    pub fn within(&self, ranges: &RangeSet, step: i64) -> (RangeSet, BTreeMap<Time, Vec<TagSet>>) {
+        let whole: RangeSet = self.ranges.iter().map(|(range, _)| *range).collect();
+        let whole = whole.intersect(ranges);
+        let mut groups = BTreeMap::new();
+        for range in ranges.ranges() {
+            for (bucket, marked) in self.groups.range(range.start..range.end) {
+                let slot = TimeRange::new(*bucket, bucket.saturating_add(step));
+                if !whole.touching(slot).any(|dirty| dirty.covers(slot)) {
+                    groups.insert(*bucket, marked.keys().cloned().collect());
+                }
+            }
+        }
+        (whole, groups)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.groups.is_empty()
+    }
+
+    /// Dirty buckets inside `ranges`, each once.
+    pub fn count(&self, ranges: &RangeSet, step: i64) -> u64 {
+        let (whole, groups) = self.within(ranges, step);
+        let of_range = |range: &TimeRange| ((i128::from(range.end) - i128::from(range.start)) / i128::from(step)) as u64;
+        whole.ranges().iter().map(of_range).sum::<u64>() + groups.len() as u64
+    }
+
+    /// The newest dirty bucket and the ranges that hold one.
+    pub fn spans(&self, ranges: &RangeSet, step: i64) -> RangeSet {
+        let (whole, groups) = self.within(ranges, step);
+        groups.keys().fold(whole, |mut all, bucket| {
+            all.insert(TimeRange::new(*bucket, bucket.saturating_add(step)));
+            all
+        })
+    }
+
+    fn coarsen(&mut self) {
+        let widest = self.groups.iter().max_by_key(|(_, groups)| groups.len()).map(|(bucket, _)| *bucket);
+        let Some(bucket) = widest else { return };
+        let groups = self.groups.remove(&bucket).unwrap_or_default();
+        self.group_count -= groups.len();
+        let seq = groups.values().copied().max().unwrap_or(0);
+        // One nanosecond names the bucket; readers widen marks to whole buckets.
+        self.mark_range(TimeRange::new(bucket, bucket.saturating_add(1)), seq);
+    }
+}
