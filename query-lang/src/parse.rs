@@ -50,7 +50,9 @@ pub fn parse_time(text: &str, now: Time) -> Result<Time, QueryError> {
 fn finish<T>(parsed: Parsed<'_, T>) -> Result<T, Problem> {
     match parsed {
         Ok((_, value)) => Ok(value),
-        Err(nom::Err::Failure(Wrong::Final(problem)) | nom::Err::Error(Wrong::Final(problem))) => Err(*problem),
+        Err(nom::Err::Failure(Wrong::Final(problem)) | nom::Err::Error(Wrong::Final(problem))) => {
+            Err(*problem)
+        }
         Err(_) => unreachable!("bug: a whole statement must fail with a sentence"),
     }
 }

@@ -44,7 +44,8 @@ pub fn choose(need: Need<'_>, rollups: &[RollupInfo]) -> (Vec<RollupChoice>, Vec
 /// Why the rollup cannot give the answer: a clause that follows "not used: ". None if it can.
 pub fn reason_against(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
     points(rollup, need).or_else(|| groups(rollup, need)).or_else(|| buckets(rollup, need)).or_else(|| {
-        let stored = |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
+        let stored =
+            |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
         let missing = need.columns.iter().find(|column| !stored(column))?;
         Some(match &missing.field {
             Some(field) => format!("it has no {} of {}", missing.function.name(), field.name),

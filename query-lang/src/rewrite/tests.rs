@@ -49,15 +49,15 @@ fn each_reason_is_said() {
     check(
         "cpu{dc=\"a\"} | every 1h avg(usage_user) by region",
         &[],
-        &["cpu_1h: it is grouped without tag dc", NOT_EU, "cpu_1m: it is grouped without tag dc"],
+        &["cpu_1h: it is grouped without tag dc", "cpu_1m: it is grouped without tag dc", NOT_EU],
     );
     check(
         "cpu | every 1h avg(usage_user)",
         &[],
         &[
             "cpu_1h: it is grouped by region, not per series",
-            NOT_EU,
             "cpu_1m: it is grouped by region, host, not per series",
+            NOT_EU,
         ],
     );
     check("mem | every 10m avg", &["mem_5m"], &[]);
