@@ -3,6 +3,8 @@
 //! Invariant: a rollup named as the source is replaced by its table and its filter, and it can itself give
 //! what is asked; that the engine may then read another rollup or raw points changes no answer.
 
+use std::collections::HashSet;
+
 use crate::ast::{self, Item, Name, Query};
 use crate::catalog::{FieldInfo, RollupInfo, StateSpec, TableInfo};
 use crate::error::ErrorKind;
@@ -173,11 +175,12 @@ pub(super) fn columns(
         Grouping::Tags(tags) => tags,
     };
     let mut columns: Vec<OutputColumn> = Vec::new();
+    let mut names = HashSet::new();
     for item in items {
         let column = column(table, item)?;
         let span = item.alias.as_ref().map_or(item.span, |alias| alias.span);
         let name = print::name(&column.name);
-        let clash = if columns.iter().any(|earlier| earlier.name == column.name) {
+        let clash = if !names.insert(column.name.clone()) {
             format!("two columns would be called {name}")
         } else if column.name == "time" {
             "a column cannot be called time: that is the start of the bucket".to_owned()

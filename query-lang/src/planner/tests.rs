@@ -144,6 +144,24 @@ fn the_series_of_a_rollup_are_its_groups() {
 }
 
 #[test]
+fn the_rollup_that_would_be_needed_serves_the_query() {
+    for (through, query) in [
+        ("cpu_1h", " | every 1h max(usage_user) by region"),
+        ("cpu_1m", " | every 90s avg(usage_user), count as n by host"),
+        ("cpu_1h", "{host=\"a\"} | every 1h avg(usage_user) by region"),
+        ("cpu_eu", "{dc=\"a\"} | sum(usage_system) by ()"),
+    ] {
+        let error = testing::plan(&format!("{through}{query}")).unwrap_err();
+        let create = error.hint().unwrap().trim_start_matches("it would take `").trim_end_matches('`');
+        let mut catalog = testing::catalog();
+        let Ok(Plan::CreateRollup(create)) = testing::plan_in(&catalog, create) else { panic!("{create}") };
+        let created = create.rollup.name.clone();
+        catalog.rollups.push(create.rollup);
+        assert!(testing::plan_in(&catalog, &format!("{created}{query}")).is_ok(), "{created}{query}");
+    }
+}
+
+#[test]
 fn a_rollup_on_a_rollup_is_resolved_to_its_table() {
     let text = "create rollup eu_1h as cpu_eu | where host != \"x\" | every 1h avg(usage_user)";
     let Ok(Plan::CreateRollup(create)) = testing::plan(text) else { panic!("{text}") };
