@@ -18,9 +18,9 @@ struct Details {
     line_text: String,
 }
 
-/// An error that does not know its script yet. The parser and the planner make these.
+/// An error that does not know its script yet: what the parser and the planner make.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub(crate) struct Problem {
     pub kind: ErrorKind,
     pub span: Span,
     pub message: String,

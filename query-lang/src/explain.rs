@@ -34,7 +34,8 @@ pub fn explain(plan: &Plan) -> String {
 
 fn explain_select(select: &Select) -> Vec<String> {
     let named = select.named_rollup.iter().map(|rollup| format!(", through rollup {rollup}"));
-    let mut lines = vec![format!("read {}{}", select.table, named.collect::<String>()), range_line(select.range)];
+    let mut lines =
+        vec![format!("read {}{}", select.table, named.collect::<String>()), range_line(select.range)];
     lines.extend(filter_line(&select.filter));
     match &select.shape {
         Shape::Points { fields } => {
@@ -137,7 +138,10 @@ read cpu
   cpu_eu not used: it is grouped without tag region
   limit: 3",
         );
-        check("mem | since 2026-01-01", "read mem\n  range: from 2026-01-01T00:00:00Z\n  points: used_percent");
+        check(
+            "mem | since 2026-01-01",
+            "read mem\n  range: from 2026-01-01T00:00:00Z\n  points: used_percent",
+        );
         check(
             "door | count by ()",
             "read door\n  range: all time\n  one bucket, the whole range, all series in one group\n  \

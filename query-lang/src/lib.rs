@@ -4,17 +4,24 @@
 //! through [`planner::Context`]. nom stays inside `parse`, jiff inside `time`.
 //! The language itself is described in GRAMMAR.md, whose examples are tests.
 
-pub mod error; // what is wrong, where, and the cure
+// Text and tree.
 pub mod ast; // what a statement is
-pub mod time; // times and durations as text
-pub mod pattern; // what =~ means
 pub mod parse; // text -> AST
 pub mod print; // AST -> canonical text
+
+// Tree and plan.
 pub mod catalog; // the questions the planner may ask about what exists
 pub mod plan; // what to do, with every name resolved
 pub mod planner; // AST -> plan
 pub mod rewrite; // which rollups can give an answer, and why the others cannot
+
+// Plan and people.
+pub mod error; // what is wrong, where, and the cure
 pub mod explain; // plan -> text
+
+// Words of all of them.
+pub mod pattern; // what =~ means
+pub mod time; // times and durations as text
 
 pub use error::{ErrorKind, QueryError};
 pub use explain::explain;

@@ -50,7 +50,9 @@ pub fn parse_time(text: &str, now: Time) -> Result<Time, QueryError> {
 fn finish<T>(parsed: Parsed<'_, T>) -> Result<T, Problem> {
     match parsed {
         Ok((_, value)) => Ok(value),
-        Err(nom::Err::Failure(Wrong::Final(problem)) | nom::Err::Error(Wrong::Final(problem))) => Err(*problem),
+        Err(nom::Err::Failure(Wrong::Final(problem)) | nom::Err::Error(Wrong::Final(problem))) => {
+            Err(*problem)
+        }
         Err(_) => unreachable!("bug: a whole statement must fail with a sentence"),
     }
 }
@@ -68,7 +70,7 @@ fn script(mut input: Tokens<'_>) -> Parsed<'_, Vec<StatementKind>> {
         let (rest, kind) = statement(input)?;
         let token = next(rest);
         if token.kind != Kind::End && token.text != ";" {
-            return fail(left_over(rest));
+            return fail(left_over(input, rest));
         }
         statements.push(kind);
         input = rest;
@@ -110,12 +112,20 @@ fn explain(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     Ok((rest, StatementKind::Explain(Box::new(kind))))
 }
 
-/// A statement was read to its end, and something stands after it.
-fn left_over(input: Tokens<'_>) -> Problem {
-    let token = next(input);
+/// A statement was read from `start` to its end, and something stands after it.
+fn left_over(start: Tokens<'_>, input: Tokens<'_>) -> Problem {
+    let (first, token) = (next(start), next(input));
     let problem = unexpected(input, "`|`, `;` or the end");
+    if first.text.eq_ignore_ascii_case("select") {
+        return problem.hint("this is not SQL: a statement starts with its table, as in `cpu | last 5m`");
+    }
     if token.kind != Kind::Word {
         return problem;
+    }
+    // One word was read as a table, and another follows: the first may be a verb gone wrong.
+    let verb = if start.len() == input.len() + 1 { nearest(first.text, VERBS) } else { None };
+    if let Some(verb) = verb {
+        return problem.hint(format!("did you mean `{verb}` at the start?"));
     }
     if stage::STAGES.contains(&token.text) {
         return problem.hint(format!("stages are joined by a bar: `| {}`", token.text));

@@ -8,13 +8,11 @@ use regex::Regex;
 /// Compiles a pattern that has to match the whole value. The error is one line.
 pub fn whole_value(pattern: &str) -> Result<Regex, String> {
     // Alone first: `a)(b` is no pattern, though it would be one inside the group below.
-    Regex::new(pattern)
-        .and_then(|_| Regex::new(&format!("^(?s:{pattern})$")))
-        .map_err(|error| {
-            let text = error.to_string();
-            let last = text.lines().last().unwrap_or_default();
-            last.trim().trim_start_matches("error: ").to_owned()
-        })
+    Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?s:{pattern})$"))).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        last.trim().trim_start_matches("error: ").to_owned()
+    })
 }
 
 #[cfg(test)]

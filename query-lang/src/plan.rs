@@ -161,7 +161,7 @@ pub struct RollupRejection {
 }
 
 /// Which series. A missing tag equals the empty string; patterns match the whole value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagFilter {
     All,
     Match { tag: String, test: TagTest },
@@ -170,7 +170,7 @@ pub enum TagFilter {
     Not(Box<TagFilter>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagTest {
     Equal(String),
     NotEqual(String),

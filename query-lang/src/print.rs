@@ -108,7 +108,9 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Expr::Test { column, test } => write!(f, "{column} {test}"),
-            Expr::And(members) => members_of(f, members, " and ", |m| matches!(m, Expr::And(_) | Expr::Or(_))),
+            Expr::And(members) => {
+                members_of(f, members, " and ", |m| matches!(m, Expr::And(_) | Expr::Or(_)))
+            }
             Expr::Or(members) => members_of(f, members, " or ", |m| matches!(m, Expr::Or(_))),
             Expr::Not(inner) if matches!(**inner, Expr::And(_) | Expr::Or(_)) => write!(f, "not ({inner})"),
             Expr::Not(inner) => write!(f, "not {inner}"),
@@ -229,7 +231,11 @@ pub fn name(text: &str) -> String {
 }
 
 fn write_name(f: &mut Formatter<'_>, name: &str) -> fmt::Result {
-    if is_bare_name(name) && !QUOTED_WORDS.contains(&name) { f.write_str(name) } else { Quoted(name, '`').fmt(f) }
+    if is_bare_name(name) && !QUOTED_WORDS.contains(&name) {
+        f.write_str(name)
+    } else {
+        Quoted(name, '`').fmt(f)
+    }
 }
 
 struct Quoted<'a>(&'a str, char);

@@ -6,6 +6,7 @@
 //! Not here: which of its buckets are clean, and the ends of the range that no bucket fills (the engine).
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use crate::catalog::RollupInfo;
 use crate::plan::{Grouping, OutputColumn, RollupChoice, RollupRejection, TagFilter, Window};
@@ -44,7 +45,8 @@ pub fn choose(need: Need<'_>, rollups: &[RollupInfo]) -> (Vec<RollupChoice>, Vec
 /// Why the rollup cannot give the answer: a clause that follows "not used: ". None if it can.
 pub fn reason_against(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
     points(rollup, need).or_else(|| groups(rollup, need)).or_else(|| buckets(rollup, need)).or_else(|| {
-        let stored = |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
+        let stored =
+            |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
         let missing = need.columns.iter().find(|column| !stored(column))?;
         Some(match &missing.field {
             Some(field) => format!("it has no {} of {}", missing.function.name(), field.name),
@@ -60,15 +62,12 @@ pub fn remaining_filter(query: &TagFilter, rollup: &TagFilter) -> TagFilter {
     all_of(conjuncts(query).into_iter().filter(|condition| !held.contains(condition)).cloned())
 }
 
-/// The conditions joined by `and`, without `All` and without an `And` inside an `And`.
+/// The conditions joined by `and`, each once, without `All` and without an `And` inside an `And`.
 pub fn all_of(filters: impl IntoIterator<Item = TagFilter>) -> TagFilter {
     let filters: Vec<TagFilter> = filters.into_iter().collect();
-    let mut flat: Vec<TagFilter> = Vec::new();
-    for condition in filters.iter().flat_map(conjuncts) {
-        if !flat.contains(condition) {
-            flat.push(condition.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let distinct = filters.iter().flat_map(conjuncts).filter(|condition| seen.insert(*condition));
+    let mut flat: Vec<TagFilter> = distinct.cloned().collect();
     match flat.len() {
         0 => TagFilter::All,
         1 => flat.remove(0),

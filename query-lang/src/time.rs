@@ -64,11 +64,11 @@ pub fn resolve(literal: TimeLiteral, now: Time) -> Option<Time> {
     }
 }
 
-/// What is wrong with a literal: a sentence.
-pub type Wrong = String;
-
-/// A duration above zero, as written in a statement.
-pub fn duration(text: &str) -> Result<i64, Wrong> {
+/// A duration above zero, as written in a statement. The error is a sentence, here and below.
+pub fn duration(text: &str) -> Result<i64, String> {
+    if text.contains('.') {
+        return Err(format!("`{text}` is not a duration; durations take whole numbers, as in 1h30m"));
+    }
     let mut total: i64 = 0;
     let mut larger = usize::MAX;
     let mut rest = text;
@@ -99,7 +99,7 @@ pub fn duration(text: &str) -> Result<i64, Wrong> {
 }
 
 /// An absolute time: a date, a date and a clock with or without a zone, or digits and a unit since 1970.
-pub fn instant(text: &str) -> Result<Time, Wrong> {
+pub fn instant(text: &str) -> Result<Time, String> {
     if looks_like_date(text) { civil(text) } else { since_epoch(text) }
 }
 
@@ -113,7 +113,7 @@ pub fn looks_like_date(text: &str) -> bool {
         })
 }
 
-fn civil(text: &str) -> Result<Time, Wrong> {
+fn civil(text: &str) -> Result<Time, String> {
     let (_, clock) = text.split_at(10);
     let zoned = clock.contains(['Z', 'z', '+', '-']);
     let full = match (clock, zoned) {
@@ -127,7 +127,7 @@ fn civil(text: &str) -> Result<Time, Wrong> {
     Time::try_from(timestamp.as_nanosecond()).map_err(|_| OUT_OF_RANGE.to_owned())
 }
 
-fn since_epoch(text: &str) -> Result<Time, Wrong> {
+fn since_epoch(text: &str) -> Result<Time, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let nanos = match unit {
@@ -150,7 +150,7 @@ fn unit_rank(unit: &str) -> Option<usize> {
     UNITS.iter().rev().position(|(name, _)| *name == unit)
 }
 
-fn unknown_unit(text: &str, unit: &str) -> Wrong {
+fn unknown_unit(text: &str, unit: &str) -> String {
     format!("`{text}` has the unknown unit `{unit}`; the units are ns us ms s m h d w")
 }
 
@@ -185,7 +185,9 @@ mod tests {
         }
         assert_eq!(instant("2026-01-01"), Ok(noon - 12 * HOUR));
         assert_eq!(format_time(noon + 1), "2026-01-01T12:00:00.000000001Z");
-        for bad in ["2026-02-30", "2026", "2026-01-01T25:00", "2300-01-01", "1h", "99999999999s", "2026-01-01Z"] {
+        for bad in
+            ["2026-02-30", "2026", "2026-01-01T25:00", "2300-01-01", "1h", "99999999999s", "2026-01-01Z"]
+        {
             assert!(instant(bad).is_err(), "{bad}");
         }
     }

@@ -41,7 +41,9 @@ fn and(input: Tokens<'_>, depth: usize) -> Parsed<'_, Expr> {
 fn not(input: Tokens<'_>, depth: usize) -> Parsed<'_, Expr> {
     if depth > DEPTH_MAX {
         let message = format!("this condition is nested more than {DEPTH_MAX} deep");
-        return fail(Problem::new(ErrorKind::Syntax, next(input).span, message).hint("use `in (...)` or a pattern"));
+        return fail(
+            Problem::new(ErrorKind::Syntax, next(input).span, message).hint("use `in (...)` or a pattern"),
+        );
     }
     if let Ok((rest, _)) = keyword("not")(input) {
         let (rest, inner) = not(rest, depth + 1)?;

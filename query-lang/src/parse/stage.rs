@@ -12,8 +12,10 @@ use crate::plan::Function;
 
 use super::expr;
 use super::literal;
-use super::read::{Parsed, Tokens, fail, keyword, list, next, not_here, required, required_name, symbol, token};
 use super::read::unexpected;
+use super::read::{
+    Parsed, Tokens, fail, keyword, list, next, not_here, required, required_name, symbol, token,
+};
 use super::token::Kind;
 
 pub(super) const STAGES: [&str; 6] = ["last", "since", "between", "where", "every", "limit"];

@@ -101,7 +101,9 @@ fn word(input: &str) -> Read<'_> {
 fn literal(input: &str) -> Read<'_> {
     alt((recognize(pair(date, opt(clock))), take_while1(|c: char| c.is_alphanumeric() || c == '.')))
         .parse(input)
-        .and_then(|found| if input.starts_with(|c: char| c.is_ascii_digit()) { Ok(found) } else { nothing(input) })
+        .and_then(
+            |found| if input.starts_with(|c: char| c.is_ascii_digit()) { Ok(found) } else { nothing(input) },
+        )
 }
 
 fn date(input: &str) -> Read<'_> {

@@ -108,13 +108,15 @@ pub(super) fn condition(table: &TableInfo, expr: &Expr) -> Result<TagFilter, Pro
 fn field_condition(table: &TableInfo, name: &Name) -> Problem {
     let message = format!("{name} is a field, and conditions on fields are not there yet");
     let tags = list_names(table.tags.iter().map(String::as_str));
-    Problem::new(ErrorKind::Unsupported, name.span, message).hint(format!("`where` takes conditions on tags: {tags}"))
+    Problem::new(ErrorKind::Unsupported, name.span, message)
+        .hint(format!("`where` takes conditions on tags: {tags}"))
 }
 
 /// For `drop rollup`.
 pub(super) fn rollup(catalog: &dyn Catalog, name: &Name) -> Result<RollupInfo, Problem> {
     catalog.rollup(&name.text).ok_or_else(|| {
-        let what = if catalog.table(&name.text).is_some() { "is a table, not a rollup" } else { "is not a rollup" };
+        let what =
+            if catalog.table(&name.text).is_some() { "is a table, not a rollup" } else { "is not a rollup" };
         let rollups = catalog.rollups();
         let suggestion = did_you_mean(&name.text, rollups.iter().map(|rollup| rollup.name.as_str()));
         Problem::new(ErrorKind::UnknownRollup, name.span, format!("{name} {what}"))

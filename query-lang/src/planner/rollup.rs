@@ -60,7 +60,8 @@ impl Planner<'_> {
 
     pub(super) fn drop_rollup(&self, name: &Name) -> Result<String, Problem> {
         let rollup = names::rollup(self.catalog, name)?;
-        let child = self.catalog.rollups().into_iter().find(|other| other.parent.as_ref() == Some(&rollup.name));
+        let child =
+            self.catalog.rollups().into_iter().find(|other| other.parent.as_ref() == Some(&rollup.name));
         if let Some(child) = child {
             let child = Name::new(child.name);
             let message = format!("the rollup {child} is defined on {name}");
@@ -87,7 +88,10 @@ impl Planner<'_> {
 }
 
 /// The one aggregate stage, its place and its step; nothing else than conditions may stand beside it.
-fn definition<'a>(query: &Query, stages: &Stages<'a>) -> Result<(&'a ast::Aggregate, ast::Span, i64), Problem> {
+fn definition<'a>(
+    query: &Query,
+    stages: &Stages<'a>,
+) -> Result<(&'a ast::Aggregate, ast::Span, i64), Problem> {
     let wrong = |span, message: &str| Problem::new(ErrorKind::Rollup, span, message);
     if let Some((_, span)) = stages.range {
         return Err(wrong(span, "a rollup covers all time; leave the range to its readers"));
@@ -99,7 +103,9 @@ fn definition<'a>(query: &Query, stages: &Stages<'a>) -> Result<(&'a ast::Aggreg
     let Some((aggregate, span)) = stages.aggregate else {
         return Err(wrong(query.source.name.span, "a rollup needs `every` and aggregates").hint(hint));
     };
-    let step = aggregate.every.ok_or_else(|| wrong(span, "a rollup needs `every`, the length of its buckets").hint(hint))?;
+    let step = aggregate
+        .every
+        .ok_or_else(|| wrong(span, "a rollup needs `every`, the length of its buckets").hint(hint))?;
     Ok((aggregate, span, step))
 }
 

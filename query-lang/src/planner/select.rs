@@ -3,8 +3,10 @@
 //! Invariant: a rollup named as the source is replaced by its table and its filter, and it can itself give
 //! what is asked; that the engine may then read another rollup or raw points changes no answer.
 
+use std::collections::HashSet;
+
 use crate::ast::{self, Item, Name, Query};
-use crate::catalog::{RollupInfo, StateSpec, TableInfo};
+use crate::catalog::{FieldInfo, RollupInfo, StateSpec, TableInfo};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::list_names;
@@ -71,7 +73,12 @@ impl Planner<'_> {
     }
 
     /// A rollup read by its name must be able to give the answer, else the name promises too much.
-    pub(super) fn check_gives(&self, rollup: &RollupInfo, need: Need<'_>, name: &Name) -> Result<(), Problem> {
+    pub(super) fn check_gives(
+        &self,
+        rollup: &RollupInfo,
+        need: Need<'_>,
+        name: &Name,
+    ) -> Result<(), Problem> {
         let Some(reason) = rewrite::reason_against(rollup, need) else { return Ok(()) };
         let message = format!("{name} cannot give this: {reason}");
         let hint = format!("it would take `{}`", self.needed(rollup, need));
@@ -158,17 +165,22 @@ pub(super) fn grouping(base: &Base, by: Option<&[Name]>) -> Result<Grouping, Pro
     Ok(Grouping::Tags(tags))
 }
 
-pub(super) fn columns(table: &TableInfo, items: &[Item], by: &Grouping) -> Result<Vec<OutputColumn>, Problem> {
+pub(super) fn columns(
+    table: &TableInfo,
+    items: &[Item],
+    by: &Grouping,
+) -> Result<Vec<OutputColumn>, Problem> {
     let tags: &[String] = match by {
         Grouping::Series => &table.tags,
         Grouping::Tags(tags) => tags,
     };
     let mut columns: Vec<OutputColumn> = Vec::new();
+    let mut names = HashSet::new();
     for item in items {
         let column = column(table, item)?;
         let span = item.alias.as_ref().map_or(item.span, |alias| alias.span);
         let name = print::name(&column.name);
-        let clash = if columns.iter().any(|earlier| earlier.name == column.name) {
+        let clash = if !names.insert(column.name.clone()) {
             format!("two columns would be called {name}")
         } else if column.name == "time" {
             "a column cannot be called time: that is the start of the bucket".to_owned()
@@ -201,14 +213,18 @@ fn column(table: &TableInfo, item: &Item) -> Result<OutputColumn, Problem> {
             [sole] => Some(sole.clone()),
             fields => {
                 let message = format!("{} of which field?", function.name());
-                let example = fields.first().map_or("value", |field| field.name.as_str());
+                let takes = |field: &&FieldInfo| field.field_type.is_number() || !function.needs_number();
+                let example = fields.iter().find(takes).map_or("value", |field| field.name.as_str());
                 let names = list_names(fields.iter().map(|field| field.name.as_str()));
-                let hint = format!("write `{}({})`; the fields are {names}", function.name(), print::name(example));
+                let hint =
+                    format!("write `{}({})`; the fields are {names}", function.name(), print::name(example));
                 return Err(Problem::new(ErrorKind::UnknownField, item.span, message).hint(hint));
             }
         },
     };
-    if let Some(field) = field.as_ref().filter(|field| function.needs_number() && !field.field_type.is_number()) {
+    if let Some(field) =
+        field.as_ref().filter(|field| function.needs_number() && !field.field_type.is_number())
+    {
         let (name, kind) = (print::name(&field.name), field.field_type);
         let message = format!("{} needs a number, and the field {name} is a {kind}", function.name());
         let span = item.field.as_ref().map_or(item.span, |name| name.span);
@@ -231,7 +247,8 @@ pub(super) fn default_name(function: Function, field: &str) -> String {
 pub(super) fn written_out(columns: &[OutputColumn]) -> Vec<Item> {
     let item = |column: &OutputColumn| {
         let field = column.field.as_ref().map(|field| field.name.as_str());
-        let default = field.map_or(column.function.name().to_owned(), |field| default_name(column.function, field));
+        let default =
+            field.map_or(column.function.name().to_owned(), |field| default_name(column.function, field));
         ast::Item {
             function: column.function,
             field: field.map(Name::new),

@@ -45,7 +45,10 @@ fn raw_points_have_all_fields() {
 
 #[test]
 fn columns_are_named() {
-    assert_eq!(names("cpu | every 1m count, avg(usage_user), max(usage_user) as top"), ["count", "avg_usage_user", "top"]);
+    assert_eq!(
+        names("cpu | every 1m count, avg(usage_user), max(usage_user) as top"),
+        ["count", "avg_usage_user", "top"]
+    );
     assert_eq!(names("mem | every 1m avg, max"), ["avg", "max"]);
     assert_eq!(names("mem | last()"), ["last"]);
     assert_eq!(names("`my table` | avg(`my field`)"), ["avg_my field"]);
@@ -93,7 +96,8 @@ fn ranges_are_absolute() {
 fn the_range_of_the_request_serves_statements_without_one() {
     let asked = TimeRange::new(1, 2);
     let context = Context { now: NOON, range: Some(asked), rollups: false };
-    let plan = |text: &str| crate::plan(&crate::parse(text).unwrap().statements[0], &testing::catalog(), &context);
+    let plan =
+        |text: &str| crate::plan(&crate::parse(text).unwrap().statements[0], &testing::catalog(), &context);
     let range = |text: &str| match plan(text) {
         Ok(Plan::Select(select)) => select.range,
         other => panic!("{other:?}"),
@@ -140,6 +144,24 @@ fn the_series_of_a_rollup_are_its_groups() {
 }
 
 #[test]
+fn the_rollup_that_would_be_needed_serves_the_query() {
+    for (through, query) in [
+        ("cpu_1h", " | every 1h max(usage_user) by region"),
+        ("cpu_1m", " | every 90s avg(usage_user), count as n by host"),
+        ("cpu_1h", "{host=\"a\"} | every 1h avg(usage_user) by region"),
+        ("cpu_eu", "{dc=\"a\"} | sum(usage_system) by ()"),
+    ] {
+        let error = testing::plan(&format!("{through}{query}")).unwrap_err();
+        let create = error.hint().unwrap().trim_start_matches("it would take `").trim_end_matches('`');
+        let mut catalog = testing::catalog();
+        let Ok(Plan::CreateRollup(create)) = testing::plan_in(&catalog, create) else { panic!("{create}") };
+        let created = create.rollup.name.clone();
+        catalog.rollups.push(create.rollup);
+        assert!(testing::plan_in(&catalog, &format!("{created}{query}")).is_ok(), "{created}{query}");
+    }
+}
+
+#[test]
 fn a_rollup_on_a_rollup_is_resolved_to_its_table() {
     let text = "create rollup eu_1h as cpu_eu | where host != \"x\" | every 1h avg(usage_user)";
     let Ok(Plan::CreateRollup(create)) = testing::plan(text) else { panic!("{text}") };
@@ -170,7 +192,8 @@ fn a_definition_means_the_same_when_the_table_grows() {
 fn show_delete_drop() {
     let values = Plan::Show(Show::Values { tag: "host".to_owned(), table: "cpu".to_owned() });
     assert_eq!(testing::plan("show values of host from cpu").unwrap(), values);
-    let Ok(Plan::Delete(delete)) = testing::plan("delete from cpu{host=\"a\"} where dc = \"b\" last 1h") else {
+    let Ok(Plan::Delete(delete)) = testing::plan("delete from cpu{host=\"a\"} where dc = \"b\" last 1h")
+    else {
         panic!("a plain delete")
     };
     assert_eq!(delete.filter, TagFilter::And(vec![equal("host", "a"), equal("dc", "b")]));
@@ -181,6 +204,10 @@ fn show_delete_drop() {
 #[test]
 fn only_statements_that_change_data_say_so() {
     let changes = |text: &str| crate::parse(text).unwrap().statements[0].changes_data();
-    assert!(changes("drop rollup x") && changes("delete from x") && changes("create rollup x as y | every 1m count"));
+    assert!(
+        changes("drop rollup x")
+            && changes("delete from x")
+            && changes("create rollup x as y | every 1m count")
+    );
     assert!(!changes("x") && !changes("show tables") && !changes("explain delete from x"));
 }

@@ -12,7 +12,10 @@ fn text_is_canonical() {
         ("`show`|limit 1", "`show` | limit 1"),
         ("`cpu` | since 2026-01-01T02:00:00+02:00", "cpu | since 2026-01-01"),
         ("cpu | since now-1500ms", "cpu | since now - 1s500ms"),
-        ("cpu | where ((a=\"1\") and (b=\"2\" or not c=\"3\"))", "cpu | where a = \"1\" and (b = \"2\" or not c = \"3\")"),
+        (
+            "cpu | where ((a=\"1\") and (b=\"2\" or not c=\"3\"))",
+            "cpu | where a = \"1\" and (b = \"2\" or not c = \"3\")",
+        ),
         ("cpu | every 7d count() by (a,b)", "cpu | every 1w count by a, b"),
         ("cpu | last(field(x)) as `a b`", "cpu | last(x) as `a b`"),
         ("cpu | last()", "cpu | last()"),
@@ -20,7 +23,10 @@ fn text_is_canonical() {
         ("show tables;;show rollups;", "show tables;\nshow rollups"),
         ("delete from a where b=\"c\" since 1s", "delete from a where b = \"c\" since 1970-01-01T00:00:01Z"),
     ] {
-        assert_eq!(parse(text).map(|script| script.to_string()).map_err(|e| e.render()), Ok(canonical.to_owned()));
+        assert_eq!(
+            parse(text).map(|script| script.to_string()).map_err(|e| e.render()),
+            Ok(canonical.to_owned())
+        );
     }
 }
 
@@ -44,7 +50,12 @@ fn script() -> impl Strategy<Value = Script> {
 fn statement() -> impl Strategy<Value = StatementKind> {
     let create = (name(), query()).prop_map(|(name, query)| CreateRollup { name, query });
     let delete = (source(), option(expr()), option(range()));
-    let delete = delete.prop_map(|(source, condition, range)| Delete { source, condition, range, range_span: Span::default() });
+    let delete = delete.prop_map(|(source, condition, range)| Delete {
+        source,
+        condition,
+        range,
+        range_span: Span::default(),
+    });
     let plain = prop_oneof![
         4 => query().prop_map(StatementKind::Query),
         2 => show().prop_map(StatementKind::Show),
@@ -108,7 +119,8 @@ fn length() -> impl Strategy<Value = i64> {
 
 fn expr() -> impl Strategy<Value = Expr> {
     let kind = prop_oneof![Just(ColumnKind::Either), Just(ColumnKind::Tag), Just(ColumnKind::Field)];
-    let test = (kind, name(), tag_test()).prop_map(|(kind, name, test)| Expr::Test { column: Column { kind, name }, test });
+    let test = (kind, name(), tag_test())
+        .prop_map(|(kind, name, test)| Expr::Test { column: Column { kind, name }, test });
     test.prop_recursive(4, 16, 3, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 2..4).prop_map(Expr::And),
@@ -133,23 +145,29 @@ fn tag_test() -> impl Strategy<Value = TagTest> {
 
 fn aggregate() -> impl Strategy<Value = Aggregate> {
     let function = proptest::sample::select(Function::ALL.to_vec());
-    let item = (function, option(name()), option(name()))
-        .prop_map(|(function, field, alias)| Item { function, field, alias, span: Span::default() });
+    let item = (function, option(name()), option(name())).prop_map(|(function, field, alias)| Item {
+        function,
+        field,
+        alias,
+        span: Span::default(),
+    });
     let by = option(proptest::collection::vec(name(), 0..3));
-    (option(length()), proptest::collection::vec(item, 1..4), by)
-        .prop_map(|(every, items, by)| Aggregate { every, items, by })
+    (option(length()), proptest::collection::vec(item, 1..4), by).prop_map(|(every, items, by)| Aggregate {
+        every,
+        items,
+        by,
+    })
 }
 
 /// Plain names, words of the language, and anything at all.
 fn name() -> impl Strategy<Value = Name> {
     let words = [
-        "show", "last", "by", "as", "not", "in", "tag", "field", "now", "every", "count", "and", "or", "from",
-        "where", "limit", "let", "of", "explain", "since", "rollup", "tables",
+        "show", "last", "by", "as", "not", "in", "tag", "field", "now", "every", "count", "and", "or",
+        "from", "where", "limit", "let", "of", "explain", "since", "rollup", "tables",
     ];
     let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
-    prop_oneof![4 => "[a-z_][a-z0-9_:]{0,6}", 2 => word, 1 => text()].prop_filter_map("a name is not empty", |text| {
-        (!text.is_empty()).then(|| Name::new(text))
-    })
+    prop_oneof![4 => "[a-z_][a-z0-9_:]{0,6}", 2 => word, 1 => text()]
+        .prop_filter_map("a name is not empty", |text| (!text.is_empty()).then(|| Name::new(text)))
 }
 
 fn text() -> impl Strategy<Value = String> {

@@ -1,6 +1,9 @@
-use crate::plan::{Plan, Select, Shape, TagFilter, TagTest};
-use crate::rewrite::remaining_filter;
+use storage_format::point::floor_time;
+
+use crate::plan::{Plan, Select, Shape, TagFilter, TagTest, Window};
+use crate::rewrite::{Need, reason_against, remaining_filter};
 use crate::testing;
+use crate::time::{SECOND, format_duration, origin_of};
 
 fn select(text: &str) -> Select {
     match testing::plan(text) {
@@ -49,15 +52,15 @@ fn each_reason_is_said() {
     check(
         "cpu{dc=\"a\"} | every 1h avg(usage_user) by region",
         &[],
-        &["cpu_1h: it is grouped without tag dc", NOT_EU, "cpu_1m: it is grouped without tag dc"],
+        &["cpu_1h: it is grouped without tag dc", "cpu_1m: it is grouped without tag dc", NOT_EU],
     );
     check(
         "cpu | every 1h avg(usage_user)",
         &[],
         &[
             "cpu_1h: it is grouped by region, not per series",
-            NOT_EU,
             "cpu_1m: it is grouped by region, host, not per series",
+            NOT_EU,
         ],
     );
     check("mem | every 10m avg", &["mem_5m"], &[]);
@@ -85,6 +88,28 @@ fn what_is_left_of_the_filter_needs_only_tags_of_the_rollup() {
     assert_eq!(remaining_filter(&query, &matching("a")), matching("b"));
     assert_eq!(remaining_filter(&query, &query), TagFilter::All);
     assert_eq!(remaining_filter(&query, &TagFilter::All), query);
+}
+
+#[test]
+fn a_rollup_fits_exactly_if_every_edge_of_the_query_is_one_of_its_edges() {
+    let steps =
+        [1, 7, 60, 90, 3_600, 86_400, 3 * 86_400, 7 * 86_400, 21 * 86_400, 28 * 86_400].map(|s| s * SECOND);
+    let mut rollup = testing::catalog().rollups.remove(0);
+    for (rollup_step, step) in steps.into_iter().flat_map(|a| steps.map(|b| (a, b))) {
+        (rollup.step, rollup.origin) = (rollup_step, origin_of(rollup_step));
+        let origin = origin_of(step);
+        let need = Need {
+            table: &rollup.table,
+            filter: &rollup.filter,
+            window: Window::Every { step, origin },
+            by: &rollup.by,
+            columns: &rollup.columns,
+        };
+        let mut edges = (-40..40).map(|bucket| origin + bucket * step);
+        let aligned = edges.all(|edge| floor_time(edge, rollup.step, rollup.origin) == edge);
+        let fits = reason_against(&rollup, need).is_none();
+        assert_eq!(fits, aligned, "{} in {}", format_duration(rollup_step), format_duration(step));
+    }
 }
 
 #[test]
