@@ -164,8 +164,8 @@ impl<T: Number, const LARGEST: bool> Stored for Extreme<T, LARGEST> {
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
         let values = take::<T::Array>(arrays)?;
         let states: Vec<Self> = optional::<T>(values).map(Extreme).collect();
-        // NaN differs from itself.
-        if states.iter().any(|state| state.0.is_some_and(|value| value != value)) {
+        // Only a NaN is not the smallest of itself alone.
+        if states.iter().any(|state| state.0.is_some_and(|value| T::smallest(&[value]).is_none())) {
             return Err(Corrupt::new("a smallest or largest value is NaN"));
         }
         Ok(states)
