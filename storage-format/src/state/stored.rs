@@ -15,7 +15,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use crate::corrupt::{Corrupt, Result};
-use crate::point::Time;
+use crate::point::{FieldType, Time};
 
 use super::column::{State, StateColumn, with_states};
 use super::edge::Edge;
@@ -24,7 +24,6 @@ use super::run::StateRun;
 use super::sum::{FloatSum, IntSum};
 use super::value::{FieldValue, Number, Whole, data_type};
 use super::{StateKey, StateKind};
-use crate::point::FieldType;
 
 const TIME_ZONE: &str = "UTC";
 /// The most that Parquet's widest common decimal has; [`IntSum`] proves that sums fit.
@@ -50,6 +49,18 @@ pub fn block_fields(key: StateKey, field: &str) -> Vec<Field> {
         StateKind::First => vec![column("first", value()), column("first_time", time)],
         StateKind::Last => vec![column("last", value()), column("last_time", time)],
     }
+}
+
+/// The arrays of [`block_fields`], key after key, for the rows of many groups: run after run, all made with
+/// `keys`.
+pub fn block_arrays(keys: &[StateKey], runs: &[&StateRun]) -> Vec<ArrayRef> {
+    let mut rows = StateRun::new(keys);
+    for run in runs {
+        for (all, own) in rows.columns.iter_mut().zip(&run.columns) {
+            with_states!(all, own, (all, own) => all.extend_from_slice(own));
+        }
+    }
+    rows.to_arrow()
 }
 
 impl StateRun {

@@ -57,6 +57,7 @@ impl FloatSum {
     /// The exact sum over the count of its values, rounded once. `None` if there were no values.
     pub fn average(&self, count: u64) -> Option<f64> {
         match self {
+            _ if count == 0 => None,
             FloatSum::Narrow { hi, lo } if let Some(average) = quotient(*hi, *lo, count) => Some(average),
             FloatSum::Narrow { .. } => Some(self.clone().into_wide().average(count)),
             FloatSum::Wide(wide) => Some(wide.average(count)),
@@ -389,6 +390,19 @@ mod tests {
         assert_eq!(huge.round(), Some(f64::INFINITY));
         huge.merge(&sum(&[f64::MIN]));
         assert_eq!(huge, FloatSum::Narrow { hi: f64::MAX, lo: 0.0 });
+    }
+
+    #[test]
+    fn an_average_of_equal_values_is_that_value() {
+        for value in [0.1, 1e-300, -0.3, 123.456, 1e300] {
+            for count in [1, 2, 3, 7, 10, 1000] {
+                assert_eq!(sum(&vec![value; count]).average(count as u64), Some(value), "{value} * {count}");
+            }
+        }
+        // Only damage can give a sum without a count.
+        for sum in [sum(&[0.1; 3]), sum(&[f64::MAX; 2]), sum(&[])] {
+            assert_eq!(sum.average(0), None);
+        }
     }
 
     #[test]

@@ -326,6 +326,10 @@ fn every_type_comes_back_also_empty_buckets() {
         assert!(run.heap_bytes() > 0);
         let empty = StateRun::new(&keys);
         check_stored(&empty, &keys);
+        // Two groups in one block, the second one read back by its rows.
+        let rows: Vec<ArrayRef> =
+            block_arrays(&keys, &[&run, &empty, &run]).iter().map(|array| array.slice(3, 3)).collect();
+        assert_same(&StateRun::from_arrow(&keys, run.starts.clone(), &rows).unwrap(), &run);
     }
 }
 
