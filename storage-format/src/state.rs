@@ -25,7 +25,7 @@ pub use edge::{Edge, First, Last};
 pub use extreme::{Extreme, Max, Min};
 pub use finalize::{Finalized, Finalizer, finalize};
 pub use run::StateRun;
-pub use stored::block_fields;
+pub use stored::{block_arrays, block_fields};
 pub use sum::{FloatSum, IntSum};
 pub use wide::Wide;
 

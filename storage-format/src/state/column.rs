@@ -307,7 +307,16 @@ mod tests {
     fn nulls_are_missing_and_rows_outside_the_windows_untouched() {
         // Sliced, so that the null bits do not start at a byte.
         let floats = Float64Array::from(vec![
-            None, None, Some(100.0), Some(1.0), None, Some(2.5), None, None, Some(4.0), Some(f64::NAN),
+            None,
+            None,
+            Some(100.0),
+            Some(1.0),
+            None,
+            Some(2.5),
+            None,
+            None,
+            Some(4.0),
+            Some(f64::NAN),
         ]);
         let floats: ArrayRef = Arc::new(floats.slice(2, 8));
         let times = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -357,7 +366,9 @@ mod tests {
     #[test]
     fn every_state_that_applies_exists_and_knows_its_kind() {
         let types = FieldType::ALL.map(Some).into_iter().chain([None]);
-        for (kind, field_type) in StateKind::ALL.into_iter().flat_map(|kind| types.clone().map(move |t| (kind, t))) {
+        for (kind, field_type) in
+            StateKind::ALL.into_iter().flat_map(|kind| types.clone().map(move |t| (kind, t)))
+        {
             if kind.applies_to(field_type) {
                 assert_eq!(StateColumn::new(StateKey { kind, field_type }).kind(), kind);
             }

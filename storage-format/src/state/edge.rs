@@ -72,11 +72,11 @@ mod tests {
             }
             assert_eq!((first.0, last.0), (Some((5, 2.0)), Some((5, 2.0))));
         }
-        let mut last = Last(Some((5, Box::<str>::from("b"))));
+        let mut last: Last<Box<str>> = Edge(Some((5, "b".into())));
         last.add(5, || "a".into());
         last.add(4, || unreachable!("too early to be asked"));
         assert_eq!(last, Edge(Some((5, "b".into()))));
-        let mut zero = First(Some((1, -0.0f64)));
+        let mut zero: First<f64> = Edge(Some((1, -0.0f64)));
         zero.add(1, || 0.0);
         assert_eq!(zero.0.map(|(_, value)| value.to_bits()), Some(0));
     }

@@ -5,20 +5,20 @@
 //! | points, count | Int64 | 0 |
 //! | sum of floats | Float64: the exact sum, rounded once | null |
 //! | sum of integers | the field's type; null and counted as overflowed if it does not fit | null |
-//! | avg of floats | Float64: that rounded sum / count; only the quotient has to fit a float | null |
-//! | avg of integers | Float64: the exact quotient, rounded once | null |
+//! | avg | Float64: the exact sum over the count, rounded once, of integers too | null |
 //! | min, max, first, last | the field's type | null |
 //!
-//! A sum with NaN or with infinities of both signs is NaN; with infinities of one sign it is that infinity.
+//! A sum or average with NaN or with infinities of both signs is NaN; with infinities of one sign it is that
+//! infinity. Rounding once makes the average of equal values that value.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use crate::point::FieldType;
 
+use super::StateKind;
 use super::column::{State, StateColumn, with_states};
 use super::value::{FieldValue, data_type};
-use super::StateKind;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finalizer {
@@ -100,7 +100,7 @@ fn average(counts: &[u64], sums: &StateColumn) -> ArrayRef {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{AsArray, Array, Float64Array, Int64Array, StringArray, UInt64Array};
+    use arrow::array::{Array, AsArray, Float64Array, Int64Array, StringArray, UInt64Array};
     use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
 
     use super::*;
@@ -130,7 +130,7 @@ mod tests {
             finalized.array.as_primitive::<Float64Type>().value(0)
         };
         assert_eq!(of(Finalizer::Sum), 0.6, "one rounding; adding one by one gives 0.6000000000000001 or 0");
-        assert_eq!(of(Finalizer::Avg), 0.6 / 5.0);
+        assert_eq!(of(Finalizer::Avg), 0.12);
         assert_eq!((of(Finalizer::Min), of(Finalizer::Max)), (-1e16, 1e16));
         assert_eq!((of(Finalizer::First), of(Finalizer::Last)), (0.1, -1e16));
         let count = answer(Finalizer::Count, FieldType::Float, values.clone()).array;
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn integer_sums_that_do_not_fit_are_null_and_counted() {
-        let of = |values: Vec<i64>| answer(Finalizer::Sum, FieldType::Int, Arc::new(Int64Array::from(values)));
+        let of =
+            |values: Vec<i64>| answer(Finalizer::Sum, FieldType::Int, Arc::new(Int64Array::from(values)));
         let fits = of(vec![i64::MAX, 1, -1]);
         assert_eq!((fits.array.as_primitive::<Int64Type>().value(0), fits.overflowed), (i64::MAX, 0));
         let over = of(vec![i64::MAX, 1]);

@@ -15,7 +15,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use crate::corrupt::{Corrupt, Result};
-use crate::point::Time;
+use crate::point::{FieldType, Time};
 
 use super::column::{State, StateColumn, with_states};
 use super::edge::Edge;
@@ -24,7 +24,6 @@ use super::run::StateRun;
 use super::sum::{FloatSum, IntSum};
 use super::value::{FieldValue, Number, Whole, data_type};
 use super::{StateKey, StateKind};
-use crate::point::FieldType;
 
 const TIME_ZONE: &str = "UTC";
 /// The most that Parquet's widest common decimal has; [`IntSum`] proves that sums fit.
@@ -50,6 +49,18 @@ pub fn block_fields(key: StateKey, field: &str) -> Vec<Field> {
         StateKind::First => vec![column("first", value()), column("first_time", time)],
         StateKind::Last => vec![column("last", value()), column("last_time", time)],
     }
+}
+
+/// The arrays of [`block_fields`], key after key, for the rows of many groups: run after run, all made with
+/// `keys`.
+pub fn block_arrays(keys: &[StateKey], runs: &[&StateRun]) -> Vec<ArrayRef> {
+    let mut rows = StateRun::new(keys);
+    for run in runs {
+        for (all, own) in rows.columns.iter_mut().zip(&run.columns) {
+            with_states!(all, own, (all, own) => all.extend_from_slice(own));
+        }
+    }
+    rows.to_arrow()
 }
 
 impl StateRun {
@@ -164,8 +175,8 @@ impl<T: Number, const LARGEST: bool> Stored for Extreme<T, LARGEST> {
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
         let values = take::<T::Array>(arrays)?;
         let states: Vec<Self> = optional::<T>(values).map(Extreme).collect();
-        // NaN differs from itself.
-        if states.iter().any(|state| state.0.is_some_and(|value| value != value)) {
+        // Only a NaN is not the smallest of itself alone.
+        if states.iter().any(|state| state.0.is_some_and(|value| T::smallest(&[value]).is_none())) {
             return Err(Corrupt::new("a smallest or largest value is NaN"));
         }
         Ok(states)

@@ -2,8 +2,7 @@
 //!
 //! A fixed-point number that spans the whole range of f64, subnormals included, with NaN and the infinities
 //! counted beside it. Adding is exact and merging is integer addition, so order cannot matter.
-//! It is the slow half of [`FloatSum`](super::FloatSum): about one sum in a thousand needs it, the others
-//! stay a pair of floats. Not here: deciding when (see `sum`).
+//! It is the slow half of [`FloatSum`](super::FloatSum); sums of common data stay a pair of floats. Not here: deciding when (see `sum`).
 
 use std::num::FpCategory;
 
@@ -41,8 +40,7 @@ pub struct Wide {
 }
 
 impl Wide {
-    pub const ZERO: Wide =
-        Wide { limbs: [0; LIMBS], nans: 0, infinities: 0, negative_infinities: 0 };
+    pub const ZERO: Wide = Wide { limbs: [0; LIMBS], nans: 0, infinities: 0, negative_infinities: 0 };
 
     pub fn add(&mut self, value: f64) {
         match value.classify() {
@@ -69,19 +67,27 @@ impl Wide {
     /// The sum, rounded once to the nearest float, ties to even. Any NaN, or infinities of both signs, make
     /// it NaN; infinities of one sign make it that infinity.
     pub fn round(&self) -> f64 {
-        self.special().unwrap_or_else(|| self.round_finite(0))
+        self.special().unwrap_or_else(|| self.round_finite())
     }
 
-    /// The sum divided by `count`: the rounded sum over the count, where only the quotient, not the sum, has
-    /// to fit a float.
-    pub fn average(&self, count: f64) -> f64 {
-        let sum = self.round();
-        if sum.is_infinite() && self.special().is_none() {
-            // Too large by less than 2^64, since there are fewer addends than that. Powers of two scale exactly.
-            let scale = (1u128 << LIMB_BITS) as f64;
-            return self.round_finite(LIMB_BITS) / count * scale;
+    /// The exact sum over the count, rounded once; it may fit a float where the sum does not.
+    pub fn average(&self, count: u64) -> f64 {
+        if let Some(special) = self.special() {
+            return special;
         }
-        sum / count
+        let (negative, magnitude) = self.magnitude();
+        // One more limb below, for fractions of the smallest step: the dividend, then the quotient.
+        let mut limbs = [0; LIMBS + 1];
+        limbs[1..].copy_from_slice(&magnitude);
+        let count = u128::from(count);
+        let mut remainder = 0;
+        for limb in limbs.iter_mut().rev() {
+            let dividend = remainder << LIMB_BITS | u128::from(*limb);
+            // Below 2^64, since the remainder is below the count.
+            *limb = (dividend / count) as u64;
+            remainder = dividend % count;
+        }
+        with_sign(negative, nearest_float(&limbs, LIMB_BITS, remainder != 0))
     }
 
     /// The sum as two floats, the nearest one and the rest, if they hold all of it.
@@ -89,13 +95,13 @@ impl Wide {
         if self.special().is_some() {
             return None;
         }
-        let hi = self.round_finite(0);
+        let hi = self.round_finite();
         if hi.is_infinite() {
             return None;
         }
         let mut rest = self.clone();
         rest.add(-hi);
-        let lo = rest.round_finite(0);
+        let lo = rest.round_finite();
         rest.add(-lo);
         (rest.limbs == [0; LIMBS]).then_some((hi, lo))
     }
@@ -128,25 +134,9 @@ impl Wide {
         }
     }
 
-    /// The finite part times 2^-`down`, rounded to nearest even. `down` is for sums too large for a float.
-    fn round_finite(&self, down: usize) -> f64 {
+    fn round_finite(&self) -> f64 {
         let (negative, magnitude) = self.magnitude();
-        let length = bit_length(&magnitude);
-        let bits = if length <= SIGNIFICAND_BITS {
-            // In units of the smallest subnormal a number this short is its own bit pattern.
-            magnitude[0]
-        } else {
-            let cut = length - SIGNIFICAND_BITS;
-            let significand = bits_from(&magnitude, cut) & (FRACTION_MASK << 1 | 1);
-            let half = bits_from(&magnitude, cut - 1) & 1 == 1;
-            let more = any_bit_below(&magnitude, cut - 1);
-            let up = half && (more || significand & 1 == 1);
-            // The implied bit of the significand adds one to the exponent field; so does a carry out of it.
-            let field = ((cut - down) as u64) << FRACTION_BITS;
-            (field + significand + u64::from(up)).min(EXPONENT_MAX << FRACTION_BITS)
-        };
-        let value = f64::from_bits(bits);
-        if negative { -value } else { value }
+        with_sign(negative, nearest_float(&magnitude, 0, false))
     }
 
     fn magnitude(&self) -> (bool, [u64; LIMBS]) {
@@ -180,19 +170,37 @@ fn negate(mut limbs: [u64; LIMBS]) -> [u64; LIMBS] {
     limbs
 }
 
-fn bit_length(limbs: &[u64; LIMBS]) -> usize {
+/// The float nearest to a number whose bit `unit` counts 2^-1074; ties go to even. `more` says that the number
+/// goes on below its lowest bit.
+fn nearest_float(limbs: &[u64], unit: usize, more: bool) -> f64 {
+    // Of short numbers, the subnormals, every bit from `unit` on counts; of others the top 53.
+    let cut = bit_length(limbs).saturating_sub(SIGNIFICAND_BITS).max(unit);
+    let significand = bits_from(limbs, cut);
+    let half = cut > 0 && bits_from(limbs, cut - 1) & 1 == 1;
+    let above_half = half && (more || any_bit_below(limbs, cut - 1));
+    let up = above_half || (half && significand & 1 == 1);
+    // The implied bit of a normal number adds one to the exponent field; so does a carry out of rounding.
+    let field = ((cut - unit) as u64) << FRACTION_BITS;
+    f64::from_bits((field + significand + u64::from(up)).min(f64::INFINITY.to_bits()))
+}
+
+fn with_sign(negative: bool, value: f64) -> f64 {
+    if negative { -value } else { value }
+}
+
+fn bit_length(limbs: &[u64]) -> usize {
     let top = limbs.iter().rposition(|limb| *limb != 0);
     top.map_or(0, |top| (top + 1) * LIMB_BITS - limbs[top].leading_zeros() as usize)
 }
 
 /// 64 bits, the lowest at position `from`.
-fn bits_from(limbs: &[u64; LIMBS], from: usize) -> u64 {
+fn bits_from(limbs: &[u64], from: usize) -> u64 {
     let (limb, shift) = (from / LIMB_BITS, from % LIMB_BITS);
     let above = limbs.get(limb + 1).copied().unwrap_or(0);
     ((u128::from(above) << LIMB_BITS | u128::from(limbs[limb])) >> shift) as u64
 }
 
-fn any_bit_below(limbs: &[u64; LIMBS], end: usize) -> bool {
+fn any_bit_below(limbs: &[u64], end: usize) -> bool {
     let (limb, shift) = (end / LIMB_BITS, end % LIMB_BITS);
     limbs[..limb].iter().any(|limb| *limb != 0) || limbs[limb] & ((1 << shift) - 1) != 0
 }
@@ -302,12 +310,18 @@ mod tests {
 
     #[test]
     fn an_average_may_fit_where_the_sum_does_not() {
-        for count in [2, 3, 5, 9, 1000] {
-            assert_eq!(wide(&vec![f64::MAX; count]).average(count as f64), f64::MAX);
+        for count in [1, 2, 3, 5, 9, 1000] {
+            for value in [f64::MAX, f64::MIN, 0.1, f64::MIN_POSITIVE, 5e-324, -5e-324] {
+                assert_eq!(wide(&vec![value; count]).average(count as u64), value);
+            }
         }
-        assert_eq!(wide(&[1e308, 1.5e308]).average(2.0), 1.25e308);
-        assert_eq!(wide(&[f64::INFINITY, 1.0]).average(2.0), f64::INFINITY);
-        assert!(wide(&[f64::INFINITY, f64::NEG_INFINITY]).average(2.0).is_nan());
+        assert_eq!(wide(&[1e308, 1.5e308]).average(2), 1.25e308);
+        assert_eq!(wide(&[f64::INFINITY, 1.0]).average(2), f64::INFINITY);
+        assert!(wide(&[f64::INFINITY, f64::NEG_INFINITY]).average(2).is_nan());
+        // Halves of the smallest step: ties to even.
+        assert_eq!(wide(&[5e-324]).average(2), 0.0);
+        assert_eq!(wide(&[5e-324; 3]).average(2), 1e-323);
+        assert_eq!(wide(&[5e-324; 2]).average(3), 5e-324, "two thirds");
     }
 
     #[test]
