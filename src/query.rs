@@ -14,4 +14,4 @@ pub use answer::{Answer, AnswerColumn, Role, RollupUse, Stats, text_table};
 pub use groups::{Groups, finish};
 pub use guard::Guard;
 pub use points::select_points;
-pub use window::{StatePlan, aggregate};
+pub use window::{StatePlan, aggregate, keys_of};

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use query_lang::catalog::RollupInfo;
-use query_lang::plan::Grouping;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{DirtyGroups, RollupEntry};
 use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, floor_time};
@@ -30,13 +29,12 @@ use crate::batch::BatchPart;
 use crate::blocks::TableKey;
 use crate::error::Result;
 use crate::query::Groups;
-use crate::rows::Rows;
-use crate::scan::ReadyRows;
+use crate::scan::StateLayer;
 use crate::series::{CompiledFilter, Table};
 
 pub use dirty::Dirty;
-pub use read::{Access, RollupSnapshot};
-pub use refresh::{Computed, Refresh, Work};
+pub use read::Access;
+pub use refresh::{Refresh, Work};
 
 /// All rollups of the server.
 #[derive(Default)]
@@ -69,24 +67,42 @@ pub struct Rollup {
 }
 
 /// States of one or more refreshes, not yet in blocks. A bucket whose points are all gone stays as identities.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Layer {
-    pub runs: HashMap<TagSet, StateRun>,
+    pub runs: HashMap<TagSet, Arc<StateRun>>,
 }
 
 impl Layer {
-    fn ready(&self, ranges: &RangeSet) -> ReadyRows {
-        let Some(hull) = ranges.hull() else { return Vec::new() };
-        let rows = |run: &StateRun| {
-            let part = run.slice(hull);
-            Rows { columns: part.to_arrow().into_iter().map(Some).collect(), times: part.starts.into() }
+    /// The groups that have states in one of the ranges.
+    fn share(&self, ranges: &RangeSet) -> StateLayer {
+        let touches = |run: &StateRun| match (run.starts.first(), run.starts.last()) {
+            (Some(first), Some(last)) => ranges.overlaps(TimeRange::new(*first, last.saturating_add(1))),
+            _ => false,
         };
-        let ready = self.runs.iter().map(|(group, run)| (group.clone(), rows(run)));
-        ready.filter(|(_, rows)| !rows.is_empty()).collect()
+        let runs = self.runs.iter().filter(|(_, run)| touches(run));
+        runs.map(|(group, run)| (group.clone(), Arc::clone(run))).collect()
     }
 
-    pub fn buckets(&self) -> usize {
-        self.runs.values().map(StateRun::len).sum()
+    fn buckets(&self) -> usize {
+        self.runs.values().map(|run| run.len()).sum()
+    }
+
+    /// Newer states replace older ones, whole bucket by whole bucket.
+    fn put(&mut self, newer: HashMap<TagSet, Arc<StateRun>>) {
+        for (group, run) in newer {
+            match self.runs.get_mut(&group) {
+                Some(known) => {
+                    let known = Arc::make_mut(known);
+                    if known.starts.last() >= run.starts.first() {
+                        known.retain(|start| run.starts.binary_search(&start).is_err());
+                    }
+                    known.merge(&run);
+                }
+                None => {
+                    self.runs.insert(group, run);
+                }
+            }
+        }
     }
 }
 
@@ -147,7 +163,7 @@ impl Rollup {
             info: Arc::new(info),
             computed: RangeSet::default(),
             stored: RangeSet::default(),
-            dirty: Dirty::default(),
+            dirty: Dirty::new(info.step),
             registered: None,
             layers: Vec::new(),
             groups: HashMap::new(),
@@ -182,7 +198,7 @@ impl Rollup {
                 }
             }
         }
-        let (ranges, groups) = dirty.within(&self.stored, self.info.step);
+        let (ranges, groups) = dirty.within(&self.stored);
         let pairs = |tags: &TagSet| tags.iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect();
         RollupEntry {
             database: self.database.to_string(),
@@ -202,7 +218,7 @@ impl Rollup {
     }
 
     pub fn dirty_count(&self) -> u64 {
-        self.dirty.count(&self.computed, self.info.step)
+        self.dirty.count(&self.computed)
     }
 
     pub fn is_over(&self, table: &Table) -> bool {
@@ -286,10 +302,9 @@ impl Rollup {
 
     /// Undoes [`Rollup::freeze`] after a failed write.
     pub fn thaw(&mut self) {
-        let mut layers = std::mem::take(&mut self.layers).into_iter();
         let mut merged = Layer::default();
-        for layer in layers.by_ref() {
-            merged.put(&layer.runs);
+        for layer in std::mem::take(&mut self.layers) {
+            merged.put(layer.runs.clone());
         }
         self.layers = if merged.runs.is_empty() { Vec::new() } else { vec![Arc::new(merged)] };
     }
@@ -300,26 +315,4 @@ impl Rollup {
         // What was computed when they were taken; a drop and re-creation in between starts from nothing.
         self.stored = self.stored.union(&computed.intersect(&self.computed));
     }
-}
-
-impl Layer {
-    /// Newer states replace older ones, whole bucket by whole bucket.
-    fn put(&mut self, newer: &HashMap<TagSet, StateRun>) {
-        for (group, run) in newer {
-            match self.runs.get_mut(group) {
-                Some(known) => {
-                    known.retain(|start| run.starts.binary_search(&start).is_err());
-                    known.merge(run);
-                }
-                None => {
-                    self.runs.insert(group.clone(), run.clone());
-                }
-            }
-        }
-    }
-}
-
-/// Whether a rollup groups by every tag there is.
-pub fn is_per_series(by: &Grouping) -> bool {
-    *by == Grouping::Series
 }

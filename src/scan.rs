@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
 use storage_format::point::{TagSet, TimeRange};
 use storage_format::ranges::RangeSet;
+use storage_format::state::StateRun;
 
 use crate::blocks::{BlockFile, BlockList, TableKey};
 use crate::error::{Error, Result};
@@ -75,11 +76,11 @@ struct Memorized {
 enum MemoryRows {
     Points(SeriesView),
     /// Rollup states not yet in blocks.
-    Ready(Rows),
+    States(Arc<StateRun>),
 }
 
-/// States of rollups that are not in blocks yet: a layer in memory, each group's rows ready.
-pub type ReadyRows = Vec<(TagSet, Rows)>;
+/// States of rollups that are not in blocks yet: one layer in memory.
+pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 
 /// What a scan has touched, for the answer's `stats`.
 #[derive(Debug, Default)]
@@ -106,7 +107,7 @@ pub struct Captured {
     files: Vec<Arc<BlockFile>>,
     tombstones: Vec<Arc<Tombstone>>,
     points: Option<(Arc<Table>, Vec<Capture>)>,
-    states: Vec<ReadyRows>,
+    states: Vec<StateLayer>,
 }
 
 impl Captured {
@@ -150,7 +151,7 @@ impl Captured {
     pub fn states(
         view: &View<'_>,
         key: &TableKey,
-        layers: Vec<ReadyRows>,
+        layers: Vec<StateLayer>,
         filter: &CompiledFilter,
         ranges: RangeSet,
         columns: Vec<String>,
@@ -216,8 +217,8 @@ impl Captured {
         }
         for (layer, groups) in self.states.into_iter().enumerate() {
             let groups = groups.into_iter().filter(|(tags, _)| self.filter.passes(tags));
-            found.extend(groups.map(|(tags, rows)| {
-                let rows = Memorized { frozen_at: None, rows: MemoryRows::Ready(rows) };
+            found.extend(groups.map(|(tags, run)| {
+                let rows = Memorized { frozen_at: None, rows: MemoryRows::States(run) };
                 Found { tags, source: Source::Memory(layer as u32, rows) }
             }));
         }
@@ -377,7 +378,7 @@ impl Scan {
                         })?;
                         rows.extend(decoded.into_iter().map(|found| apply(found, &tombstones, memory.frozen_at)));
                     }
-                    MemoryRows::Ready(ready) => rows.push(ready.clone()),
+                    MemoryRows::States(run) => rows.push(self.state_rows(run)),
                 }
             }
             let merged = rows::in_time_order(rows, self.merge);
@@ -390,6 +391,12 @@ impl Scan {
             }
         }
         Ok(())
+    }
+
+    /// States in memory as a block would have them.
+    fn state_rows(&self, run: &StateRun) -> Rows {
+        let part = run.slice(self.ranges.hull().unwrap_or(TimeRange::ALL));
+        Rows { columns: part.to_arrow().into_iter().map(Some).collect(), times: part.starts.into() }
     }
 
     /// Only what lies in the asked ranges.

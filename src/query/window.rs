@@ -111,16 +111,17 @@ pub fn keys_of(states: &[StateSpec]) -> Vec<StateKey> {
     states.iter().map(key).collect()
 }
 
-/// The states of all groups of a scan whose columns are the plan's fields. `keep` may refuse states of a group's
-/// bucket (those that a rollup has stored).
+/// Whether a state of a group's bucket is wanted.
+pub type Keep<'a> = &'a (dyn Fn(&TagSet, Time) -> bool + Sync);
+
+/// The states of all groups of a scan whose columns are the plan's fields.
 pub fn aggregate(
     scan: &Scan,
     plan: &StatePlan,
     by: &Grouping,
     guard: &Guard,
     touched: &Touched,
-    keep: impl Fn(&TagSet, Time) -> bool + Sync,
-    filtered: bool,
+    keep: Option<Keep<'_>>,
 ) -> Result<Groups> {
     let by = Groups::sorted(by);
     scan.fold(
@@ -130,7 +131,7 @@ pub fn aggregate(
             guard.check()?;
             let group = Groups::key(tags, by.as_deref());
             let mut run = plan.run(pieces);
-            if filtered {
+            if let Some(keep) = keep {
                 run.retain(|start| keep(&group, start));
             }
             groups.add(group, run, guard)

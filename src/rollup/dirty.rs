@@ -10,8 +10,10 @@ use hashbrown::HashMap;
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Dirty {
+    /// The width of a bucket.
+    step: i64,
     /// Single groups of single buckets.
     groups: BTreeMap<Time, HashMap<TagSet, u64>>,
     group_count: usize,
@@ -20,6 +22,10 @@ pub struct Dirty {
 }
 
 impl Dirty {
+    pub fn new(step: i64) -> Dirty {
+        Dirty { step, groups: BTreeMap::new(), group_count: 0, ranges: Vec::new() }
+    }
+
     /// Above `groups_max` marks the bucket with the most groups becomes dirty as a whole.
     pub fn mark_group(&mut self, bucket: Time, group: TagSet, seq: u64, groups_max: usize) {
         let known = self.groups.entry(bucket).or_default();
@@ -31,6 +37,7 @@ impl Dirty {
         }
     }
 
+    /// The range is of whole buckets.
     pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
         self.ranges.retain(|(known, _)| !range.covers(*known));
         self.ranges.push((range, seq));
@@ -47,11 +54,8 @@ impl Dirty {
         self.ranges = std::mem::take(&mut self.ranges)
             .into_iter()
             .flat_map(|(known, marked)| {
-                if marked > seq { vec![known] } else { outside(known).to_vec() }
-                    .into_iter()
-                    .filter(|part| !part.is_empty())
-                    .map(move |part| (part, marked))
-                    .collect::<Vec<_>>()
+                let left = if marked > seq { vec![known] } else { outside(known).to_vec() };
+                left.into_iter().filter(|part| !part.is_empty()).map(move |part| (part, marked))
             })
             .collect();
         let mut gone = Vec::new();
@@ -66,14 +70,14 @@ impl Dirty {
         gone.iter().for_each(|bucket| drop(self.groups.remove(bucket)));
     }
 
-    /// Whole dirty ranges and single dirty groups inside `ranges`. `step` is the width of a bucket.
-    pub fn within(&self, ranges: &RangeSet, step: i64) -> (RangeSet, BTreeMap<Time, Vec<TagSet>>) {
+    /// Whole dirty ranges and single dirty groups inside `ranges`.
+    pub fn within(&self, ranges: &RangeSet) -> (RangeSet, BTreeMap<Time, Vec<TagSet>>) {
         let whole: RangeSet = self.ranges.iter().map(|(range, _)| *range).collect();
         let whole = whole.intersect(ranges);
         let mut groups = BTreeMap::new();
         for range in ranges.ranges() {
             for (bucket, marked) in self.groups.range(range.start..range.end) {
-                let slot = TimeRange::new(*bucket, bucket.saturating_add(step));
+                let slot = TimeRange::new(*bucket, bucket.saturating_add(self.step));
                 if !whole.touching(slot).any(|dirty| dirty.covers(slot)) {
                     groups.insert(*bucket, marked.keys().cloned().collect());
                 }
@@ -82,22 +86,18 @@ impl Dirty {
         (whole, groups)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty() && self.groups.is_empty()
-    }
-
     /// Dirty buckets inside `ranges`, each once.
-    pub fn count(&self, ranges: &RangeSet, step: i64) -> u64 {
-        let (whole, groups) = self.within(ranges, step);
-        let of_range = |range: &TimeRange| ((i128::from(range.end) - i128::from(range.start)) / i128::from(step)) as u64;
+    pub fn count(&self, ranges: &RangeSet) -> u64 {
+        let (whole, groups) = self.within(ranges);
+        let of_range = |range: &TimeRange| ((i128::from(range.end) - i128::from(range.start)) / i128::from(self.step)) as u64;
         whole.ranges().iter().map(of_range).sum::<u64>() + groups.len() as u64
     }
 
-    /// The newest dirty bucket and the ranges that hold one.
-    pub fn spans(&self, ranges: &RangeSet, step: i64) -> RangeSet {
-        let (whole, groups) = self.within(ranges, step);
+    /// The dirty buckets inside `ranges` as ranges.
+    pub fn spans(&self, ranges: &RangeSet) -> RangeSet {
+        let (whole, groups) = self.within(ranges);
         groups.keys().fold(whole, |mut all, bucket| {
-            all.insert(TimeRange::new(*bucket, bucket.saturating_add(step)));
+            all.insert(TimeRange::new(*bucket, bucket.saturating_add(self.step)));
             all
         })
     }
@@ -108,7 +108,6 @@ impl Dirty {
         let groups = self.groups.remove(&bucket).unwrap_or_default();
         self.group_count -= groups.len();
         let seq = groups.values().copied().max().unwrap_or(0);
-        // One nanosecond names the bucket; readers widen marks to whole buckets.
-        self.mark_range(TimeRange::new(bucket, bucket.saturating_add(1)), seq);
+        self.mark_range(TimeRange::new(bucket, bucket.saturating_add(self.step)), seq);
     }
 }

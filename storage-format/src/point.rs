@@ -58,16 +58,30 @@ impl TimeRange {
 /// The start of the slot of `width` that holds `time`, slots being counted from `origin`. Rounds down,
 /// also before 1970; at the very ends of time it saturates.
 pub fn floor_time(time: Time, width: i64, origin: Time) -> Time {
-    debug_assert!(width > 0, "bug: a slot needs a width");
-    let offset = i128::from(time) - i128::from(origin);
-    let start = offset.div_euclid(i128::from(width)) * i128::from(width) + i128::from(origin);
-    start.max(i128::from(i64::MIN)) as Time
+    saturate(slot_start(time, width, origin))
 }
 
 /// The first slot start at or after `time`.
 pub fn ceil_time(time: Time, width: i64, origin: Time) -> Time {
-    let floor = floor_time(time, width, origin);
-    if floor == time { time } else { floor.saturating_add(width) }
+    let start = slot_start(time, width, origin);
+    saturate(if start == i128::from(time) { start } else { start + i128::from(width) })
+}
+
+fn slot_start(time: Time, width: i64, origin: Time) -> i128 {
+    debug_assert!(width > 0, "bug: a slot needs a width");
+    // Nearly every time is far from the ends, where 64 bits do.
+    if let Some(offset) = time.checked_sub(origin)
+        && let Some(start) = (offset.div_euclid(width)).checked_mul(width)
+        && let Some(start) = start.checked_add(origin)
+    {
+        return i128::from(start);
+    }
+    let offset = i128::from(time) - i128::from(origin);
+    offset.div_euclid(i128::from(width)) * i128::from(width) + i128::from(origin)
+}
+
+fn saturate(time: i128) -> Time {
+    time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as Time
 }
 
 /// What the values of a field are. The first write of a field decides.
@@ -208,7 +222,7 @@ impl TagSet {
         }
         let parts: Vec<&str> = text.split_terminator('\0').collect();
         let sorted = parts.chunks(2).map(|pair| pair.first()).is_sorted_by(|a, b| a < b);
-        if parts.len() % 2 != 0 || !sorted || parts.contains(&"") {
+        if !parts.len().is_multiple_of(2) || !sorted || parts.contains(&"") {
             return Err(Corrupt::new("tags are not sorted pairs"));
         }
         Ok(TagSet { bytes: bytes.into() })

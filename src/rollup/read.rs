@@ -1,0 +1,261 @@
+//! Answering an aggregate: stored states where they are clean, states computed now everywhere else.
+//!
+//! Invariant: the pieces of an [`Access`] cover the asked range exactly once, and all come from one view. So the answer
+//! equals the one from raw points alone, bit for bit, because states merge exactly.
+//! Not here: which rollups could answer at all (`query_lang::rewrite`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use query_lang::catalog::RollupInfo;
+use query_lang::plan::{Aggregate, Grouping, TagFilter, TagTest, Window};
+use query_lang::rewrite::{all_of, remaining_filter};
+use storage_format::point::{TagSet, Time, TimeRange};
+use storage_format::ranges::RangeSet;
+use storage_format::state::{StateKey, StateRun};
+
+use crate::error::{Error, Result};
+use crate::query::Groups;
+use crate::query::Guard;
+use crate::query::RollupUse;
+use crate::query::StatePlan;
+use crate::query::aggregate;
+use crate::rollup::Rollup;
+use crate::rollup::Rollups;
+use crate::rows::Rows;
+use crate::scan::Captured;
+use crate::scan::Touched;
+use crate::scan::View;
+use crate::series::{CompiledFilter, Table};
+
+/// What an aggregate reads, taken under the lock; to be run without it.
+pub struct Access {
+    by: Grouping,
+    plan: StatePlan,
+    stored: Vec<Stored>,
+    raw: Captured,
+}
+
+/// The part of the answer that one rollup gives.
+struct Stored {
+    info: Arc<RollupInfo>,
+    keys: Vec<StateKey>,
+    /// Where the wanted states stand among the rollup's.
+    places: Vec<usize>,
+    /// What of the query's filter the rollup's groups still have to pass.
+    filter: CompiledFilter,
+    states: Captured,
+    /// Groups of clean ranges whose buckets are dirty nevertheless: computed from raw points.
+    dirty: DirtyPairs,
+    dirty_points: Option<Captured>,
+    /// Dirty buckets of the range that this rollup left to others.
+    left: u64,
+}
+
+pub type DirtyPairs = BTreeMap<Time, HashSet<TagSet>>;
+
+/// Above this many groups it is cheaper to scan all series than to name them.
+const NAMED_GROUPS_MAX: usize = 256;
+
+impl Access {
+    /// `own` is a rollup that must not be read, because it is being computed.
+    pub fn capture(
+        view: &View<'_>,
+        rollups: &Rollups,
+        table: &Arc<Table>,
+        wanted: RangeSet,
+        filter: &TagFilter,
+        plan: &Aggregate,
+        own: Option<&str>,
+    ) -> Result<Access> {
+        let whole_start = wanted.hull().map_or(0, |hull| hull.start);
+        let state_plan = StatePlan::new(&plan.states, plan.window, whole_start);
+        let mut need = wanted;
+        let mut stored = Vec::new();
+        for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
+            let Some(rollup) = rollups.get(&table.database, &choice.name) else { continue };
+            if let Some((piece, taken)) = Stored::capture(view, rollup, table, &need, filter, plan)? {
+                need = need.minus(&taken);
+                stored.push(piece);
+            }
+        }
+        let columns = columns_of(table, &state_plan.fields);
+        let raw = Captured::points(view, table, &CompiledFilter::new(filter)?, need, &columns);
+        Ok(Access { by: plan.by.clone(), plan: state_plan, stored, raw })
+    }
+
+    pub fn run(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
+        let raw = self.raw.open()?;
+        let mut groups = aggregate(&raw, &self.plan, &self.by, guard, touched, None)?;
+        let mut uses = Vec::new();
+        for stored in self.stored {
+            let (more, used) = stored.run(&self.plan, &self.by, guard, touched)?;
+            groups = groups.join(more, guard)?;
+            uses.push(used);
+        }
+        Ok((groups, uses))
+    }
+}
+
+impl Stored {
+    /// None if the rollup has nothing clean there.
+    fn capture(
+        view: &View<'_>,
+        rollup: &Rollup,
+        table: &Arc<Table>,
+        need: &RangeSet,
+        filter: &TagFilter,
+        plan: &Aggregate,
+    ) -> Result<Option<(Stored, RangeSet)>> {
+        let info = &rollup.info;
+        let candidate = need.intersect(&rollup.computed).whole_slots(info.step, info.origin);
+        let (whole, pairs) = rollup.dirty.within(&candidate);
+        let taken = candidate.minus(&whole);
+        if taken.is_empty() {
+            return Ok(None);
+        }
+        let filter = CompiledFilter::new(&remaining_filter(filter, &info.filter))?;
+        let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
+        let layers = rollup.layers.iter().map(|layer| layer.share(&taken)).collect();
+        let states = Captured::states(view, &rollup.key, layers, &filter, taken.clone(), columns);
+        let place = |state| info.states.iter().position(|own| own == state);
+        let places: Option<Vec<usize>> = plan.states.iter().map(place).collect();
+        let dirty: DirtyPairs =
+            pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
+        let dirty_points = points_of_pairs(view, rollup, table, &dirty)?;
+        let piece = Stored {
+            keys: rollup.keys.clone(),
+            places: places.expect("bug: the planner chose a rollup that lacks a state"),
+            filter,
+            states,
+            dirty,
+            dirty_points,
+            left: rollup.dirty.count(&whole),
+            info: Arc::clone(info),
+        };
+        Ok(Some((piece, taken)))
+    }
+
+    fn run(
+        self,
+        plan: &StatePlan,
+        by: &Grouping,
+        guard: &Guard,
+        touched: &Touched,
+    ) -> Result<(Groups, RollupUse)> {
+        let Stored { info, keys, places, filter, states, dirty, dirty_points, left } = self;
+        let by_sorted = Groups::sorted(by);
+        let widen = |groups: &mut Groups, group: &TagSet, run: &StateRun| {
+            let run = run.project(&places).rebucket(|start| plan.bucket(start));
+            groups.add(Groups::key(group, by_sorted.as_deref()), run, guard)
+        };
+        let is_dirty = |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
+        let scan = states.open()?;
+        let (mut groups, mut buckets) = scan.fold(
+            touched,
+            || (Groups::default(), 0u64),
+            |(groups, buckets), group, pieces| {
+                guard.check()?;
+                let mut run = read_run(&info, &keys, pieces)?;
+                if !dirty.is_empty() {
+                    run.retain(|start| !is_dirty(group, start));
+                }
+                *buckets += run.len() as u64;
+                widen(groups, group, &run)
+            },
+            |(groups, buckets), (more, more_buckets)| Ok((groups.join(more, guard)?, buckets + more_buckets)),
+        )?;
+        if let Some(points) = dirty_points {
+            let runs = run_of_pairs(points, &info, &dirty, guard, touched)?;
+            for (group, run) in runs.into_runs().filter(|(group, _)| filter.passes(group)) {
+                buckets += run.len() as u64;
+                widen(&mut groups, &group, &run)?;
+            }
+        }
+        let used = RollupUse { name: info.name.clone(), buckets, dirty_recomputed: left + dirty.len() as u64 };
+        Ok((groups, used))
+    }
+}
+
+/// The states that a scan of stored states found for one group.
+pub fn read_run(info: &RollupInfo, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
+    let mut all: Option<StateRun> = None;
+    for rows in pieces {
+        let columns: Option<Vec<_>> = rows.columns.iter().cloned().collect();
+        let damaged = |what: &str| Error::Corrupt {
+            file: format!("the states of rollup {}", info.name),
+            offset: 0,
+            what: what.to_string(),
+        };
+        let columns = columns.ok_or_else(|| damaged("a column of states is missing"))?;
+        let run = StateRun::from_arrow(keys, rows.times.to_vec(), &columns)
+            .map_err(|damage| damaged(damage.what))?;
+        match &mut all {
+            Some(all) => all.merge(&run),
+            None => all = Some(run),
+        }
+    }
+    Ok(all.unwrap_or_else(|| StateRun::new(keys)))
+}
+
+/// The raw points of single dirty groups of single buckets.
+pub fn points_of_pairs(
+    view: &View<'_>,
+    rollup: &Rollup,
+    table: &Arc<Table>,
+    pairs: &DirtyPairs,
+) -> Result<Option<Captured>> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let step = rollup.info.step;
+    let ranges: RangeSet =
+        pairs.keys().map(|bucket| TimeRange::new(*bucket, bucket.saturating_add(step))).collect();
+    let groups: HashSet<&TagSet> = pairs.values().flatten().collect();
+    let named = (groups.len() <= NAMED_GROUPS_MAX)
+        .then(|| TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect()));
+    let filter = all_of([rollup.info.filter.clone(), named.unwrap_or(TagFilter::All)]);
+    let plan = StatePlan::new(&rollup.info.states, window_of(&rollup.info), 0);
+    let columns = columns_of(table, &plan.fields);
+    Ok(Some(Captured::points(view, table, &CompiledFilter::new(&filter)?, ranges, &columns)))
+}
+
+/// The states of the pairs, by group of the rollup.
+pub fn run_of_pairs(
+    points: Captured,
+    info: &RollupInfo,
+    pairs: &DirtyPairs,
+    guard: &Guard,
+    touched: &Touched,
+) -> Result<Groups> {
+    let plan = StatePlan::new(&info.states, window_of(info), 0);
+    let keep = |group: &TagSet, start: Time| pairs.get(&start).is_some_and(|groups| groups.contains(group));
+    aggregate(&points.open()?, &plan, &info.by, guard, touched, Some(&keep))
+}
+
+pub fn window_of(info: &RollupInfo) -> Window {
+    Window::Every { step: info.step, origin: info.origin }
+}
+
+/// The series of one group. A tag that the group lacks, its series lack too.
+fn group_filter(group: &TagSet, by: Option<&[String]>) -> TagFilter {
+    let equal = |tag: &str, value: &str| TagFilter::Match {
+        tag: tag.to_string(),
+        test: TagTest::Equal(value.to_string()),
+    };
+    match by {
+        Some(by) => all_of(by.iter().map(|tag| equal(tag, group.get(tag).unwrap_or_default()))),
+        // Series with more tags pass, too; the caller keeps only the group itself.
+        None => all_of(group.iter().map(|(tag, value)| equal(tag, value))),
+    }
+}
+
+/// Fields by name, with the numbers that the head knows them by.
+pub fn columns_of(table: &Table, fields: &[String]) -> Vec<(u32, String)> {
+    let column = |name: &String| {
+        let (id, _) = table.column(name).expect("bug: the planner let an unknown field pass");
+        (id, name.clone())
+    };
+    fields.iter().map(column).collect()
+}
