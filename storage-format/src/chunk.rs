@@ -16,7 +16,7 @@ mod values; // decoded columns
 #[cfg(test)]
 mod tests;
 
-pub use sealed::SealedChunk;
+pub use sealed::{SealedChunk, describe};
 pub use values::{Cell, ColumnValues, Values};
 
 use crate::gorilla::floats::FloatStream;
