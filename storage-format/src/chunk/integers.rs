@@ -264,12 +264,5 @@ mod tests {
         assert_eq!(codec((0..200).map(|row| (row + row / 90) * 10_000).collect()), IntCodec::DeltaOfDelta);
         assert_eq!(codec((0..200).map(noise).collect()), IntCodec::Packed);
         assert_eq!(codec((0..200).map(|row| row * 1_000 + noise(row)).collect()), IntCodec::PackedDelta);
-        // Steps of 1 or 2 and now and then a leap: packed, a block is as wide as its leap.
-        let leap = |row: i64| if row % 30 == 7 { 9_000 } else { 1 + (noise(row) & 1) };
-        let leaps = (0..200).scan(0, |sum, row| {
-            *sum += leap(row);
-            Some(*sum)
-        });
-        assert_eq!(codec(leaps.collect()), IntCodec::Tsz);
     }
 }
