@@ -75,13 +75,18 @@ fn data_sets(rows: usize) -> Vec<(&'static str, Values)> {
     let bursts = |random: &mut Random| -> Vec<i64> {
         let mut value = 0;
         std::iter::repeat_with(|| {
-            value += if random.range(0, 12) == 0 { (random.bits() >> random.range(44, 60)) as i64 } else { random.range(0, 4) };
+            value += if random.range(0, 12) == 0 {
+                (random.bits() >> random.range(44, 60)) as i64
+            } else {
+                random.range(0, 4)
+            };
             value
         })
         .take(rows)
         .collect()
     };
-    let floats = |values: Vec<i64>, scale: f64| values.into_iter().map(|value| value as f64 / scale).collect();
+    let floats =
+        |values: Vec<i64>, scale: f64| values.into_iter().map(|value| value as f64 / scale).collect();
     let states = ["running", "idle", "waiting", "stopped"];
     let mut state = 0;
     vec![
@@ -195,7 +200,8 @@ fn bench_field(name: &str, times: &[Time], values: &Values, runs: usize, reports
     let bytes_of = |chunk: &SealedChunk| chunk.column_bytes(FIELD).expect("the column is there").len();
     add("seal", cpu, sealed.iter().map(bytes_of).sum(), format!("with its time; {}", codecs(&sealed)));
     let (cpu, columns) = best_of(runs, || {
-        let decode = |chunk: &SealedChunk| chunk.decode_column(FIELD).expect("we wrote it").expect("it is there");
+        let decode =
+            |chunk: &SealedChunk| chunk.decode_column(FIELD).expect("we wrote it").expect("it is there");
         sealed.iter().map(decode).collect::<Vec<ColumnValues>>()
     });
     check(values, &columns);

@@ -35,7 +35,8 @@ pub struct Report {
 /// Aligned, one line per report. Nanoseconds per value are milliseconds per million values.
 pub fn table(reports: &[Report]) -> String {
     let width = reports.iter().map(|report| report.name.len()).max().unwrap_or(0);
-    let mut text = format!("{:width$}  {:>9}  {:>8}  {:>8}  {:>7}  note\n", "", "values", "ns/value", "B/value", "bits");
+    let mut text =
+        format!("{:width$}  {:>9}  {:>8}  {:>8}  {:>7}  note\n", "", "values", "ns/value", "B/value", "bits");
     for report in reports {
         let values = report.values.max(1) as f64;
         let bytes = report.bytes as f64 / values;
@@ -47,7 +48,8 @@ pub fn table(reports: &[Report]) -> String {
             0 => String::new(),
             nanos => format!("{:.2}", nanos as f64 / values),
         };
-        text += format!("{:width$}  {:>9}  {cpu:>8}  {size}  {}", report.name, report.values, report.note).trim_end();
+        text += format!("{:width$}  {:>9}  {cpu:>8}  {size}  {}", report.name, report.values, report.note)
+            .trim_end();
         text.push('\n');
     }
     text

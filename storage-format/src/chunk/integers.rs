@@ -200,7 +200,8 @@ pub(crate) fn decode(mut bytes: &[u8], count: usize) -> Result<Vec<i64>> {
 
 /// Reads the first number into the first slot and returns the other slots.
 fn place_first<'a>(rest: &mut &[u8], slots: &'a mut [i64]) -> Result<&'a mut [i64]> {
-    let (first, others) = slots.split_first_mut().ok_or(Corrupt::new("a column has fewer rows than numbers"))?;
+    let (first, others) =
+        slots.split_first_mut().ok_or(Corrupt::new("a column has fewer rows than numbers"))?;
     *first = varint::take_i64(rest)?;
     Ok(others)
 }

@@ -96,7 +96,8 @@ fn same(a: Option<Cell<'_>>, b: Option<Cell<'_>>) -> bool {
 }
 
 fn check_column(rows: &[Row], id: u32, column: Option<&ColumnValues>) {
-    let expected = rows.iter().map(|(_, cells)| cells.iter().find(|(known, _)| *known == id).map(|(_, v)| cell(v)));
+    let expected =
+        rows.iter().map(|(_, cells)| cells.iter().find(|(known, _)| *known == id).map(|(_, v)| cell(v)));
     let gaps = expected.clone().filter(Option::is_none).count();
     let Some(column) = column else {
         assert_eq!(gaps, rows.len(), "column {id} is lost");
@@ -121,7 +122,10 @@ fn check_sealed(rows: &[Row], chunk: &SealedChunk) {
     let mut times = Vec::new();
     chunk.decode_times(&mut times).unwrap();
     assert!(times.iter().eq(rows.iter().map(|(time, _)| time)));
-    assert_eq!((chunk.rows(), chunk.first_time(), chunk.last_time()), (rows.len(), times[0], times[times.len() - 1]));
+    assert_eq!(
+        (chunk.rows(), chunk.first_time(), chunk.last_time()),
+        (rows.len(), times[0], times[times.len() - 1])
+    );
     (0..COLUMNS).for_each(|id| check_column(rows, id, chunk.decode_column(id).unwrap().as_ref()));
 }
 
@@ -264,7 +268,8 @@ fn a_field_keeps_its_type() {
 #[test]
 fn the_examples_of_the_format_page_hold() {
     let page = include_str!("../../FORMAT.md");
-    let blocks = page.split("```example\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
+    let blocks =
+        page.split("```example\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
     let mut wrong = String::new();
     let mut count = 0;
     for line in blocks.flat_map(str::lines) {
