@@ -16,7 +16,7 @@ mod values; // decoded columns
 #[cfg(test)]
 mod tests;
 
-pub use sealed::SealedChunk;
+pub use sealed::{SealedChunk, describe};
 pub use values::{Cell, ColumnValues, Values};
 
 use crate::gorilla::floats::FloatStream;
@@ -122,7 +122,8 @@ impl OpenChunk {
             (Stream::Bool(stream), Cell::Bool(value)) => stream.push(value),
             (Stream::Str(stream), Cell::Str(value)) => {
                 stream.push(value);
-                self.text_bytes = self.text_bytes.saturating_add(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                self.text_bytes =
+                    self.text_bytes.saturating_add(u32::try_from(value.len()).unwrap_or(u32::MAX));
             }
             (_, cell) => panic!("bug: a {} in a column of another type", cell.field_type()),
         }
@@ -184,7 +185,8 @@ impl OpenChunk {
     /// even be appended to.
     pub fn snapshot(&self, columns: Option<&[u32]>) -> OpenChunk {
         let Some(wanted) = columns else { return self.clone() };
-        let mut copy = OpenChunk { times: self.times.clone(), text_bytes: self.text_bytes, ..OpenChunk::new() };
+        let mut copy =
+            OpenChunk { times: self.times.clone(), text_bytes: self.text_bytes, ..OpenChunk::new() };
         copy.columns.reserve_exact(wanted.len().min(self.columns.len()));
         for (position, column) in self.columns.iter().enumerate() {
             if wanted.contains(&column.id) {

@@ -73,7 +73,9 @@ impl Bitmap {
 
     pub fn into_arrow(self) -> BooleanBuffer {
         let len = self.len();
-        self.words.iter().for_each(|word| debug_assert_eq!(*word, word.to_le(), "Arrow is little-endian here"));
+        self.words
+            .iter()
+            .for_each(|word| debug_assert_eq!(*word, word.to_le(), "Arrow is little-endian here"));
         BooleanBuffer::new(Buffer::from_vec(self.words), 0, len)
     }
 

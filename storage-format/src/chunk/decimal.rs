@@ -7,7 +7,8 @@
 use crate::corrupt::{Corrupt, Result};
 
 /// 10^15 is the last power with which a scaled value below 2^51 can have a whole part.
-const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Adding this rounds a number of less than 2^51 to a whole one, whose value then stands in the lowest
 /// bits. It needs no call into libm, which `round` does on plain x86-64.

@@ -43,8 +43,20 @@ impl IntCodec {
         IntCodec::Tsz,
     ];
 
-    fn from_byte(byte: u8) -> Option<IntCodec> {
+    pub(crate) fn from_byte(byte: u8) -> Option<IntCodec> {
         IntCodec::ALL.into_iter().find(|codec| *codec as u8 == byte)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            IntCodec::Constant => "constant",
+            IntCodec::Steady => "steady",
+            IntCodec::Delta => "delta",
+            IntCodec::DeltaOfDelta => "delta of delta",
+            IntCodec::Packed => "packed",
+            IntCodec::PackedDelta => "packed delta",
+            IntCodec::Tsz => "tsz",
+        }
     }
 }
 
@@ -73,7 +85,7 @@ pub(crate) fn plan_noise(values: &[i64]) -> Plan<'_> {
 }
 
 /// Each but the first minus the one before.
-fn differences(values: &[i64]) -> impl Iterator<Item = i64> {
+pub(super) fn differences(values: &[i64]) -> impl Iterator<Item = i64> {
     values.iter().zip(values.iter().skip(1)).map(|(a, b)| b.wrapping_sub(*a))
 }
 
@@ -118,7 +130,7 @@ impl Plan<'_> {
 }
 
 /// The codec must be able to hold these values.
-fn write_as(codec: IntCodec, values: &[i64], deltas: &[i64], out: &mut Vec<u8>) {
+pub(super) fn write_as(codec: IntCodec, values: &[i64], deltas: &[i64], out: &mut Vec<u8>) {
     out.push(codec as u8);
     let first = values.first().copied().unwrap_or(0);
     if !matches!(codec, IntCodec::Packed | IntCodec::Tsz) {
@@ -188,7 +200,8 @@ pub(crate) fn decode(mut bytes: &[u8], count: usize) -> Result<Vec<i64>> {
 
 /// Reads the first number into the first slot and returns the other slots.
 fn place_first<'a>(rest: &mut &[u8], slots: &'a mut [i64]) -> Result<&'a mut [i64]> {
-    let (first, others) = slots.split_first_mut().ok_or(Corrupt::new("a column has fewer rows than numbers"))?;
+    let (first, others) =
+        slots.split_first_mut().ok_or(Corrupt::new("a column has fewer rows than numbers"))?;
     *first = varint::take_i64(rest)?;
     Ok(others)
 }
@@ -245,11 +258,12 @@ mod tests {
     #[test]
     fn the_smallest_is_chosen() {
         let codec = |values: Vec<i64>| plan(&values).codec;
+        let noise = |row: i64| (xxhash_rust::xxh3::xxh3_64(&row.to_le_bytes()) >> 57) as i64;
         assert_eq!(codec(vec![5; 100]), IntCodec::Constant);
         assert_eq!(codec((0..100).map(|row| row * 7).collect()), IntCodec::Steady);
         assert_eq!(codec((0..200).map(|row| i64::from(row > 100) * 1_000_000).collect()), IntCodec::Delta);
         assert_eq!(codec((0..200).map(|row| (row + row / 90) * 10_000).collect()), IntCodec::DeltaOfDelta);
-        assert_eq!(codec((0..200).map(|row| row * 7919 % 128).collect()), IntCodec::Packed);
-        assert_eq!(codec((0..200).map(|row| row * 1_000 + row * 7919 % 13).collect()), IntCodec::PackedDelta);
+        assert_eq!(codec((0..200).map(noise).collect()), IntCodec::Packed);
+        assert_eq!(codec((0..200).map(|row| row * 1_000 + noise(row)).collect()), IntCodec::PackedDelta);
     }
 }

@@ -8,7 +8,7 @@
 
 use super::CHUNK_ROWS_MAX;
 use super::decimal;
-use super::integers;
+use super::integers::{self, IntCodec};
 use super::values::{ColumnValues, Values};
 use crate::corrupt::{Corrupt, Result};
 use crate::gorilla::floats::{self, FloatStream};
@@ -79,14 +79,18 @@ impl SealedChunk {
 
     /// Appends the times to `out`.
     pub fn decode_times(&self, out: &mut Vec<Time>) -> Result<()> {
-        let bytes = self.bytes.get(..self.times_end as usize).unwrap_or_default();
-        out.extend(decode_times(bytes)?);
+        out.extend(decode_times(self.times_bytes())?);
         Ok(())
     }
 
     /// `None` if no row has a value of this column.
     pub fn decode_column(&self, column: u32) -> Result<Option<ColumnValues>> {
         self.column_bytes(column).map(decode_column).transpose()
+    }
+
+    /// The times as FORMAT.md describes them.
+    pub fn times_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.times_end as usize).unwrap_or_default()
     }
 
     /// A column as FORMAT.md describes it.
@@ -238,6 +242,35 @@ pub(crate) fn decode_column(bytes: &[u8]) -> Result<ColumnValues> {
         }
     };
     Ok(ColumnValues::from_dense(dense, (count < rows).then_some(present)))
+}
+
+/// Which codec the times or a column are in, for people.
+pub fn describe(bytes: &[u8]) -> Result<String> {
+    let (kind, rows, mut rest) = open(bytes)?;
+    let integers = |rest: &[u8]| {
+        let codec = rest.first().and_then(|byte| IntCodec::from_byte(*byte));
+        codec.map(IntCodec::name).ok_or(Corrupt::new("a column has an unknown integer codec"))
+    };
+    if kind == KIND_TIMES {
+        let unit = Unit::from_code(varint::take_u8(&mut rest)?);
+        varint::take_i64(&mut rest)?;
+        return Ok(format!("{} in {unit:?}", integers(rest)?).to_lowercase());
+    }
+    Bitmap::decode(&mut rest, rows)?;
+    Ok(match (FieldType::from_byte(kind), rest) {
+        (Some(FieldType::Float), [FLOAT_XOR, ..]) => "xor".to_owned(),
+        (Some(FieldType::Float), [FLOAT_DECIMAL, exponent, rest @ ..]) => {
+            format!("{} of decimals, {exponent} digits", integers(rest)?)
+        }
+        (Some(FieldType::Float), [FLOAT_BITS, rest @ ..]) => format!("{} of bits", integers(rest)?),
+        (Some(FieldType::Int | FieldType::UInt), rest) => integers(rest)?.to_owned(),
+        (Some(FieldType::Bool), _) => "bitmap".to_owned(),
+        (Some(FieldType::Str), _) => {
+            let words = text::decode_dictionary(&mut rest)?;
+            format!("{} of {} words", integers(rest)?, words.len())
+        }
+        _ => return Err(Corrupt::new("a column has an unknown kind or codec")),
+    })
 }
 
 fn encode_floats(values: &[f64], out: &mut Vec<u8>) {

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::integers::IntCodec;
 use super::*;
+use crate::bits::BitWriter;
+use crate::gorilla::{WIDTH_START, put_residual};
 use crate::point::{TIME_MAX, TIME_MIN, Value};
 
 type Row = (Time, Vec<(u32, Value)>);
@@ -93,7 +96,8 @@ fn same(a: Option<Cell<'_>>, b: Option<Cell<'_>>) -> bool {
 }
 
 fn check_column(rows: &[Row], id: u32, column: Option<&ColumnValues>) {
-    let expected = rows.iter().map(|(_, cells)| cells.iter().find(|(known, _)| *known == id).map(|(_, v)| cell(v)));
+    let expected =
+        rows.iter().map(|(_, cells)| cells.iter().find(|(known, _)| *known == id).map(|(_, v)| cell(v)));
     let gaps = expected.clone().filter(Option::is_none).count();
     let Some(column) = column else {
         assert_eq!(gaps, rows.len(), "column {id} is lost");
@@ -118,7 +122,10 @@ fn check_sealed(rows: &[Row], chunk: &SealedChunk) {
     let mut times = Vec::new();
     chunk.decode_times(&mut times).unwrap();
     assert!(times.iter().eq(rows.iter().map(|(time, _)| time)));
-    assert_eq!((chunk.rows(), chunk.first_time(), chunk.last_time()), (rows.len(), times[0], times[times.len() - 1]));
+    assert_eq!(
+        (chunk.rows(), chunk.first_time(), chunk.last_time()),
+        (rows.len(), times[0], times[times.len() - 1])
+    );
     (0..COLUMNS).for_each(|id| check_column(rows, id, chunk.decode_column(id).unwrap().as_ref()));
 }
 
@@ -255,4 +262,77 @@ fn a_field_keeps_its_type() {
     let mut chunk = OpenChunk::new();
     chunk.push(1, [(0, Cell::Int(1))]);
     chunk.push(2, [(0, Cell::Bool(true))]);
+}
+
+/// Every line of an `example` block of FORMAT.md: what, values, `=`, bytes.
+#[test]
+fn the_examples_of_the_format_page_hold() {
+    let page = include_str!("../../FORMAT.md");
+    let blocks =
+        page.split("```example\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
+    let mut wrong = String::new();
+    let mut count = 0;
+    for line in blocks.flat_map(str::lines) {
+        let (input, expected) = line.split_once(" = ").unwrap_or((line, ""));
+        let hex: Vec<String> = example(input.trim()).iter().map(|byte| format!("{byte:02x}")).collect();
+        count += 1;
+        if hex.concat() != expected.replace(' ', "") {
+            wrong += &format!("{} = {}\n", input.trim(), hex.join(" "));
+        }
+    }
+    assert!(wrong.is_empty(), "FORMAT.md should say:\n{wrong}");
+    assert!(count > 15, "the examples were not found");
+}
+
+fn example(input: &str) -> Vec<u8> {
+    let mut words = input.split(' ');
+    let what = words.next().unwrap();
+    let words: Vec<&str> = words.collect();
+    let present = Bitmap::of(words.iter().map(|word| *word != "-"));
+    let words: Vec<&str> = words.into_iter().filter(|word| *word != "-").collect();
+    let integers: Vec<i64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let floats: Vec<f64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let mut out = Vec::new();
+    let dense = match what {
+        "float" => Values::Float(floats),
+        "int" => Values::Int(integers),
+        "uint" => Values::UInt(words.iter().map(|word| word.parse().unwrap()).collect()),
+        "bool" => Values::Bool(words.iter().map(|word| *word == "true").collect()),
+        "str" => Values::Str(words.into_iter().collect()),
+        _ => {
+            encode_part(what, &integers, &floats, &mut out);
+            return out;
+        }
+    };
+    let gaps = (dense.len() < present.len()).then_some(&present);
+    sealed::encode_column(present.len(), &dense, gaps, &mut out);
+    let decoded = sealed::decode_column(&out).unwrap();
+    assert_eq!((decoded.len(), decoded.field_type()), (present.len(), dense.field_type()));
+    out
+}
+
+fn encode_part(what: &str, integers: &[i64], floats: &[f64], out: &mut Vec<u8>) {
+    let name = what.replace('-', " ");
+    if let Some(codec) = IntCodec::ALL.into_iter().find(|codec| codec.name() == name) {
+        let deltas: Vec<i64> = integers::differences(integers).collect();
+        integers::write_as(codec, integers, &deltas, out);
+        assert_eq!(integers::decode(out, integers.len()).unwrap(), integers);
+        return;
+    }
+    match what {
+        "times" => sealed::encode_times(integers, out),
+        "bitmap" => Bitmap::of(integers.iter().map(|bit| *bit == 1)).encode(out),
+        "pack" => packed::encode(integers, out),
+        "xor" => {
+            let mut stream = FloatStream::default();
+            floats.iter().for_each(|value| stream.push(*value));
+            stream.write_to(out);
+        }
+        "residuals" => {
+            let (mut writer, mut width) = (BitWriter::default(), WIDTH_START);
+            integers.iter().for_each(|residual| put_residual(&mut writer, &mut width, *residual));
+            writer.write_to(out);
+        }
+        _ => panic!("FORMAT.md has an example of an unknown kind: {what}"),
+    }
 }

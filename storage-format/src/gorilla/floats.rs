@@ -188,6 +188,17 @@ mod tests {
     #[test]
     fn special_values_keep_every_bit() {
         let payload = f64::from_bits(0x7ff0_0000_0000_0002); // Prometheus' stale marker
-        check(&[payload, -payload, 0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 5e-324, f64::MAX, f64::MIN]);
+        check(&[
+            payload,
+            -payload,
+            0.0,
+            -0.0,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            5e-324,
+            f64::MAX,
+            f64::MIN,
+        ]);
     }
 }

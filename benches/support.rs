@@ -1,0 +1,103 @@
+//! What every benchmark shares: sizes, random numbers that are the same in every run, CPU time, and the table.
+//!
+//! A bench file includes this one by `#[path = "support.rs"] pub mod support;`, which finds it both as a
+//! bench binary and as a module of tests/main.rs, where the small size runs so that no benchmark rots.
+//! CPU time, not wall time: these machines are shared.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Small runs as a test in milliseconds; full gives the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    Small,
+    Full,
+}
+
+impl Size {
+    pub fn pick<T>(self, small: T, full: T) -> T {
+        match self {
+            Size::Small => small,
+            Size::Full => full,
+        }
+    }
+}
+
+/// One row of the table.
+pub struct Report {
+    pub name: String,
+    pub values: u64,
+    pub cpu_nanos: u64,
+    /// What the values take, where that is what was measured.
+    pub bytes: u64,
+    pub note: String,
+}
+
+/// Aligned, one line per report. Nanoseconds per value are milliseconds per million values.
+pub fn table(reports: &[Report]) -> String {
+    let width = reports.iter().map(|report| report.name.len()).max().unwrap_or(0);
+    let mut text =
+        format!("{:width$}  {:>9}  {:>8}  {:>8}  {:>7}  note\n", "", "values", "ns/value", "B/value", "bits");
+    for report in reports {
+        let values = report.values.max(1) as f64;
+        let bytes = report.bytes as f64 / values;
+        let size = match report.bytes {
+            0 => format!("{:>8}  {:>7}", "", ""),
+            _ => format!("{:>8.2}  {:>7.2}", bytes, bytes * 8.0),
+        };
+        let cpu = match report.cpu_nanos {
+            0 => String::new(),
+            nanos => format!("{:.2}", nanos as f64 / values),
+        };
+        text += format!("{:width$}  {:>9}  {cpu:>8}  {size}  {}", report.name, report.values, report.note)
+            .trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// This thread's CPU time for the best of a few runs, and what the last one returned.
+pub fn best_of<T>(runs: usize, mut work: impl FnMut() -> T) -> (u64, T) {
+    let mut best = u64::MAX;
+    let mut result = None;
+    for _ in 0..runs.max(1) {
+        let start = thread_cpu_nanos();
+        let out = std::hint::black_box(work());
+        best = best.min(thread_cpu_nanos() - start);
+        result = Some(out);
+    }
+    (best, result.expect("it ran at least once"))
+}
+
+fn thread_cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// SplitMix64: small, and good enough for data.
+pub struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random { state: seed }
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// In `low..high`.
+    pub fn range(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.bits() % (high - low) as u64) as i64
+    }
+
+    /// In `0.0..1.0`.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
