@@ -21,4 +21,9 @@ pub mod wal; // batches made durable, in order
 
 pub mod scan; // one series after another, its rows merged from blocks and head
 
+pub mod compact; // blocks to fewer, larger blocks
+pub mod flush; // head partitions to blocks
 pub mod query; // run a plan over head and blocks
+
+pub mod rollup; // keep continuous aggregates equal to the raw points
+

@@ -34,7 +34,7 @@ use crate::series::{CompiledFilter, Table};
 
 pub use dirty::Dirty;
 pub use read::Access;
-pub use refresh::{Refresh, Work};
+pub use refresh::{Due, Refresh, Work};
 
 /// All rollups of the server.
 #[derive(Default)]
@@ -160,10 +160,10 @@ impl Rollup {
             keys: crate::query::keys_of(&info.states),
             by,
             database,
+            dirty: Dirty::new(info.step),
             info: Arc::new(info),
             computed: RangeSet::default(),
             stored: RangeSet::default(),
-            dirty: Dirty::new(info.step),
             registered: None,
             layers: Vec::new(),
             groups: HashMap::new(),

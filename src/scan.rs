@@ -20,10 +20,11 @@ use storage_format::state::StateRun;
 use crate::blocks::{BlockFile, BlockList, TableKey};
 use crate::error::{Error, Result};
 use crate::head::Capture;
+use crate::head::FrozenPartition;
 use crate::head::Head;
 use crate::head::SeriesView;
 use crate::rows::{self, Merge, Rows};
-use crate::series::{CompiledFilter, Table};
+use crate::series::{Column, CompiledFilter, Table};
 
 /// What is live, all at one sequence.
 #[derive(Clone, Copy)]
@@ -166,6 +167,27 @@ impl Captured {
             points: None,
             states: layers,
             ranges,
+        }
+    }
+
+    /// All rows of a frozen partition, for its flush.
+    pub fn frozen(frozen: &FrozenPartition, columns: &[Column]) -> Captured {
+        let ids: Vec<u32> = (0..columns.len() as u32).collect();
+        let capture = Capture {
+            frozen_at: Some(frozen.seq_max),
+            partition: frozen.range,
+            series: frozen.capture(&frozen.series(), TimeRange::ALL, &ids),
+        };
+        Captured {
+            columns: columns.iter().map(|column| column.name.to_string()).collect(),
+            ids,
+            merge: Merge::Field,
+            filter: CompiledFilter::All,
+            files: Vec::new(),
+            tombstones: Vec::new(),
+            points: Some((Arc::clone(&frozen.table), vec![capture])),
+            states: Vec::new(),
+            ranges: TimeRange::ALL.into(),
         }
     }
 

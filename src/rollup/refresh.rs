@@ -1,0 +1,208 @@
+//! Computing a rollup's states again, in bounded steps, newest first.
+//!
+//! A step registers its range, so that writes into it mark dirty from then on; takes its view at a sequence S; computes;
+//! and then clears only what was dirty at or before S. A crash anywhere repeats the step: nothing says "computed" before
+//! the states are there.
+//! Not here: when to take a step (`jobs`), states to blocks (`flush`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use query_lang::plan::Aggregate;
+use query_lang::rewrite::{Need, choose};
+use storage_format::point::{TagSet, Time, TimeRange, ceil_time};
+use storage_format::ranges::RangeSet;
+use storage_format::state::{StateColumn, StateKey, StateRun};
+
+use crate::error::Result;
+use crate::query::Groups;
+use crate::query::Guard;
+use crate::rollup::Access;
+use crate::rollup::Rollup;
+use crate::rollup::Rollups;
+use crate::rollup::read::{DirtyPairs, points_of_pairs, read_run, run_of_pairs, window_of};
+use crate::scan::Captured;
+use crate::scan::Touched;
+use crate::scan::View;
+use crate::series::Table;
+
+/// A registered step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub database: Arc<str>,
+    pub rollup: String,
+    pub range: TimeRange,
+}
+
+/// What is asked of a refresh.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// Buckets that end after this are still open.
+    pub now: Time,
+    /// From the first point's time to just after the last's.
+    pub data: TimeRange,
+    /// Only these times.
+    pub within: TimeRange,
+    /// About how many states a step may compute.
+    pub states_max: usize,
+}
+
+/// A step with all it needs, taken under the lock; to be run without it.
+pub struct Refresh {
+    pub seq: u64,
+    keys: Vec<StateKey>,
+    info: Arc<query_lang::catalog::RollupInfo>,
+    how: How,
+}
+
+enum How {
+    /// All groups of the range. `before` are the states there until now, if any: groups that have gone must be said to.
+    Whole { access: Access, before: Option<Captured> },
+    /// Single groups of single buckets; the rest is clean.
+    Pairs { pairs: DirtyPairs, points: Option<Captured> },
+}
+
+/// New states, by group.
+pub type Runs = HashMap<TagSet, Arc<StateRun>>;
+
+impl Rollup {
+    /// The ranges that have no states, and the dirty ones, as far as they are due.
+    pub fn pending(&self, due: &Due) -> (RangeSet, RangeSet) {
+        let start = self.bucket(due.data.start);
+        let end = self.bucket(due.now).min(ceil_time(due.data.end, self.info.step, self.info.origin));
+        let within = RangeSet::from(due.within).whole_slots(self.info.step, self.info.origin);
+        let missing = RangeSet::from(TimeRange::new(start, end)).intersect(&within).minus(&self.computed);
+        (missing, self.dirty.spans(&self.computed.intersect(&within)))
+    }
+
+    /// Chooses and registers the next step: the newest of what is missing or dirty. None if there is nothing to do.
+    pub fn next_work(&mut self, due: &Due, groups: usize) -> Option<Work> {
+        let (missing, dirty) = self.pending(due);
+        let newest = |set: &RangeSet| set.ranges().last().copied();
+        let range = match (newest(&missing), newest(&dirty)) {
+            (Some(missing), Some(dirty)) if dirty.end > missing.end => dirty,
+            (Some(missing), _) => missing,
+            (None, dirty) => dirty?,
+        };
+        let buckets = (due.states_max / groups.max(1)).max(1) as i64;
+        let start = range.end.saturating_sub(self.info.step.saturating_mul(buckets)).max(range.start);
+        let range = TimeRange::new(start, range.end);
+        self.registered = Some(range);
+        Some(Work { database: Arc::clone(&self.database), rollup: self.info.name.clone(), range })
+    }
+
+    /// The step's states replace what was there; marks up to `seq` are cleared. Returns how many buckets it was.
+    pub fn finish(&mut self, work: &Work, seq: u64, runs: Runs) -> u64 {
+        self.registered = None;
+        self.dirty.clear(work.range, seq);
+        self.computed.insert(work.range);
+        if !runs.is_empty() {
+            if self.layers.is_empty() {
+                self.layers.push(Arc::default());
+            }
+            let newest = self.layers.last_mut().expect("pushed above");
+            Arc::make_mut(newest).put(runs);
+        }
+        ((work.range.end - work.range.start) / self.info.step) as u64
+    }
+
+    pub fn abandon(&mut self, error: String) {
+        self.registered = None;
+        self.last_error = Some(error);
+    }
+}
+
+impl Refresh {
+    pub fn capture(view: &View<'_>, rollups: &Rollups, table: &Arc<Table>, work: &Work) -> Result<Option<Refresh>> {
+        let Some(rollup) = rollups.get(&work.database, &work.rollup) else { return Ok(None) };
+        let info = Arc::clone(&rollup.info);
+        let range = RangeSet::from(work.range);
+        let (whole, pairs) = rollup.dirty.within(&range);
+        let known = rollup.computed.intersect(&range) == range;
+        let how = if known && whole.is_empty() {
+            let pairs: DirtyPairs =
+                pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
+            How::Pairs { points: points_of_pairs(view, rollup, table, &pairs)?, pairs }
+        } else {
+            let infos: Vec<_> = rollups
+                .iter()
+                .filter(|other| other.database == rollup.database)
+                .map(|other| (*other.info).clone())
+                .collect();
+            let window = window_of(&info);
+            let need =
+                Need { table: &info.table, filter: &info.filter, window, by: &info.by, columns: &info.columns };
+            let (choices, _) = choose(need, &infos);
+            let plan = Aggregate {
+                window,
+                by: info.by.clone(),
+                columns: info.columns.clone(),
+                states: info.states.clone(),
+                rollups: choices,
+                rejected: Vec::new(),
+            };
+            let own = Some(info.name.as_str());
+            let access = Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, own)?;
+            let computed_before = rollup.computed.intersect(&range);
+            let before = (!computed_before.is_empty()).then(|| {
+                let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
+                let layers = rollup.layers.iter().map(|layer| layer.share(&computed_before)).collect();
+                let all = crate::series::CompiledFilter::All;
+                Captured::states(view, &rollup.key, layers, &all, computed_before, columns)
+            });
+            How::Whole { access, before }
+        };
+        Ok(Some(Refresh { seq: view.seq, keys: rollup.keys.clone(), info, how }))
+    }
+
+    pub fn run(self, guard: &Guard) -> Result<Runs> {
+        let touched = Touched::default();
+        let mut missing: Vec<(TagSet, BTreeSet<Time>)> = Vec::new();
+        let groups: Groups = match self.how {
+            How::Pairs { pairs, points } => {
+                let groups = match points {
+                    Some(points) => run_of_pairs(points, &self.info, &pairs, guard, &touched)?,
+                    None => Groups::default(),
+                };
+                let mut starts: HashMap<TagSet, BTreeSet<Time>> = HashMap::new();
+                for (bucket, of_bucket) in pairs {
+                    of_bucket.into_iter().for_each(|group| drop(starts.entry(group).or_default().insert(bucket)));
+                }
+                missing.extend(starts);
+                groups
+            }
+            How::Whole { access, before } => {
+                if let Some(before) = before {
+                    before.open()?.for_each(|group, pieces| {
+                        let run = read_run(&self.info, &self.keys, &pieces)?;
+                        missing.push((group.clone(), live_starts(&run)));
+                        Ok(())
+                    })?;
+                }
+                access.run(guard, &touched)?.0
+            }
+        };
+        let mut runs: Runs = groups.into_runs().map(|(group, run)| (group, Arc::new(run))).collect();
+        for (group, starts) in missing {
+            let run = runs.entry(group).or_insert_with(|| Arc::new(StateRun::new(&self.keys)));
+            let mut gone = StateRun::new(&self.keys);
+            for start in starts.into_iter().filter(|start| run.starts.binary_search(start).is_err()) {
+                gone.push_bucket(start);
+            }
+            Arc::make_mut(run).merge(&gone);
+        }
+        Ok(runs)
+    }
+}
+
+/// The buckets that hold points. Points are always the first state.
+fn live_starts(run: &StateRun) -> BTreeSet<Time> {
+    match run.columns.first() {
+        Some(StateColumn::Points(counts)) => {
+            let live = run.starts.iter().zip(counts).filter(|(_, count)| **count > 0);
+            live.map(|(start, _)| *start).collect()
+        }
+        _ => run.starts.iter().copied().collect(),
+    }
+}
