@@ -14,8 +14,10 @@ use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
-use storage_format::block::{Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex};
 use storage_format::block::BlockKind;
+use storage_format::block::{
+    Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex,
+};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
@@ -170,7 +172,12 @@ const TEMPORARY: &str = "new";
 
 impl NewBlock {
     /// `entry` says everything but what only the rows tell: time, rows, series, bytes.
-    pub fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {
+    pub fn create(
+        disk: &Arc<dyn Disk>,
+        entry: BlockEntry,
+        schema: BlockSchema,
+        level: i32,
+    ) -> Result<NewBlock> {
         let meta = BlockMeta {
             database: entry.database.clone(),
             table: entry.table.clone(),
@@ -186,7 +193,8 @@ impl NewBlock {
             disk.create(&name)
         };
         let file = create().map_err(|source| Error::io("create", disk.describe(&name), source))?;
-        let writer = BlockWriter::new(file, schema, &meta, level).map_err(|error| write_error(disk, &name, error))?;
+        let writer =
+            BlockWriter::new(file, schema, &meta, level).map_err(|error| write_error(disk, &name, error))?;
         Ok(NewBlock { disk: Arc::clone(disk), entry, writer })
     }
 

@@ -52,7 +52,9 @@ pub fn due(
             let window = TimeRange::new(start, end);
             let over = end <= day_ended_before;
             let merged_before = files.iter().any(|file| TimeRange::from(file.entry.partition) == window);
-            let deleted = tombstones.iter().any(|tombstone| files.iter().any(|file| stands_against(tombstone, file)));
+            let deleted = tombstones
+                .iter()
+                .any(|tombstone| files.iter().any(|file| stands_against(tombstone, &file.entry)));
             let is_due = match files.len() {
                 0 => false,
                 1 => deleted && force,
@@ -70,12 +72,12 @@ pub fn due(
 }
 
 /// Whether a delete came after the block and touches its times.
-pub fn stands_against(tombstone: &Tombstone, file: &BlockFile) -> bool {
-    file.entry.kind == BlockKind::Points
-        && tombstone.seq > file.entry.seq_max
-        && *tombstone.database == file.entry.database
-        && *tombstone.table == file.entry.table
-        && tombstone.range.overlaps(file.time())
+pub fn stands_against(tombstone: &Tombstone, entry: &BlockEntry) -> bool {
+    entry.kind == BlockKind::Points
+        && tombstone.seq > entry.seq_max
+        && *tombstone.database == entry.database
+        && *tombstone.table == entry.table
+        && tombstone.range.overlaps(entry.time.into())
 }
 
 /// Partitions of a window that is not over, with too many files each.
@@ -101,13 +103,21 @@ fn window_of(kind: BlockKind, partition: TimeRange) -> TimeRange {
     }
 }
 
-/// Writes the merged block. None if deletes leave nothing.
+/// A merge that was written.
+pub struct Merged {
+    /// None if deletes left nothing.
+    pub entry: Option<BlockEntry>,
+    /// Sequences of the deletes that were applied.
+    pub applied: Vec<u64>,
+}
+
+/// Writes the merged block.
 pub fn merge(
     disk: &Arc<dyn Disk>,
     merging: &Merging,
     tombstones: &[Arc<Tombstone>],
     id: u64,
-) -> Result<Option<BlockEntry>> {
+) -> Result<Merged> {
     let mut fields: Vec<BlockField> = Vec::new();
     for file in &merging.files {
         for field in &file.block()?.schema().fields {
@@ -118,7 +128,7 @@ pub fn merge(
     }
     let applied: Vec<Arc<Tombstone>> = tombstones
         .iter()
-        .filter(|tombstone| merging.files.iter().any(|file| stands_against(tombstone, file)))
+        .filter(|tombstone| merging.files.iter().any(|file| stands_against(tombstone, &file.entry)))
         .cloned()
         .collect();
     let how = match merging.key.kind {
@@ -135,5 +145,6 @@ pub fn merge(
     scan.for_each(|tags, pieces| {
         pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
     })?;
-    block.finish()
+    let applied = applied.iter().map(|tombstone| tombstone.seq).collect();
+    Ok(Merged { entry: block.finish()?, applied })
 }

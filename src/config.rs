@@ -112,7 +112,7 @@ settings! {
         query_time_max: Duration = "60s", "time of one query";
         queries_running_max: usize = "32", "queries at the same time; more are answered 503";
         dirty_groups_max: usize = "100000", "single dirty groups of one rollup; above it their whole buckets are dirty";
-        refresh_buckets_max: usize = "10000", "buckets that one step of a refresh computes";
+        refresh_states_max: usize = "200000", "states (a group's bucket each) that one step of a refresh computes";
     }
 }
 
@@ -149,14 +149,19 @@ impl Config {
     }
 
     fn origin(&self, name: &str) -> Origin {
-        self.origins.iter().filter(|(set, _)| *set == name).map(|(_, origin)| *origin).max().unwrap_or(Origin::Default)
+        self.origins
+            .iter()
+            .filter(|(set, _)| *set == name)
+            .map(|(_, origin)| *origin)
+            .max()
+            .unwrap_or(Origin::Default)
     }
 }
 
 fn unknown(name: &str, origin: Origin) -> Error {
-    let near = Config::NAMES.iter().max_by(|a, b| {
-        strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b))
-    });
+    let near = Config::NAMES
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
     Error::invalid(
         "unknown_setting",
         format!("there is no setting {name} ({origin}); did you mean {}?", near.unwrap_or(&"")),
@@ -259,7 +264,8 @@ mod tests {
         assert_eq!(config.limits.body_bytes_max, 1 << 20);
         assert_eq!(config.limits.query_rows_max, 7);
         assert_eq!(config.server.flush_after, Duration::from_secs(6));
-        let origin = |name| config.settings().into_iter().find(|setting| setting.name == name).unwrap().origin;
+        let origin =
+            |name| config.settings().into_iter().find(|setting| setting.name == name).unwrap().origin;
         assert_eq!(origin("query_rows_max"), Origin::File);
         assert_eq!(origin("flush_after"), Origin::Environment);
         assert_eq!(origin("listen"), Origin::Flag);
@@ -268,9 +274,8 @@ mod tests {
 
     #[test]
     fn wrong_settings_name_the_cure() {
-        let error = |name: &str, value: &str| {
-            Config::load(None, [], [pair(name, value)]).unwrap_err().to_string()
-        };
+        let error =
+            |name: &str, value: &str| Config::load(None, [], [pair(name, value)]).unwrap_err().to_string();
         assert_eq!(error("lisen", "x"), "there is no setting lisen (flag); did you mean listen?");
         assert_eq!(
             error("body_bytes_max", "ten"),

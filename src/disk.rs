@@ -26,6 +26,8 @@ pub trait Disk: Send + Sync {
     fn truncate(&self, name: &str, len: u64) -> io::Result<()>;
     /// Names of the files directly in a folder, without the folder; none if it does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+    /// Names of the folders directly in a folder; none if it does not exist.
+    fn list_folders(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Creates the folder and its parents, durably.
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
@@ -66,8 +68,8 @@ impl LocalDisk {
         std::fs::create_dir_all(root).map_err(|source| Error::io("create the folder", &name, source))?;
         let root = root.canonicalize().map_err(|source| Error::io("open the folder", &name, source))?;
         let path = root.join(LOCK_FILE);
-        let lock = File::create(&path)
-            .map_err(|source| Error::io("create", path.display().to_string(), source))?;
+        let lock =
+            File::create(&path).map_err(|source| Error::io("create", path.display().to_string(), source))?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(LocalDisk { root, _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::rejected(
@@ -83,6 +85,23 @@ impl LocalDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    fn entries(&self, folder: &str, wanted: fn(&std::fs::FileType) -> bool) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(self.path(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if wanted(&entry.file_type()?) {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -116,20 +135,11 @@ impl Disk for LocalDisk {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(self.path(folder)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
+        self.entries(folder, std::fs::FileType::is_file)
+    }
+
+    fn list_folders(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.entries(folder, std::fs::FileType::is_dir)
     }
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {

@@ -38,7 +38,11 @@ pub fn new_entry(id: u64, key: &TableKey, partition: TimeRange, seq: (u64, u64))
 }
 
 /// Writes a partition's points. None if there are none left.
-pub fn write_points(disk: &Arc<dyn Disk>, frozen: &Arc<FrozenPartition>, id: u64) -> Result<Option<BlockEntry>> {
+pub fn write_points(
+    disk: &Arc<dyn Disk>,
+    frozen: &Arc<FrozenPartition>,
+    id: u64,
+) -> Result<Option<BlockEntry>> {
     let table = &frozen.table;
     let columns = table.columns();
     let scan = Captured::frozen(frozen, &columns).open()?;

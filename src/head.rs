@@ -32,7 +32,8 @@ pub fn partition_of(time: Time) -> TimeRange {
     let start = floor_time(time, PARTITION_WIDTH, 0);
     // Slots are counted from 1970, so the very first one is cut short by the beginning of time.
     let cut = start == i64::MIN;
-    let end = if cut { ceil_time(start + 1, PARTITION_WIDTH, 0) } else { start.saturating_add(PARTITION_WIDTH) };
+    let end =
+        if cut { ceil_time(start + 1, PARTITION_WIDTH, 0) } else { start.saturating_add(PARTITION_WIDTH) };
     TimeRange { start, end }
 }
 
@@ -92,7 +93,13 @@ impl Head {
 
     /// Shares what the reader asks for: sealed chunks as they are, open ones as copies of the wanted columns.
     /// Layers come in the order in which they win, the last one last.
-    pub fn capture(&self, table: u32, series: &RoaringBitmap, range: TimeRange, columns: &[u32]) -> Vec<Capture> {
+    pub fn capture(
+        &self,
+        table: u32,
+        series: &RoaringBitmap,
+        range: TimeRange,
+        columns: &[u32],
+    ) -> Vec<Capture> {
         let frozen = self.frozen.iter().filter(|layer| layer.table.id == table).map(|layer| Capture {
             frozen_at: Some(layer.seq_max),
             partition: layer.range,
@@ -105,7 +112,10 @@ impl Head {
             partition: partition.range,
             series: partition.capture(series, range, columns),
         });
-        frozen.chain(active).filter(|capture| capture.partition.overlaps(range) && !capture.series.is_empty()).collect()
+        frozen
+            .chain(active)
+            .filter(|capture| capture.partition.overlaps(range) && !capture.series.is_empty())
+            .collect()
     }
 
     pub fn active(&self) -> impl Iterator<Item = (&PartitionKey, &PartitionHead)> {

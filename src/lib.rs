@@ -27,3 +27,4 @@ pub mod query; // run a plan over head and blocks
 
 pub mod rollup; // keep continuous aggregates equal to the raw points
 
+pub mod db; // the whole flow: open, write, query, rollups, close

@@ -33,8 +33,8 @@ use crate::scan::StateLayer;
 use crate::series::{CompiledFilter, Table};
 
 pub use dirty::Dirty;
-pub use read::Access;
-pub use refresh::{Due, Refresh, Work};
+pub use read::{Access, columns_of};
+pub use refresh::{Due, Refresh, Runs, Work};
 
 /// All rollups of the server.
 #[derive(Default)]
@@ -188,23 +188,29 @@ impl Rollup {
     }
 
     /// What the manifest must remember: states in memory may be gone after a crash, so what they replace in blocks is
-    /// dirty, and what only they cover is not computed.
-    pub fn entry(&self) -> RollupEntry {
+    /// dirty, and what only they cover is not computed. `storing` is the layer that the same commit names blocks for.
+    pub fn entry(&self, storing: Option<(&Arc<Layer>, &RangeSet)>) -> RollupEntry {
+        let mut stored = self.stored.clone();
+        if let Some((_, computed)) = storing {
+            stored = stored.union(&computed.intersect(&self.computed));
+        }
         let mut dirty = self.dirty.clone();
-        for layer in &self.layers {
+        let is_stored = |layer: &Arc<Layer>| storing.is_some_and(|(storing, _)| Arc::ptr_eq(storing, layer));
+        for layer in self.layers.iter().filter(|layer| !is_stored(layer)) {
             for (group, run) in &layer.runs {
-                for bucket in run.starts.iter().filter(|start| self.stored.contains(**start)) {
+                for bucket in run.starts.iter().filter(|start| stored.contains(**start)) {
                     dirty.mark_group(*bucket, group.clone(), 0, usize::MAX);
                 }
             }
         }
-        let (ranges, groups) = dirty.within(&self.stored);
-        let pairs = |tags: &TagSet| tags.iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect();
+        let (ranges, groups) = dirty.within(&stored);
+        let pairs =
+            |tags: &TagSet| tags.iter().map(|(tag, value)| (tag.to_string(), value.to_string())).collect();
         RollupEntry {
             database: self.database.to_string(),
             name: self.info.name.clone(),
             definition: self.info.definition.clone(),
-            computed: self.stored.ranges().iter().map(|range| (*range).into()).collect(),
+            computed: stored.ranges().iter().map(|range| (*range).into()).collect(),
             dirty: ranges.ranges().iter().map(|range| (*range).into()).collect(),
             dirty_groups: groups
                 .into_iter()
@@ -219,6 +225,23 @@ impl Rollup {
 
     pub fn dirty_count(&self) -> u64 {
         self.dirty.count(&self.computed)
+    }
+
+    /// Computed buckets inside a range, and how many of them are dirty.
+    pub fn coverage(&self, range: TimeRange) -> (u64, u64) {
+        let inside =
+            RangeSet::from(range).intersect(&self.computed).whole_slots(self.info.step, self.info.origin);
+        (self.buckets_in(&inside), self.dirty.count(&inside))
+    }
+
+    /// Buckets that are over and have no states yet.
+    pub fn missing_buckets(&self, due: &Due) -> u64 {
+        self.buckets_in(&self.pending(due).0)
+    }
+
+    fn buckets_in(&self, ranges: &RangeSet) -> u64 {
+        let width = |range: &TimeRange| i128::from(range.end) - i128::from(range.start);
+        ranges.ranges().iter().map(|range| (width(range) / i128::from(self.info.step)) as u64).sum()
     }
 
     pub fn is_over(&self, table: &Table) -> bool {
@@ -253,7 +276,8 @@ impl Rollup {
         let newest = self.computed.hull().map_or(Time::MIN, |hull| hull.end);
         let registered = self.registered;
         let matters = |time: Time| {
-            registered.is_some_and(|range| range.contains(time)) || (time < newest && self.computed.contains(time))
+            registered.is_some_and(|range| range.contains(time))
+                || (time < newest && self.computed.contains(time))
         };
         let rows: Vec<(u32, Time)> = part
             .points

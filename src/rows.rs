@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array,
+    new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, interleave};
@@ -147,7 +148,9 @@ fn merge_column(
     let has = |array: &Option<ArrayRef>, row: usize| array.as_ref().is_some_and(|array| array.is_valid(row));
     let pick = |origin: &Origin| match (origin.older, origin.newer) {
         (_, Some(row)) if has(&newer, row) => (1, row),
-        (Some(row), newer_row) if (newer_row.is_none() || merge == Merge::Field) && has(&older, row) => (0, row),
+        (Some(row), newer_row) if (newer_row.is_none() || merge == Merge::Field) && has(&older, row) => {
+            (0, row)
+        }
         _ => (2, 0),
     };
     let picks: Vec<(usize, usize)> = origins.iter().map(pick).collect();
@@ -219,7 +222,12 @@ mod tests {
             arrow::util::display::array_value_to_string(array, row).unwrap()
         };
         let row = |index: usize| {
-            format!("{}:{}/{}", rows.times[index], cell(&rows.columns[0], index), cell(&rows.columns[1], index))
+            format!(
+                "{}:{}/{}",
+                rows.times[index],
+                cell(&rows.columns[0], index),
+                cell(&rows.columns[1], index)
+            )
         };
         (0..rows.len()).map(row).collect::<Vec<_>>().join(" ")
     }

@@ -36,7 +36,7 @@ pub struct View<'a> {
 }
 
 /// A delete that stands against files written before it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tombstone {
     pub seq: u64,
     pub database: Arc<str>,
@@ -275,7 +275,8 @@ impl Scan {
                 let rows = index.rows(series);
                 let time = index.time(series);
                 for range in self.ranges.touching(time) {
-                    let rows = if range.covers(time) { rows.clone() } else { block.prune(rows.clone(), range) };
+                    let rows =
+                        if range.covers(time) { rows.clone() } else { block.prune(rows.clone(), range) };
                     if !rows.is_empty() {
                         found.push(Found { tags: index.key(series), source: Source::Block(number, rows) });
                     }
@@ -325,7 +326,7 @@ impl Scan {
             self.run_task(task, touched, &mut |tags, pieces| each(&mut result, tags, &pieces))?;
             Ok(result)
         });
-        done.try_reduce_with(|a, b| join(a, b)).unwrap_or_else(|| Ok(new()))
+        done.try_reduce_with(join).unwrap_or_else(|| Ok(new()))
     }
 
     /// Visits all series in their order, decoding some tasks ahead in parallel.
@@ -398,7 +399,9 @@ impl Scan {
                         let decoded = view.sources(&self.ids).map_err(|damage| {
                             Error::corrupt(format!("a chunk in memory of series {}", sources.tags), damage)
                         })?;
-                        rows.extend(decoded.into_iter().map(|found| apply(found, &tombstones, memory.frozen_at)));
+                        rows.extend(
+                            decoded.into_iter().map(|found| apply(found, &tombstones, memory.frozen_at)),
+                        );
                     }
                     MemoryRows::States(run) => rows.push(self.state_rows(run)),
                 }

@@ -215,11 +215,7 @@ impl Table {
 
     /// The layout of fields written as `(raw name, name, type)`, reserving the types of new fields. Nothing is
     /// reserved if any field clashes or is over the limit.
-    pub fn layout_or_new(
-        &self,
-        fields: &[(&str, &str, FieldType)],
-        limits: &Limits,
-    ) -> Result<Arc<Layout>> {
+    pub fn layout_or_new(&self, fields: &[(&str, &str, FieldType)], limits: &Limits) -> Result<Arc<Layout>> {
         let mut schema = self.schema.write();
         for (_, name, written) in fields {
             if let Some(id) = schema.by_name.get(*name) {
@@ -241,10 +237,12 @@ impl Table {
                 ),
             ));
         }
-        let columns: Vec<u32> = fields.iter().map(|(_, name, kind)| schema.column_or_new(name, *kind)).collect();
+        let columns: Vec<u32> =
+            fields.iter().map(|(_, name, kind)| schema.column_or_new(name, *kind)).collect();
         let raw_names: Vec<Box<str>> = fields.iter().map(|(raw, _, _)| (*raw).into()).collect();
         // Layouts are few, and this runs only when a series changes its shape.
-        let known = schema.layouts.iter().find(|known| known.columns == columns && known.raw_names == raw_names);
+        let known =
+            schema.layouts.iter().find(|known| known.columns == columns && known.raw_names == raw_names);
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }

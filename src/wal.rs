@@ -20,7 +20,7 @@ use crate::disk::{Disk, WriteFile};
 use crate::error::{Error, Kind, Result};
 use crate::series::Table;
 
-pub use replay::{Damage, Replayed, replay};
+pub use replay::{Damage, Entry, Replayed, replay};
 
 pub const FOLDER: &str = "wal";
 
@@ -40,7 +40,8 @@ pub struct Wal {
 pub struct SegmentInfo {
     pub number: u64,
     pub bytes: u64,
-    /// The highest sequence in it, 0 if none.
+    /// The lowest and the highest sequence in it; none if the lowest is above the highest.
+    pub seq_min: u64,
     pub seq_max: u64,
 }
 
@@ -49,6 +50,7 @@ struct Segment {
     /// None before the first append: an idle server makes no files.
     file: Option<Box<dyn WriteFile>>,
     written: u64,
+    seq_min: u64,
     seq_max: u64,
     /// Tables, with the columns and series of each, that the segment has defined.
     defined: HashMap<u32, Defined>,
@@ -133,6 +135,12 @@ impl Wal {
         self.old.iter().map(|segment| segment.bytes).sum::<u64>() + self.current.written
     }
 
+    /// The lowest sequence in the log.
+    pub fn first_seq(&self) -> u64 {
+        let old = self.old.iter().map(|segment| segment.seq_min);
+        old.chain([self.current.seq_min]).min().unwrap_or(u64::MAX)
+    }
+
     /// The highest sequence of the oldest complete segment: what must be flushed for it to go.
     pub fn oldest_seq_max(&self) -> Option<u64> {
         self.old.front().map(|segment| segment.seq_max)
@@ -141,7 +149,10 @@ impl Wal {
     /// Removes the segments all of whose points have a sequence below `seq`, oldest first; stops at the first that
     /// must stay.
     pub fn truncate_below(&mut self, seq: u64) -> Result<()> {
-        if self.current.seq_max > 0 && self.current.seq_max < seq && self.current.written > self.segment_bytes_max as u64 / 2 {
+        if self.current.seq_max > 0
+            && self.current.seq_max < seq
+            && self.current.written > self.segment_bytes_max as u64 / 2
+        {
             self.rotate();
         }
         while let Some(segment) = self.old.front().filter(|segment| segment.seq_max < seq) {
@@ -156,6 +167,7 @@ impl Wal {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.current.seq_max = seq;
+        self.current.seq_min = self.current.seq_min.min(seq);
         seq
     }
 
@@ -222,7 +234,12 @@ impl Wal {
         let number = self.current.number;
         let done = std::mem::replace(&mut self.current, Segment::new(number + 1));
         if done.file.is_some() {
-            self.old.push_back(SegmentInfo { number, bytes: done.written, seq_max: done.seq_max });
+            self.old.push_back(SegmentInfo {
+                number,
+                bytes: done.written,
+                seq_min: done.seq_min,
+                seq_max: done.seq_max,
+            });
         }
     }
 
@@ -247,7 +264,7 @@ impl Wal {
 
 impl Segment {
     fn new(number: u64) -> Segment {
-        Segment { number, file: None, written: 0, seq_max: 0, defined: HashMap::new() }
+        Segment { number, file: None, written: 0, seq_min: u64::MAX, seq_max: 0, defined: HashMap::new() }
     }
 
     /// Defines the table, its columns and the series, as far as this segment has not yet.

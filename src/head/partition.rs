@@ -68,7 +68,9 @@ impl PartitionHead {
 
     pub fn delete(&mut self, series: &RoaringBitmap, range: TimeRange, types: &[FieldType]) {
         for number in series {
-            let Some(slot) = self.pages.get_mut(number as usize / PAGE).and_then(Option::as_mut) else { continue };
+            let Some(slot) = self.pages.get_mut(number as usize / PAGE).and_then(Option::as_mut) else {
+                continue;
+            };
             let slot = &mut slot[number as usize % PAGE];
             if let Some(head) = slot {
                 let (rows, bytes) = (head.rows(), head.sealed_bytes());
@@ -83,7 +85,12 @@ impl PartitionHead {
         }
     }
 
-    pub fn capture(&self, series: &RoaringBitmap, range: TimeRange, columns: &[u32]) -> Vec<(u32, SeriesView)> {
+    pub fn capture(
+        &self,
+        series: &RoaringBitmap,
+        range: TimeRange,
+        columns: &[u32],
+    ) -> Vec<(u32, SeriesView)> {
         capture(&self.pages, series, range, columns)
     }
 
@@ -139,7 +146,12 @@ impl FrozenPartition {
         pages.flat_map(of_page).collect()
     }
 
-    pub fn capture(&self, series: &RoaringBitmap, range: TimeRange, columns: &[u32]) -> Vec<(u32, SeriesView)> {
+    pub fn capture(
+        &self,
+        series: &RoaringBitmap,
+        range: TimeRange,
+        columns: &[u32],
+    ) -> Vec<(u32, SeriesView)> {
         capture(&self.pages, series, range, columns)
     }
 }

@@ -54,9 +54,10 @@ impl SeriesHead {
         types: &[FieldType],
         text: &[u8],
     ) -> Option<Sealed> {
-        let cells = columns.iter().zip(values).map(|(column, bits)| {
-            (*column, cell(types[*column as usize], *bits, text))
-        });
+        let cells = columns
+            .iter()
+            .zip(values)
+            .map(|(column, bits)| (*column, cell(types[*column as usize], *bits, text)));
         if self.last_time().is_some_and(|last| time <= last) {
             return self.push_late(time, cells);
         }
@@ -72,9 +73,10 @@ impl SeriesHead {
     /// Rows held; those with the same time twice count twice.
     pub fn rows(&self) -> usize {
         let main = self.open.rows() + self.sealed.iter().map(|chunk| chunk.rows()).sum::<usize>();
-        let late = self.late.as_ref().map_or(0, |late| {
-            late.rows.len() + late.chunks().map(|chunk| chunk.rows()).sum::<usize>()
-        });
+        let late = self
+            .late
+            .as_ref()
+            .map_or(0, |late| late.rows.len() + late.chunks().map(|chunk| chunk.rows()).sum::<usize>());
         main + late
     }
 
@@ -85,7 +87,8 @@ impl SeriesHead {
 
     /// Shares the chunks that touch the range, or None if none does.
     pub fn capture(&self, range: TimeRange, columns: &[u32]) -> Option<SeriesView> {
-        let touches = |chunk: &&Arc<SealedChunk>| chunk.first_time() < range.end && range.start <= chunk.last_time();
+        let touches =
+            |chunk: &&Arc<SealedChunk>| chunk.first_time() < range.end && range.start <= chunk.last_time();
         let mut view = SeriesView {
             main: self.sealed.iter().filter(touches).cloned().collect(),
             open: None,
@@ -102,10 +105,8 @@ impl SeriesHead {
             view.late = late.chunks().filter(touches).cloned().collect();
             view.late_rows = late.rows.iter().filter(|row| range.contains(row.time)).cloned().collect();
         }
-        let empty = view.main.is_empty()
-            && view.open.is_none()
-            && view.late.is_empty()
-            && view.late_rows.is_empty();
+        let empty =
+            view.main.is_empty() && view.open.is_none() && view.late.is_empty() && view.late_rows.is_empty();
         (!empty).then_some(view)
     }
 
@@ -233,7 +234,9 @@ fn seal(columns: &[u32], rows: &Rows) -> SealedChunk {
         .iter()
         .zip(&rows.columns)
         .filter_map(|(column, array)| Some((*column, rows::from_array(array.as_ref()?))))
-        .filter(|(_, values)| values.present.as_ref().is_none_or(|present| present.null_count() < present.len()))
+        .filter(|(_, values)| {
+            values.present.as_ref().is_none_or(|present| present.null_count() < present.len())
+        })
         .collect();
     let borrowed: Vec<_> = decoded.iter().map(|(column, values)| (*column, values)).collect();
     SealedChunk::from_columns(&rows.times, &borrowed)

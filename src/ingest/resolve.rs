@@ -262,9 +262,15 @@ mod tests {
     #[test]
     fn known_and_new_shapes_meet_the_same_columns() {
         let registry = Registry::default();
-        let parsed = parse(&registry, "a,h=1 x=1i,y=2i 1\na,h=1 x=3i,y=4i 2\na,h=1 y=5i 3\na,h=2 y=6i,x=7i,y=8i\nb z=t 1");
+        let parsed = parse(
+            &registry,
+            "a,h=1 x=1i,y=2i 1\na,h=1 x=3i,y=4i 2\na,h=1 y=5i 3\na,h=2 y=6i,x=7i,y=8i\nb z=t 1",
+        );
         assert_eq!(parsed.errors, []);
-        assert_eq!(show(&parsed), ["a 0@1 0=1 1=2", "a 0@2 0=3 1=4", "a 0@3 1=5", "a 1@99 1=8 0=7", "b 0@1 0=1"]);
+        assert_eq!(
+            show(&parsed),
+            ["a 0@1 0=1 1=2", "a 0@2 0=3 1=4", "a 0@3 1=5", "a 1@99 1=8 0=7", "b 0@1 0=1"]
+        );
         let again = parse(&registry, "a,h=2 y=9i,x=1i 5\na,h=1 y=5i 4");
         assert_eq!(show(&again), ["a 1@5 1=9 0=1", "a 0@4 1=5"]);
     }
@@ -272,19 +278,25 @@ mod tests {
     #[test]
     fn one_bad_line_harms_no_other() {
         let registry = Registry::default();
-        let parsed = parse(&registry, "a x=1 1\na x=\"s\" 2\nnonsense\na x=2i 3\ntaken x=1\na n=1i,x=t 4\na n=t 5");
+        let parsed =
+            parse(&registry, "a x=1 1\na x=\"s\" 2\nnonsense\na x=2i 3\ntaken x=1\na n=1i,x=t 4\na n=t 5");
         let errors: Vec<String> = parsed.errors.iter().map(ToString::to_string).collect();
         assert_eq!(errors.len(), 4, "{errors:#?}");
-        assert!(errors[0].starts_with("line 2: field \"x\" of table a is float, but this line writes string"));
+        assert!(
+            errors[0].starts_with("line 2: field \"x\" of table a is float, but this line writes string")
+        );
         assert!(errors[1].starts_with("line 3: "));
         assert_eq!(errors[2], "line 5: \"taken\" is a rollup");
         assert!(errors[3].starts_with("line 6: field \"x\" of table a is float"));
         // The refused line 6 reserved nothing: n is still free.
-        assert_eq!(show(&parsed), [
-            format!("a 0@1 0={}", 1f64.to_bits()),
-            format!("a 0@3 0={}", 2f64.to_bits()),
-            "a 0@5 1=1".to_string(),
-        ]);
+        assert_eq!(
+            show(&parsed),
+            [
+                format!("a 0@1 0={}", 1f64.to_bits()),
+                format!("a 0@3 0={}", 2f64.to_bits()),
+                "a 0@5 1=1".to_string(),
+            ]
+        );
     }
 
     #[test]

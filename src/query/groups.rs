@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray, new_empty_array,
+};
 use arrow::compute::{concat, filter};
 use hashbrown::HashMap;
 use query_lang::catalog::StateSpec;
@@ -68,7 +70,8 @@ impl Groups {
     }
 
     pub fn join(self, other: Groups, guard: &Guard) -> Result<Groups> {
-        let (mut large, small) = if self.runs.len() >= other.runs.len() { (self, other) } else { (other, self) };
+        let (mut large, small) =
+            if self.runs.len() >= other.runs.len() { (self, other) } else { (other, self) };
         for (group, run) in small.runs {
             guard.check()?;
             match large.runs.get_mut(&group) {
@@ -97,7 +100,8 @@ pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guar
     let tags: Vec<String> = match &plan.by {
         Grouping::Tags(tags) => tags.clone(),
         Grouping::Series => {
-            let all: BTreeSet<&str> = runs.iter().flat_map(|(group, _)| group.iter().map(|(tag, _)| tag)).collect();
+            let all: BTreeSet<&str> =
+                runs.iter().flat_map(|(group, _)| group.iter().map(|(tag, _)| tag)).collect();
             all.into_iter().map(str::to_string).collect()
         }
     };
@@ -173,8 +177,10 @@ fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) ->
         let finalized = finalize(finalizer, &states);
         if finalized.overflowed > 0 {
             let field = column.field.as_ref().map(|field| field.name.as_str()).unwrap_or_default();
-            let warning =
-                format!("{}: a sum of {field} does not fit 64 bits and is null; avg({field}) is exact", column.name);
+            let warning = format!(
+                "{}: a sum of {field} does not fit 64 bits and is null; avg({field}) is exact",
+                column.name
+            );
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }

@@ -77,7 +77,9 @@ pub fn select_points(
         let parts: Vec<ArrayRef> = found
             .pieces
             .iter()
-            .map(|(_, rows)| rows.columns[at].clone().unwrap_or_else(|| new_null_array(&data_type, rows.len())))
+            .map(|(_, rows)| {
+                rows.columns[at].clone().unwrap_or_else(|| new_null_array(&data_type, rows.len()))
+            })
             .collect();
         let borrowed: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let values = match borrowed.as_slice() {

@@ -35,7 +35,8 @@ impl StatePlan {
                 fields.len() - 1
             })
         };
-        let places = states.iter().map(|state| state.field.as_ref().map(|field| place(&field.name))).collect();
+        let places =
+            states.iter().map(|state| state.field.as_ref().map(|field| place(&field.name))).collect();
         StatePlan { keys: keys_of(states), places, fields, window, whole_start }
     }
 

@@ -89,7 +89,9 @@ impl Dirty {
     /// Dirty buckets inside `ranges`, each once.
     pub fn count(&self, ranges: &RangeSet) -> u64 {
         let (whole, groups) = self.within(ranges);
-        let of_range = |range: &TimeRange| ((i128::from(range.end) - i128::from(range.start)) / i128::from(self.step)) as u64;
+        let of_range = |range: &TimeRange| {
+            ((i128::from(range.end) - i128::from(range.start)) / i128::from(self.step)) as u64
+        };
         whole.ranges().iter().map(of_range).sum::<u64>() + groups.len() as u64
     }
 

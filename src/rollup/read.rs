@@ -150,7 +150,8 @@ impl Stored {
             let run = run.project(&places).rebucket(|start| plan.bucket(start));
             groups.add(Groups::key(group, by_sorted.as_deref()), run, guard)
         };
-        let is_dirty = |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
+        let is_dirty =
+            |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
         let scan = states.open()?;
         let (mut groups, mut buckets) = scan.fold(
             touched,
@@ -173,7 +174,8 @@ impl Stored {
                 widen(&mut groups, &group, &run)?;
             }
         }
-        let used = RollupUse { name: info.name.clone(), buckets, dirty_recomputed: left + dirty.len() as u64 };
+        let used =
+            RollupUse { name: info.name.clone(), buckets, dirty_recomputed: left + dirty.len() as u64 };
         Ok((groups, used))
     }
 }
@@ -213,8 +215,9 @@ pub fn points_of_pairs(
     let ranges: RangeSet =
         pairs.keys().map(|bucket| TimeRange::new(*bucket, bucket.saturating_add(step))).collect();
     let groups: HashSet<&TagSet> = pairs.values().flatten().collect();
-    let named = (groups.len() <= NAMED_GROUPS_MAX)
-        .then(|| TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect()));
+    let named = (groups.len() <= NAMED_GROUPS_MAX).then(|| {
+        TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect())
+    });
     let filter = all_of([rollup.info.filter.clone(), named.unwrap_or(TagFilter::All)]);
     let plan = StatePlan::new(&rollup.info.states, window_of(&rollup.info), 0);
     let columns = columns_of(table, &plan.fields);

@@ -58,7 +58,7 @@ pub struct Refresh {
 
 enum How {
     /// All groups of the range. `before` are the states there until now, if any: groups that have gone must be said to.
-    Whole { access: Access, before: Option<Captured> },
+    Whole { access: Box<Access>, before: Option<Captured> },
     /// Single groups of single buckets; the rest is clean.
     Pairs { pairs: DirtyPairs, points: Option<Captured> },
 }
@@ -114,7 +114,12 @@ impl Rollup {
 }
 
 impl Refresh {
-    pub fn capture(view: &View<'_>, rollups: &Rollups, table: &Arc<Table>, work: &Work) -> Result<Option<Refresh>> {
+    pub fn capture(
+        view: &View<'_>,
+        rollups: &Rollups,
+        table: &Arc<Table>,
+        work: &Work,
+    ) -> Result<Option<Refresh>> {
         let Some(rollup) = rollups.get(&work.database, &work.rollup) else { return Ok(None) };
         let info = Arc::clone(&rollup.info);
         let range = RangeSet::from(work.range);
@@ -131,8 +136,13 @@ impl Refresh {
                 .map(|other| (*other.info).clone())
                 .collect();
             let window = window_of(&info);
-            let need =
-                Need { table: &info.table, filter: &info.filter, window, by: &info.by, columns: &info.columns };
+            let need = Need {
+                table: &info.table,
+                filter: &info.filter,
+                window,
+                by: &info.by,
+                columns: &info.columns,
+            };
             let (choices, _) = choose(need, &infos);
             let plan = Aggregate {
                 window,
@@ -151,7 +161,7 @@ impl Refresh {
                 let all = crate::series::CompiledFilter::All;
                 Captured::states(view, &rollup.key, layers, &all, computed_before, columns)
             });
-            How::Whole { access, before }
+            How::Whole { access: Box::new(access), before }
         };
         Ok(Some(Refresh { seq: view.seq, keys: rollup.keys.clone(), info, how }))
     }
@@ -167,7 +177,9 @@ impl Refresh {
                 };
                 let mut starts: HashMap<TagSet, BTreeSet<Time>> = HashMap::new();
                 for (bucket, of_bucket) in pairs {
-                    of_bucket.into_iter().for_each(|group| drop(starts.entry(group).or_default().insert(bucket)));
+                    of_bucket.into_iter().for_each(|group| {
+                        starts.entry(group).or_default().insert(bucket);
+                    });
                 }
                 missing.extend(starts);
                 groups

@@ -195,8 +195,9 @@ impl CompiledFilter {
 
 impl CompiledTest {
     fn pattern(pattern: &str) -> Result<CompiledTest> {
-        let whole = query_lang::pattern::whole_value(pattern)
-            .map_err(|why| Error::invalid("bad_pattern", format!("the pattern {pattern:?} is wrong: {why}")))?;
+        let whole = query_lang::pattern::whole_value(pattern).map_err(|why| {
+            Error::invalid("bad_pattern", format!("the pattern {pattern:?} is wrong: {why}"))
+        })?;
         Ok(CompiledTest::Matches(whole))
     }
 

@@ -91,7 +91,7 @@ fn replay_segment(
         Err(error) => replayed.damage.push(damage(0, format::SEGMENT_HEADER_BYTES as u64, error.what)),
     }
     let mut names = Names { registry, tables: HashMap::new() };
-    let mut info = SegmentInfo { number, bytes: segment.len() as u64, seq_max: 0 };
+    let mut info = SegmentInfo { number, bytes: segment.len() as u64, seq_min: u64::MAX, seq_max: 0 };
     for step in format::Records::new(&segment) {
         let record = match step {
             Step::Record(record) => record,
@@ -129,6 +129,7 @@ fn replay_segment(
         match outcome {
             Ok(None) => {}
             Ok(Some((seq, entry))) => {
+                info.seq_min = info.seq_min.min(seq);
                 info.seq_max = info.seq_max.max(seq);
                 replayed.next_seq = replayed.next_seq.max(seq + 1);
                 each(seq, entry)?;

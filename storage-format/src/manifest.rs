@@ -112,7 +112,10 @@ impl Manifest {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Manifest> {
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Corrupt::new("the first line does not end"))?;
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or(Corrupt::new("the first line does not end"))?;
         let (line, json) = bytes.split_at(end);
         let json = json.get(1..).unwrap_or_default();
         let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(PREFIX));
@@ -123,13 +126,17 @@ impl Manifest {
         let crc = words.next().and_then(|word| u32::from_str_radix(word, 16).ok());
         let len = words.next().and_then(|word| word.parse().ok());
         if len != Some(json.len()) {
-            return Err(Corrupt::at("the manifest has not the length its first line says", bytes.len() as u64));
+            return Err(Corrupt::at(
+                "the manifest has not the length its first line says",
+                bytes.len() as u64,
+            ));
         }
         if crc != Some(crc32c::crc32c(json)) {
             return Err(Corrupt::at("the manifest fails its checksum", end as u64 + 1));
         }
-        serde_json::from_slice(json)
-            .map_err(|error| Corrupt::at("the manifest's JSON has another shape", (end + 1 + error.column()) as u64))
+        serde_json::from_slice(json).map_err(|error| {
+            Corrupt::at("the manifest's JSON has another shape", (end + 1 + error.column()) as u64)
+        })
     }
 }
 

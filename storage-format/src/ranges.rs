@@ -58,7 +58,10 @@ impl RangeSet {
             return;
         }
         let parts = |own: &TimeRange| {
-            [TimeRange::new(own.start, own.end.min(range.start)), TimeRange::new(own.start.max(range.end), own.end)]
+            [
+                TimeRange::new(own.start, own.end.min(range.start)),
+                TimeRange::new(own.start.max(range.end), own.end),
+            ]
         };
         self.ranges = self.ranges.iter().flat_map(parts).filter(|part| !part.is_empty()).collect();
     }
@@ -76,7 +79,8 @@ impl RangeSet {
     }
 
     pub fn intersect(&self, other: &RangeSet) -> RangeSet {
-        let common = self.ranges.iter().flat_map(|own| other.touching(*own).map(|range| range.intersect(*own)));
+        let common =
+            self.ranges.iter().flat_map(|own| other.touching(*own).map(|range| range.intersect(*own)));
         common.collect()
     }
 

@@ -39,7 +39,8 @@ pub fn encode_segment_header(out: &mut Vec<u8>, number: u64) {
 /// The segment's number.
 pub fn decode_segment_header(bytes: &[u8]) -> Result<u64> {
     let mut rest = bytes;
-    let covered = bytes.get(..SEGMENT_HEADER_BYTES - 4).ok_or(Corrupt::new("the segment header is cut off"))?;
+    let covered =
+        bytes.get(..SEGMENT_HEADER_BYTES - 4).ok_or(Corrupt::new("the segment header is cut off"))?;
     if varint::take_array::<5>(&mut rest)? != *MAGIC {
         return Err(Corrupt::new("this is not a log segment"));
     }
@@ -93,9 +94,14 @@ pub struct Record<'a> {
 pub enum Step<'a> {
     Record(Record<'a>),
     /// The bytes `[offset, next)` are no record; reading went on at `next`, a sound one.
-    Damage { offset: u64, next: u64 },
+    Damage {
+        offset: u64,
+        next: u64,
+    },
     /// No sound record follows `offset`, and the segment does not end there.
-    Torn { offset: u64 },
+    Torn {
+        offset: u64,
+    },
 }
 
 /// Walks the records after the header.

@@ -83,10 +83,7 @@ impl Points {
 
     /// Takes one part from the body of a points record: its table and the points. `types` tells a table's
     /// column types, or None if the segment has not defined the table or the column.
-    pub fn decode(
-        rest: &mut &[u8],
-        types: impl Fn(u32, u32) -> Option<FieldType>,
-    ) -> Result<(u32, Points)> {
+    pub fn decode(rest: &mut &[u8], types: impl Fn(u32, u32) -> Option<FieldType>) -> Result<(u32, Points)> {
         let table = varint::take_u32(rest)?;
         let mut points = Points::default();
         let mut layout_types = Vec::new();
@@ -107,7 +104,8 @@ impl Points {
             let series = varint::take_u32(rest)?;
             let layout = varint::take_u32(rest)?;
             time = time.wrapping_add(varint::take_i64(rest)?);
-            let values = u32::try_from(points.values.len()).map_err(|_| Corrupt::new("a batch is too large"))?;
+            let values =
+                u32::try_from(points.values.len()).map_err(|_| Corrupt::new("a batch is too large"))?;
             points.rows.push(PointRow { time, series, layout, values });
             let of_columns =
                 layout_types.get(layout as usize).ok_or(Corrupt::new("a row names no layout"))?;

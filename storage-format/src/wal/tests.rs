@@ -93,35 +93,38 @@ fn damage_table() {
 
 fn any_points() -> impl Strategy<Value = (Vec<FieldType>, Points)> {
     let types = prop::collection::vec(prop::sample::select(FieldType::ALL.to_vec()), 1..6);
-    types.prop_flat_map(|types| {
-        let columns = types.len() as u32;
-        let layouts = prop::collection::vec(prop::collection::vec(0..columns, 1..5), 1..4);
-        let rows = prop::collection::vec((any::<i64>(), any::<u32>(), any::<prop::sample::Index>()), 0..20);
-        (Just(types), layouts, rows, any::<u64>(), ".{0,12}")
-    })
-    .prop_map(|(types, layouts, rows, seed, text)| {
-        let mut points = Points { layouts, text: text.into_bytes(), ..Points::default() };
-        // Strings come back in the order of the rows, so build them that way.
-        let word = std::mem::take(&mut points.text);
-        for (time, series, layout) in rows {
-            let layout = layout.index(points.layouts.len());
-            let row = PointRow { time, series, layout: layout as u32, values: points.values.len() as u32 };
-            points.rows.push(row);
-            for column in &points.layouts[layout] {
-                let bits = seed.wrapping_mul(points.values.len() as u64 + 1);
-                points.values.push(match types[*column as usize] {
-                    FieldType::Bool => bits & 1,
-                    FieldType::Str => {
-                        let at = points.text.len();
-                        points.text.extend_from_slice(&word);
-                        StrRef::new(at, word.len()).0
-                    }
-                    _ => bits,
-                });
+    types
+        .prop_flat_map(|types| {
+            let columns = types.len() as u32;
+            let layouts = prop::collection::vec(prop::collection::vec(0..columns, 1..5), 1..4);
+            let rows =
+                prop::collection::vec((any::<i64>(), any::<u32>(), any::<prop::sample::Index>()), 0..20);
+            (Just(types), layouts, rows, any::<u64>(), ".{0,12}")
+        })
+        .prop_map(|(types, layouts, rows, seed, text)| {
+            let mut points = Points { layouts, text: text.into_bytes(), ..Points::default() };
+            // Strings come back in the order of the rows, so build them that way.
+            let word = std::mem::take(&mut points.text);
+            for (time, series, layout) in rows {
+                let layout = layout.index(points.layouts.len());
+                let row =
+                    PointRow { time, series, layout: layout as u32, values: points.values.len() as u32 };
+                points.rows.push(row);
+                for column in &points.layouts[layout] {
+                    let bits = seed.wrapping_mul(points.values.len() as u64 + 1);
+                    points.values.push(match types[*column as usize] {
+                        FieldType::Bool => bits & 1,
+                        FieldType::Str => {
+                            let at = points.text.len();
+                            points.text.extend_from_slice(&word);
+                            StrRef::new(at, word.len()).0
+                        }
+                        _ => bits,
+                    });
+                }
             }
-        }
-        (types, points)
-    })
+            (types, points)
+        })
 }
 
 proptest! {

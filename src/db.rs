@@ -1,0 +1,283 @@
+//! The whole flow: open, write, query, flush, compact, refresh, close.
+//!
+//! A write is parsed by its caller, encoded for the log, queued, fsynced together with others, and then applied to rollups
+//! and head in sequence order; only then it is answered. A read takes what it needs from [`Live`] under its lock, which
+//! is one view at one sequence, and runs without it. A flush or a compaction writes files first, then replaces the
+//! manifest, then changes [`Live`].
+//! Invariant: lock order is `maintenance`, then `commits`, then `wal`, then `live`; nobody does I/O under `live`.
+//! Not here: HTTP (`server`), when background work runs (`jobs`).
+
+mod catalog;
+mod maintain;
+mod manifest;
+mod open;
+mod pipeline;
+mod statements;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use query_lang::ast::Statement;
+use storage_format::point::{Time, TimeRange};
+
+use crate::blocks::BlockList;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::error::{Error, Kind, Result};
+use crate::head::{Head, PartitionKey};
+use crate::ingest::line_protocol::{LineError, Precision};
+use crate::ingest::{Target, parse_lines};
+use crate::rollup::Rollups;
+use crate::scan::Tombstone;
+use crate::scan::View;
+use crate::series::Registry;
+use crate::wal::Wal;
+
+pub use maintain::{FlushScope, RefreshScope};
+pub use pipeline::Change;
+pub use statements::{QueryOptions, RollupStatus};
+
+/// A running database. Dropping it stops its threads; what was acknowledged is in the log.
+pub struct Db {
+    core: Arc<Core>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Core {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    registry: Registry,
+    live: RwLock<Live>,
+    wal: Mutex<Wal>,
+    /// To the log's thread. None once closing.
+    queue: RwLock<Option<Sender<pipeline::Submitted>>>,
+    waiting_bytes: AtomicUsize,
+    /// One change of the manifest at a time.
+    commits: Mutex<Commits>,
+    /// One flush or compaction at a time.
+    maintenance: Mutex<maintain::Seen>,
+}
+
+/// What is readable now. All of it is at one sequence.
+struct Live {
+    /// Every batch up to here is marked dirty and applied.
+    seq: u64,
+    head: Head,
+    blocks: BlockList,
+    tombstones: Vec<Arc<Tombstone>>,
+    rollups: Rollups,
+    /// Points of these partitions up to the sequence are in blocks.
+    flushed: HashMap<PartitionKey, u64>,
+}
+
+struct Commits {
+    number: u64,
+    next_block: u64,
+}
+
+/// What became of the lines of one request.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub points: usize,
+    pub values: usize,
+    pub errors: Vec<LineError>,
+}
+
+/// A body of line protocol.
+pub struct Lines<'a> {
+    pub database: &'a str,
+    pub body: &'a [u8],
+    pub precision: Precision,
+    /// Whether the good lines of a body with bad ones are stored.
+    pub accept_partial: bool,
+}
+
+impl Db {
+    /// Parses in the calling thread; `done` is called when the points are durable and readable, or were refused.
+    pub fn write_lines(&self, lines: &Lines<'_>, done: impl FnOnce(Result<Written>) + Send + 'static) {
+        let core = &self.core;
+        let database = core.registry.database_or_new(lines.database);
+        let refusal = |table: &str| core.write_refusal(lines.database, table);
+        let target = Target {
+            registry: &core.registry,
+            database: &database,
+            limits: &core.config.limits,
+            refusal: &refusal,
+        };
+        let parsed = parse_lines(lines.body, &target, lines.precision, core.clock.now());
+        metrics::counter!(crate::metrics::LINES_REFUSED).increment(parsed.errors.len() as u64);
+        let refused = !lines.accept_partial && !parsed.errors.is_empty();
+        if parsed.batch.is_empty() || refused {
+            return done(Ok(Written { errors: parsed.errors, ..Written::default() }));
+        }
+        let written =
+            Written { points: parsed.batch.rows(), values: parsed.batch.values(), errors: parsed.errors };
+        self.submit(Change::Points(parsed.batch), move |outcome| done(outcome.map(|_| written)));
+    }
+
+    /// The blocking form.
+    pub fn write_lines_now(&self, lines: &Lines<'_>) -> Result<Written> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        self.write_lines(lines, move |outcome| drop(send.send(outcome)));
+        receive.recv().unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// A database is made on first write; this makes an empty one durable.
+    pub fn create_database(&self, name: &str) -> Result<()> {
+        if self.core.registry.database(name).is_none() {
+            self.core.registry.database_or_new(name);
+            self.core.commit(manifest::Edit::default())?;
+        }
+        Ok(())
+    }
+
+    pub fn databases(&self) -> Vec<String> {
+        self.core.registry.databases()
+    }
+
+    pub fn tables(&self, database: &str) -> Vec<String> {
+        self.core.tables(database)
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.core.config
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.core.clock
+    }
+
+    /// The applied sequence.
+    pub fn seq(&self) -> u64 {
+        self.core.live.read().seq
+    }
+
+    /// Puts the gauges of what is in memory and on disk up to date.
+    pub fn measure(&self) {
+        use crate::metrics as names;
+        let wal_bytes = self.core.wal.lock().bytes();
+        let live = self.core.live.read();
+        let entries = live.blocks.entries();
+        metrics::gauge!(names::WAL_BYTES).set(wal_bytes as f64);
+        metrics::gauge!(names::HEAD_BYTES).set(live.head.heap_bytes() as f64);
+        metrics::gauge!(names::HEAD_ROWS).set(live.head.rows() as f64);
+        metrics::gauge!(names::BLOCKS).set(entries.len() as f64);
+        metrics::gauge!(names::BLOCK_BYTES).set(entries.iter().map(|entry| entry.bytes).sum::<u64>() as f64);
+        for rollup in live.rollups.iter() {
+            let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
+            metrics::gauge!(names::ROLLUP_DIRTY, &labels).set(rollup.dirty_count() as f64);
+            if let Some(computed) = rollup.computed().ranges().last() {
+                metrics::gauge!(names::ROLLUP_COMPUTED_UNTIL, &labels).set(computed.end as f64 / 1e9);
+            }
+        }
+    }
+
+    fn submit(&self, change: Change, done: impl FnOnce(Result<u64>) + Send + 'static) {
+        self.core.submit(change, Box::new(done));
+    }
+
+    fn submit_now(&self, change: Change) -> Result<u64> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        self.submit(change, move |outcome| drop(send.send(outcome)));
+        receive.recv().unwrap_or_else(|_| Err(closing()))
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        drop(self.core.queue.write().take());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the write path panicked");
+            }
+        }
+    }
+}
+
+impl Live {
+    fn view(&self) -> View<'_> {
+        View { seq: self.seq, head: &self.head, blocks: &self.blocks, tombstones: &self.tombstones }
+    }
+
+    /// From the first point's time to just after the last's, as far as partitions and blocks tell; None if there are none.
+    fn data_range(&self, table: &crate::series::Table) -> Option<TimeRange> {
+        let key = crate::blocks::TableKey {
+            kind: storage_format::block::BlockKind::Points,
+            database: Arc::clone(&table.database),
+            table: Arc::clone(&table.name),
+        };
+        let active =
+            self.head.active().filter(|(key, _)| key.table == table.id).map(|(_, partition)| partition.range);
+        let frozen =
+            self.head.frozen().iter().filter(|layer| layer.table.id == table.id).map(|layer| layer.range);
+        let blocks = self.blocks.of(&key).iter().map(|file| file.time());
+        let cover = |a: TimeRange, b: TimeRange| TimeRange::new(a.start.min(b.start), a.end.max(b.end));
+        active.chain(frozen).chain(blocks).reduce(cover)
+    }
+}
+
+impl Core {
+    /// Why nobody may write to a table of this name.
+    fn write_refusal(&self, database: &str, table: &str) -> Option<String> {
+        if table == METRICS_TABLE {
+            return Some(format!(
+                "the table \"{METRICS_TABLE}\" is kept for Prometheus metrics; choose another measurement name"
+            ));
+        }
+        let live = self.live.read();
+        let rollup = live.rollups.get(database, table)?;
+        Some(format!(
+            "\"{table}\" is a rollup of {}; write to {} and the rollup follows, or choose another measurement name",
+            rollup.info.table, rollup.info.table
+        ))
+    }
+
+    /// Tables that hold something; a name alone may come from a line that was refused.
+    fn tables(&self, database: &str) -> Vec<String> {
+        let Some(database) = self.registry.database(database) else { return Vec::new() };
+        let tables = database.tables();
+        tables
+            .iter()
+            .filter(|table| !table.columns().is_empty())
+            .map(|table| table.name.to_string())
+            .collect()
+    }
+}
+
+/// Where Prometheus metrics live: DESIGN §1.
+const METRICS_TABLE: &str = "metrics";
+
+fn closing() -> Error {
+    Error::rejected(Kind::Unavailable, "closing", "the server is stopping; send it again when it is back")
+}
+
+/// What a statement says of itself, for the log.
+fn describe(statement: &Statement) -> String {
+    let mut text = statement.to_string();
+    text.truncate(text.floor_char_boundary(STATEMENT_SHOWN_BYTES_MAX));
+    text
+}
+
+/// How much of a statement a log line repeats.
+const STATEMENT_SHOWN_BYTES_MAX: usize = 512;
+
+fn saturating_sub_duration(time: Time, duration: std::time::Duration) -> Time {
+    time.saturating_sub(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Bytes of batches that wait for the disk.
+fn try_reserve(waiting: &AtomicUsize, bytes: usize, max: usize) -> bool {
+    let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+    // A batch alone may be larger than the limit: it has to pass some time.
+    let fits = before == 0 || before + bytes <= max;
+    if !fits {
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    fits
+}

@@ -1,0 +1,289 @@
+//! Background work, one step at a time: flush, compaction, refresh.
+//!
+//! Invariant: frozen partitions are flushed in the order in which they were frozen, and nothing newer is frozen while one
+//! is left over, so that the sequences of a partition's blocks never cross. A step that fails leaves everything as it was
+//! and is taken again.
+//! Not here: when (`jobs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use storage_format::point::TimeRange;
+
+use crate::compact;
+use crate::db::manifest::{Edit, StoredLayer};
+use crate::db::{Core, Db, saturating_sub_duration};
+use crate::error::{Error, Kind, Result};
+use crate::flush;
+use crate::head::PartitionKey;
+use crate::rollup::{Due, Refresh, Work};
+
+/// When a partition was first seen in the head: it has to stand a while before it is flushed.
+#[derive(Default)]
+pub(super) struct Seen {
+    partitions: HashMap<PartitionKey, Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope {
+    /// What time, memory and log ask for.
+    Due,
+    /// Everything in memory.
+    All,
+}
+
+/// Which refresh steps to take.
+#[derive(Clone, Debug, Default)]
+pub struct RefreshScope {
+    /// Only this rollup.
+    pub rollup: Option<(String, String)>,
+    pub within: Option<TimeRange>,
+}
+
+/// States of a rollup that may wait in memory; more go to blocks.
+const STATES_IN_MEMORY_MAX: usize = 2_000_000;
+
+impl Db {
+    /// Writes what is due from memory to blocks. Returns how many blocks that made.
+    pub fn flush(&self, scope: FlushScope) -> Result<usize> {
+        let core = &*self.core;
+        let mut seen = core.maintenance.lock();
+        let keys = core.due_partitions(&mut seen, scope);
+        let mut frozen = core.live.read().head.frozen().to_vec();
+        if frozen.is_empty() {
+            let mut live = core.live.write();
+            let seq = live.seq;
+            frozen = keys.into_iter().filter_map(|key| live.head.freeze(key, seq)).collect();
+        }
+        let mut added = Vec::new();
+        for partition in &frozen {
+            added.extend(flush::write_points(&core.disk, partition, core.next_block())?);
+        }
+        let stored = core.freeze_states(scope == FlushScope::All || !frozen.is_empty());
+        let outcome = core.write_states(&stored, &mut added).and_then(|()| {
+            if frozen.is_empty() && stored.is_empty() {
+                return Ok(0);
+            }
+            let blocks = added.len();
+            metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
+            core.commit(Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() })?;
+            Ok(blocks)
+        });
+        if outcome.is_err() {
+            let mut live = core.live.write();
+            for layer in &stored {
+                if let Some(rollup) = live.rollups.get_mut(&layer.database, &layer.rollup) {
+                    rollup.thaw();
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Merges blocks where that is due; with `force`, wherever there is more than one. Returns how many merges it took.
+    pub fn compact(&self, force: bool) -> Result<usize> {
+        let core = &*self.core;
+        let _maintenance = core.maintenance.lock();
+        let ended = saturating_sub_duration(core.clock.now(), core.config.server.compact_after);
+        let (merges, tombstones) = {
+            let live = core.live.read();
+            (compact::due(&live.blocks, &live.tombstones, ended, force), live.tombstones.clone())
+        };
+        for merging in &merges {
+            let merged = compact::merge(&core.disk, merging, &tombstones, core.next_block())?;
+            core.commit(Edit {
+                added: merged.entry.into_iter().collect(),
+                removed: merging.files.iter().map(|file| file.entry.id).collect(),
+                applied: merged.applied,
+                ..Edit::default()
+            })?;
+            core.remove_blocks(&merging.files);
+            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+        }
+        Ok(merges.len())
+    }
+
+    /// Takes one step of every rollup in the scope that has something to do. Returns how many buckets were computed.
+    pub fn refresh_step(&self, scope: &RefreshScope) -> Result<u64> {
+        let core = &*self.core;
+        let names: Vec<(String, String)> = match &scope.rollup {
+            Some((database, rollup)) => {
+                if core.live.read().rollups.get(database, rollup).is_none() {
+                    return Err(Error::rejected(
+                        Kind::NotFound,
+                        "unknown_rollup",
+                        format!(
+                            "there is no rollup {rollup} in database {database}; `show rollups` lists them"
+                        ),
+                    ));
+                }
+                vec![(database.clone(), rollup.clone())]
+            }
+            None => {
+                let live = core.live.read();
+                // Finer ones first, so that coarser ones find them done.
+                let mut rollups: Vec<_> = live
+                    .rollups
+                    .iter()
+                    .map(|rollup| (rollup.info.step, rollup.database.to_string(), rollup.info.name.clone()))
+                    .collect();
+                rollups.sort();
+                rollups.into_iter().map(|(_, database, name)| (database, name)).collect()
+            }
+        };
+        let mut buckets = 0;
+        for (database, name) in names {
+            buckets += core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL), self)?;
+        }
+        Ok(buckets)
+    }
+
+    /// Takes steps until nothing in the scope is due.
+    pub fn refresh(&self, scope: &RefreshScope) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            match self.refresh_step(scope)? {
+                0 => return Ok(total),
+                buckets => total += buckets,
+            }
+        }
+    }
+}
+
+impl Core {
+    fn due_partitions(&self, seen: &mut Seen, scope: FlushScope) -> Vec<PartitionKey> {
+        let elapsed = self.clock.elapsed();
+        let oldest_in_log = {
+            let wal = self.wal.lock();
+            let full = wal.bytes() > self.config.limits.wal_bytes_max as u64;
+            wal.oldest_seq_max().filter(|_| full)
+        };
+        let live = self.live.read();
+        seen.partitions.retain(|key, _| live.head.active().any(|(active, _)| active == key));
+        let after = self.config.server.flush_after;
+        let passed = saturating_sub_duration(self.clock.now(), after);
+        let mut bytes = live.head.heap_bytes();
+        let mut due = Vec::new();
+        let mut rest = Vec::new();
+        for (key, partition) in live.head.active() {
+            let first_seen = *seen.partitions.entry(*key).or_insert(elapsed);
+            let by_time = partition.range.end <= passed && elapsed.saturating_sub(first_seen) >= after;
+            let by_log = oldest_in_log.is_some_and(|seq| partition.first_seq <= seq);
+            if scope == FlushScope::All || by_time || by_log {
+                bytes = bytes.saturating_sub(partition.heap_bytes());
+                due.push(*key);
+            } else {
+                rest.push((partition.range.start, *key, partition.heap_bytes()));
+            }
+        }
+        // Over the limit the oldest times go, until half is free again: else the next batch would be over it, too.
+        let max = self.config.limits.head_bytes_max;
+        if bytes > max {
+            rest.sort();
+            for (_, key, of_partition) in rest {
+                if bytes <= max / 2 {
+                    break;
+                }
+                bytes = bytes.saturating_sub(of_partition);
+                due.push(key);
+            }
+        }
+        due
+    }
+
+    /// The states in memory of every rollup that should go to blocks now.
+    fn freeze_states(&self, all: bool) -> Vec<StoredLayer> {
+        let mut live = self.live.write();
+        let mut stored = Vec::new();
+        for rollup in live.rollups.iter_mut() {
+            let waiting = rollup.unstored_buckets();
+            let due = waiting > STATES_IN_MEMORY_MAX || (all && waiting > 0);
+            if due && let Some((layer, computed)) = rollup.freeze() {
+                let (database, rollup) = (Arc::clone(&rollup.database), rollup.info.name.clone());
+                stored.push(StoredLayer { database, rollup, layer, computed });
+            }
+        }
+        stored
+    }
+
+    fn write_states(
+        &self,
+        stored: &[StoredLayer],
+        added: &mut Vec<storage_format::manifest::BlockEntry>,
+    ) -> Result<()> {
+        for layer in stored {
+            let (key, fields, width, seq) = {
+                let live = self.live.read();
+                let Some(rollup) = live.rollups.get(&layer.database, &layer.rollup) else { continue };
+                (rollup.key.clone(), rollup.state_columns(), rollup.partition_width(), live.seq)
+            };
+            let runs = &layer.layer.runs;
+            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, || {
+                self.next_block()
+            })?);
+        }
+        Ok(())
+    }
+
+    fn refresh_one(&self, database: &str, name: &str, within: TimeRange, db: &Db) -> Result<u64> {
+        let Some(lock) =
+            self.live.read().rollups.get(database, name).map(|rollup| Arc::clone(&rollup.refreshing))
+        else {
+            return Ok(0);
+        };
+        let _one_at_a_time = lock.lock();
+        let Some((work, table)) = ({
+            let mut live = self.live.write();
+            let table = live
+                .rollups
+                .get(database, name)
+                .and_then(|rollup| self.registry.table(database, &rollup.info.table));
+            let data = table.as_ref().and_then(|table| live.data_range(table));
+            match (table, data, live.rollups.get_mut(database, name)) {
+                (Some(table), data, Some(rollup)) => {
+                    let due = Due {
+                        now: self.clock.now(),
+                        // All points may be gone, but the buckets that a delete made dirty are not.
+                        data: data.unwrap_or(TimeRange::new(0, 0)),
+                        within,
+                        states_max: self.config.limits.refresh_states_max,
+                    };
+                    rollup.next_work(&due, table.series_count()).map(|work| (work, table))
+                }
+                _ => None,
+            }
+        }) else {
+            return Ok(0);
+        };
+        let outcome = self.refresh_work(&work, &table, db);
+        let mut live = self.live.write();
+        let Some(rollup) = live.rollups.get_mut(database, name) else { return Ok(0) };
+        match outcome {
+            Ok(Some((seq, runs))) => {
+                let buckets = rollup.finish(&work, seq, runs);
+                metrics::counter!(crate::metrics::ROLLUP_REFRESHED).increment(buckets);
+                Ok(buckets)
+            }
+            Ok(None) => Ok(0),
+            Err(error) => {
+                rollup.abandon(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn refresh_work(
+        &self,
+        work: &Work,
+        table: &Arc<crate::series::Table>,
+        db: &Db,
+    ) -> Result<Option<(u64, crate::rollup::Runs)>> {
+        let refresh = {
+            let live = self.live.read();
+            Refresh::capture(&live.view(), &live.rollups, table, work)?
+        };
+        let Some(refresh) = refresh else { return Ok(None) };
+        Ok(Some((refresh.seq, refresh.run(&db.guard())?)))
+    }
+}

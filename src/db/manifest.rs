@@ -1,0 +1,201 @@
+//! Replacing the manifest: one commit, one truth.
+//!
+//! Invariant: what [`Live`] says about files and what the manifest says differ only between the rename and the end of
+//! [`Core::commit`]; a reader sees the files of one of them, and both sets exist then.
+//! Not here: the bytes (`storage_format::manifest`).
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use storage_format::manifest::{BlockEntry, FlushedEntry, Manifest, TableEntry, TombstoneEntry};
+use storage_format::ranges::RangeSet;
+
+use crate::blocks::{self, BlockFile};
+use crate::compact::stands_against;
+use crate::db::{Core, Live};
+use crate::error::{Error, Result};
+use crate::head::{FrozenPartition, PartitionKey};
+use crate::rollup::Layer;
+
+pub(super) const NAME: &str = "manifest";
+const TEMPORARY: &str = "manifest.new";
+
+/// What a commit changes, beside what changes by itself (schema, dirty sets).
+#[derive(Default)]
+pub(super) struct Edit {
+    pub added: Vec<BlockEntry>,
+    /// Numbers of blocks that the added ones replace.
+    pub removed: Vec<u64>,
+    /// Sequences of deletes that the added blocks have applied.
+    pub applied: Vec<u64>,
+    /// Partitions whose points are in the added blocks.
+    pub flushed: Vec<Arc<FrozenPartition>>,
+    /// Rollups whose layer of states is in the added blocks.
+    pub stored: Vec<StoredLayer>,
+}
+
+#[derive(Clone)]
+pub(super) struct StoredLayer {
+    pub database: Arc<str>,
+    pub rollup: String,
+    pub layer: Arc<Layer>,
+    pub computed: RangeSet,
+}
+
+impl Core {
+    /// Makes the edit durable and then visible, and lets go of log and files that are no longer needed.
+    pub(super) fn commit(&self, edit: Edit) -> Result<()> {
+        let mut commits = self.commits.lock();
+        let first_in_log = self.wal.lock().first_seq();
+        let manifest =
+            self.live.read().manifest(self, &edit, commits.number + 1, commits.next_block, first_in_log);
+        self.write_manifest(&manifest)?;
+        commits.number += 1;
+        let low = self.live.write().change(self, edit, &manifest, first_in_log);
+        // From here on failures cost space, not truth: the next commit or the next start tries again.
+        if let Err(error) = self.wal.lock().truncate_below(low) {
+            tracing::warn!(%error, "an old log segment could not be removed; it will be tried again");
+        }
+        Ok(())
+    }
+
+    /// A number for a new block, never used before, not even by a block that a crash left unnamed.
+    pub(super) fn next_block(&self) -> u64 {
+        let mut commits = self.commits.lock();
+        commits.next_block += 1;
+        commits.next_block - 1
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let replace = || {
+            let mut file = self.disk.create(TEMPORARY)?;
+            file.write_all(&manifest.encode())?;
+            file.flush()?;
+            file.sync()?;
+            drop(file);
+            self.disk.rename(TEMPORARY, NAME)?;
+            self.disk.sync_folder("")
+        };
+        replace().map_err(|source| Error::io("write", self.disk.describe(NAME), source))
+    }
+
+    /// Removes files that a commit has replaced. Readers that hold them keep them.
+    pub(super) fn remove_blocks(&self, files: &[Arc<BlockFile>]) {
+        for file in files {
+            let name = format!("{}/{}", blocks::FOLDER, file.entry.file);
+            if let Err(error) = self.disk.remove(&name) {
+                tracing::warn!(file = %self.disk.describe(&name), %error, "a replaced block could not be removed; the next start will");
+            }
+        }
+    }
+}
+
+impl Live {
+    /// The manifest as it will be with the edit.
+    fn manifest(
+        &self,
+        core: &Core,
+        edit: &Edit,
+        commit: u64,
+        next_block: u64,
+        first_in_log: u64,
+    ) -> Manifest {
+        let mut blocks = self.blocks.entries();
+        blocks.retain(|entry| !edit.removed.contains(&entry.id));
+        blocks.extend(edit.added.iter().cloned());
+        let mut flushed = self.flushed.clone();
+        for layer in &edit.flushed {
+            flushed.insert(PartitionKey { table: layer.table.id, start: layer.range.start }, layer.seq_max);
+        }
+        // Replay meets no sequence below the first in the log.
+        flushed.retain(|_, seq| *seq >= first_in_log);
+        let tables = core.registry.tables();
+        let flushed = flushed.iter().map(|(key, seq)| {
+            let table = &tables[key.table as usize];
+            FlushedEntry {
+                database: table.database.to_string(),
+                table: table.name.to_string(),
+                partition: key.start,
+                seq: *seq,
+            }
+        });
+        let kept = || blocks.iter().filter(|entry| !edit.added.contains(entry));
+        let standing = self.tombstones.iter().filter(|tombstone| {
+            // A frozen partition that this edit flushes hands its tombstones on to its block.
+            let against_memory = self.head.frozen().iter().any(|layer| {
+                let same_table =
+                    layer.table.name == tombstone.table && layer.table.database == tombstone.database;
+                same_table && tombstone.seq > layer.seq_max
+            });
+            against_memory
+                || kept().any(|entry| stands_against(tombstone, entry))
+                || !edit.applied.contains(&tombstone.seq)
+                    && edit.added.iter().any(|entry| stands_against(tombstone, entry))
+        });
+        let standing: Vec<TombstoneEntry> = standing
+            .map(|tombstone| TombstoneEntry {
+                database: tombstone.database.to_string(),
+                statement: tombstone.statement.clone(),
+                seq: tombstone.seq,
+            })
+            .collect();
+        let rollups = self.rollups.iter().map(|rollup| {
+            let of_rollup = |stored: &&StoredLayer| {
+                stored.database == rollup.database && stored.rollup == rollup.info.name
+            };
+            let storing = edit.stored.iter().find(of_rollup);
+            rollup.entry(storing.map(|stored| (&stored.layer, &stored.computed)))
+        });
+        Manifest {
+            commit,
+            next_block,
+            seq: self.seq,
+            databases: core.registry.databases(),
+            tables: tables
+                .iter()
+                .filter(|table| !table.columns().is_empty())
+                .map(|table| table_entry(table))
+                .collect(),
+            blocks,
+            flushed: flushed.collect(),
+            tombstones: standing,
+            rollups: rollups.collect(),
+        }
+    }
+
+    /// Makes the edit visible. Returns the sequence below which the log is no longer needed.
+    fn change(&mut self, core: &Core, edit: Edit, manifest: &Manifest, first_in_log: u64) -> u64 {
+        self.blocks.remove(&edit.removed);
+        for entry in edit.added {
+            self.blocks.insert(Arc::new(BlockFile::new(&core.disk, entry)));
+        }
+        for layer in &edit.flushed {
+            self.flushed
+                .insert(PartitionKey { table: layer.table.id, start: layer.range.start }, layer.seq_max);
+        }
+        self.head.drop_frozen(&edit.flushed);
+        for stored in &edit.stored {
+            if let Some(rollup) = self.rollups.get_mut(&stored.database, &stored.rollup) {
+                rollup.stored(&stored.layer, &stored.computed);
+            }
+        }
+        let standing: BTreeSet<u64> = manifest.tombstones.iter().map(|tombstone| tombstone.seq).collect();
+        self.tombstones.retain(|tombstone| tombstone.seq > manifest.seq || standing.contains(&tombstone.seq));
+        self.flushed.retain(|_, seq| *seq >= first_in_log);
+        self.head.first_seq().unwrap_or(u64::MAX).min(manifest.seq + 1)
+    }
+}
+
+fn table_entry(table: &crate::series::Table) -> TableEntry {
+    let columns = table.columns();
+    TableEntry {
+        database: table.database.to_string(),
+        name: table.name.to_string(),
+        fields: columns
+            .iter()
+            .map(|column| (column.name.to_string(), column.field_type.name().to_string()))
+            .collect(),
+        tags: table.tags(),
+    }
+}

@@ -1,0 +1,221 @@
+//! Opening a data folder: manifest, rollups, log; and the clean-up of what a crash left.
+//!
+//! Invariant: nothing that was acknowledged is missing when this returns Ok. Damage of the log is named and passed over;
+//! a damaged manifest stops the start, because without it nobody knows what was deleted.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use query_lang::plan::Plan;
+use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry};
+use storage_format::point::FieldType;
+
+use crate::blocks::{self, BlockList};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::catalog::DatabaseCatalog;
+use crate::db::manifest::NAME;
+use crate::db::{Commits, Core, Db, Live, maintain, pipeline, statements};
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::head::{Head, PartitionKey};
+use crate::rollup::{Rollup, Rollups};
+use crate::series::Registry;
+use crate::wal::{self, Wal};
+
+impl Db {
+    pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, config: Config) -> Result<Db> {
+        let started = clock.elapsed();
+        let manifest = read_manifest(&*disk)?;
+        let registry = Registry::default();
+        restore_names(&registry, &manifest)?;
+        remove_leftovers(&*disk, &manifest)?;
+        let mut live = Live {
+            seq: manifest.seq,
+            head: Head::default(),
+            blocks: BlockList::new(&disk, manifest.blocks.clone()),
+            tombstones: Vec::new(),
+            rollups: Rollups::default(),
+            flushed: flushed_of(&registry, &manifest),
+        };
+        restore_rollups(&registry, &mut live, &manifest.rollups)?;
+        for entry in &manifest.tombstones {
+            let TombstoneEntry { database, statement, seq } = entry;
+            let tombstone = statements::parse_delete(&registry, &live.rollups, database, statement, *seq)?;
+            live.tombstones.push(Arc::new(tombstone));
+        }
+        let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
+        replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
+        live.seq = replayed.next_seq - 1;
+        for damage in &replayed.damage {
+            tracing::error!(file = %damage.file, offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged here; what it held is lost, the rest is kept");
+        }
+        let wal = Wal::new(Arc::clone(&disk), config.limits.wal_segment_bytes_max, &replayed);
+        let (queue, queued) = pipeline::queue();
+        let core = Arc::new(Core {
+            clock,
+            config,
+            registry,
+            live: RwLock::new(live),
+            wal: Mutex::new(wal),
+            queue: RwLock::new(Some(queue)),
+            waiting_bytes: AtomicUsize::new(0),
+            commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
+            maintenance: Mutex::new(maintain::Seen::default()),
+            disk,
+        });
+        tracing::info!(
+            blocks = manifest.blocks.len(),
+            rollups = manifest.rollups.len(),
+            replayed_batches = replayed.batches,
+            replayed_rows = replayed.rows,
+            elapsed_ms = core.clock.elapsed().saturating_sub(started).as_millis() as u64,
+            "opened"
+        );
+        let threads = pipeline::start(&core, queued);
+        Ok(Db { core, threads })
+    }
+}
+
+fn read_manifest(disk: &dyn Disk) -> Result<Manifest> {
+    let files = disk.list("").map_err(|source| Error::io("list", disk.describe(""), source))?;
+    if !files.iter().any(|file| file == NAME) {
+        return Ok(Manifest::default());
+    }
+    let read = || disk.open(NAME).and_then(|file| file.read_at(0, file.len() as usize));
+    let bytes = read().map_err(|source| Error::io("read", disk.describe(NAME), source))?;
+    Manifest::decode(&bytes).map_err(|damage| Error::corrupt(disk.describe(NAME), damage))
+}
+
+fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
+    for database in &manifest.databases {
+        registry.database_or_new(database);
+    }
+    for entry in &manifest.tables {
+        let database = registry.database_or_new(&entry.database);
+        let table = registry.table_or_new(&database, &entry.name);
+        for (name, type_name) in &entry.fields {
+            let field_type = FieldType::from_name(type_name).ok_or_else(|| Error::Corrupt {
+                file: NAME.to_string(),
+                offset: 0,
+                what: format!("the field {name} of table {} has the unknown type {type_name}", entry.name),
+            })?;
+            table.restore_column(name, field_type);
+        }
+        table.remember_tags(entry.tags.iter().map(String::as_str));
+    }
+    Ok(())
+}
+
+/// Block files that the manifest does not name: a crash came between writing and naming, or between un-naming and
+/// removing.
+fn remove_leftovers(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+    let named: std::collections::HashSet<&str> =
+        manifest.blocks.iter().map(|entry| entry.file.as_str()).collect();
+    let run = || {
+        for database in disk.list_folders(blocks::FOLDER)? {
+            for table in disk.list_folders(&format!("{}/{database}", blocks::FOLDER))? {
+                for file in disk.list(&format!("{}/{database}/{table}", blocks::FOLDER))? {
+                    let file = format!("{database}/{table}/{file}");
+                    if !named.contains(file.as_str()) {
+                        tracing::info!(file, "removing a block that no manifest names");
+                        disk.remove(&format!("{}/{file}", blocks::FOLDER))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    };
+    run().map_err(|source| Error::io("clean", disk.describe(blocks::FOLDER), source))
+}
+
+fn flushed_of(registry: &Registry, manifest: &Manifest) -> HashMap<PartitionKey, u64> {
+    let entry = |entry: &storage_format::manifest::FlushedEntry| {
+        let table = registry.table(&entry.database, &entry.table)?;
+        Some((PartitionKey { table: table.id, start: entry.partition }, entry.seq))
+    };
+    manifest.flushed.iter().filter_map(entry).collect()
+}
+
+/// A rollup on a rollup can be planned only after its parent: as many rounds as the chain is deep.
+fn restore_rollups(registry: &Registry, live: &mut Live, entries: &[RollupEntry]) -> Result<()> {
+    let mut left: Vec<&RollupEntry> = entries.iter().collect();
+    while !left.is_empty() {
+        let before = left.len();
+        let mut failed: Option<Error> = None;
+        let mut waiting = Vec::new();
+        for entry in left {
+            match plan_rollup(registry, &live.rollups, entry) {
+                Ok(rollup) => live.rollups.insert(rollup),
+                Err(error) => {
+                    failed = Some(error);
+                    waiting.push(entry);
+                }
+            }
+        }
+        left = waiting;
+        if left.len() == before {
+            let what = failed.map(|error| error.to_string()).unwrap_or_default();
+            let what = format!("the rollup {} cannot be restored: {what}", left[0].name);
+            return Err(Error::Corrupt { file: NAME.to_string(), offset: 0, what });
+        }
+    }
+    Ok(())
+}
+
+fn plan_rollup(registry: &Registry, rollups: &Rollups, entry: &RollupEntry) -> Result<Rollup> {
+    let catalog = DatabaseCatalog::new(registry, rollups, &entry.database);
+    match statements::plan_alone(&entry.definition, &catalog)? {
+        Plan::CreateRollup(create) => {
+            let mut rollup = Rollup::new(&entry.database, create.rollup)?;
+            rollup.restore(entry);
+            Ok(rollup)
+        }
+        _ => Err(Error::invalid("rollup", format!("{} is no definition of a rollup", entry.definition))),
+    }
+}
+
+fn replay(
+    disk: &dyn Disk,
+    registry: &Registry,
+    config: &Config,
+    manifest: &Manifest,
+    live: &mut Live,
+) -> Result<wal::Replayed> {
+    wal::replay(disk, registry, |seq, entry| {
+        // The manifest's dirty sets hold every mark up to its sequence.
+        let marks = seq > manifest.seq;
+        match entry {
+            wal::Entry::Points(batch) => {
+                for part in &batch.parts {
+                    if marks {
+                        live.rollups.mark(part, seq, config.limits.dirty_groups_max);
+                    }
+                    let flushed = &live.flushed;
+                    live.head
+                        .apply(part, seq, |key| flushed.get(&key).is_some_and(|flushed| seq <= *flushed));
+                }
+            }
+            wal::Entry::Delete(delete) => {
+                let tombstone = statements::parse_delete(
+                    registry,
+                    &live.rollups,
+                    delete.database,
+                    delete.statement,
+                    seq,
+                )?;
+                if let Some(table) = registry.table(delete.database, &tombstone.table) {
+                    let series = table.matching(&tombstone.filter);
+                    live.head.delete(&table, &series, tombstone.range);
+                    if marks {
+                        live.rollups.mark_range(&table, tombstone.range, seq);
+                        live.tombstones.push(Arc::new(tombstone));
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,175 @@
+//! From a parsed batch to an acknowledged one: queue, log, fsync, apply.
+//!
+//! Two threads in a row. The log thread takes what has queued up, gives sequences, writes and fsyncs it together: that is
+//! the group commit. The apply thread marks rollups dirty and changes the head, strictly in sequence order, so that last
+//! write wins by construction; meanwhile the log thread is at the next fsync.
+//! Invariant: a waiter is answered exactly once: with Ok after its change is durable and readable, or with the reason.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::batch::Batch;
+use crate::db::{Core, closing, try_reserve};
+use crate::error::{Error, Kind, Result};
+use crate::scan::Tombstone;
+use crate::wal;
+
+/// What goes through the log.
+pub enum Change {
+    Points(Batch),
+    /// A delete; its sequence is set when the log takes it.
+    Delete(Tombstone),
+}
+
+type Done = Box<dyn FnOnce(Result<u64>) + Send>;
+
+pub(super) struct Submitted {
+    change: Change,
+    /// The encoded points.
+    body: Vec<u8>,
+    bytes: usize,
+    done: Done,
+}
+
+struct Durable {
+    seq: u64,
+    change: Change,
+    bytes: usize,
+    done: Done,
+}
+
+/// Groups between the two threads: one being applied, one waiting. More would only make acknowledgements later.
+const GROUPS_AHEAD: usize = 2;
+
+/// Changes of one group. Bounds how long the first of them waits.
+const GROUP_MAX: usize = 1_024;
+
+pub(super) fn queue() -> (Sender<Submitted>, Receiver<Submitted>) {
+    // Bounded by bytes instead: see `try_reserve`.
+    unbounded()
+}
+
+pub(super) fn start(core: &Arc<Core>, queue: Receiver<Submitted>) -> Vec<JoinHandle<()>> {
+    let (durable, applying) = bounded::<Vec<Durable>>(GROUPS_AHEAD);
+    let (log_core, apply_core) = (Arc::clone(core), Arc::clone(core));
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        let built = std::thread::Builder::new().name(name.to_string()).spawn(run);
+        built.expect("the system can start a thread")
+    };
+    vec![
+        spawn("wal", Box::new(move || log_core.run_log(&queue, &durable))),
+        spawn("apply", Box::new(move || apply_core.run_apply(&applying))),
+    ]
+}
+
+impl Core {
+    pub(super) fn submit(&self, change: Change, done: Done) {
+        let (body, bytes) = match &change {
+            Change::Points(batch) => (wal::encode_points(batch), batch.bytes()),
+            Change::Delete(_) => (Vec::new(), 0),
+        };
+        let bytes = bytes + body.len();
+        if !try_reserve(&self.waiting_bytes, bytes, self.config.limits.ingest_waiting_bytes_max) {
+            return done(Err(Error::rejected(
+                Kind::Unavailable,
+                "ingest_overloaded",
+                format!(
+                    "more than {} MiB of points wait for the disk, the limit (ingest_waiting_bytes_max); send it again a little later",
+                    self.config.limits.ingest_waiting_bytes_max >> 20
+                ),
+            )));
+        }
+        let submitted = Submitted { change, body, bytes, done };
+        let refused = match &*self.queue.read() {
+            Some(queue) => queue.send(submitted).err().map(|error| error.0),
+            None => Some(submitted),
+        };
+        if let Some(Submitted { bytes, done, .. }) = refused {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            done(Err(closing()));
+        }
+    }
+
+    fn run_log(&self, queue: &Receiver<Submitted>, durable: &Sender<Vec<Durable>>) {
+        while let Ok(first) = queue.recv() {
+            let group: Vec<Submitted> =
+                std::iter::once(first).chain(queue.try_iter()).take(GROUP_MAX).collect();
+            let started = self.clock.elapsed();
+            let mut logged = Vec::with_capacity(group.len());
+            let outcome = {
+                let mut wal = self.wal.lock();
+                for Submitted { mut change, body, bytes, done } in group {
+                    let seq = match &mut change {
+                        Change::Points(batch) => wal.append_points(batch, body),
+                        Change::Delete(tombstone) => {
+                            tombstone.seq = wal.append_delete(&tombstone.database, &tombstone.statement);
+                            tombstone.seq
+                        }
+                    };
+                    logged.push(Durable { seq, change, bytes, done });
+                }
+                wal.sync()
+            };
+            metrics::counter!(crate::metrics::WAL_SYNCS).increment(1);
+            let elapsed = self.clock.elapsed().saturating_sub(started);
+            metrics::histogram!(crate::metrics::WAL_SYNC_SECONDS).record(elapsed.as_secs_f64());
+            match outcome {
+                Ok(()) => {
+                    // The apply thread ends only after this one.
+                    drop(durable.send(logged));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a group of writes could not be logged");
+                    for Durable { bytes, done, .. } in logged {
+                        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                        done(Err(error.duplicate()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_apply(&self, groups: &Receiver<Vec<Durable>>) {
+        while let Ok(group) = groups.recv() {
+            for Durable { seq, change, bytes, done } in group {
+                let (points, values) = self.apply(seq, &change);
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                metrics::counter!(crate::metrics::POINTS_WRITTEN).increment(points);
+                metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values);
+                done(Ok(seq));
+            }
+        }
+    }
+
+    /// Makes a durable change readable. Returns its points and values.
+    fn apply(&self, seq: u64, change: &Change) -> (u64, u64) {
+        match change {
+            Change::Points(batch) => {
+                let mut live = self.live.write();
+                for part in &batch.parts {
+                    live.rollups.mark(part, seq, self.config.limits.dirty_groups_max);
+                    live.head.apply(part, seq, |_| false);
+                }
+                live.seq = seq;
+                (batch.rows() as u64, batch.values() as u64)
+            }
+            Change::Delete(tombstone) => {
+                self.apply_delete(tombstone);
+                (0, 0)
+            }
+        }
+    }
+
+    pub(super) fn apply_delete(&self, tombstone: &Tombstone) {
+        let mut live = self.live.write();
+        if let Some(table) = self.registry.table(&tombstone.database, &tombstone.table) {
+            live.rollups.mark_range(&table, tombstone.range, tombstone.seq);
+            live.head.delete(&table, &table.matching(&tombstone.filter), tombstone.range);
+            live.tombstones.push(Arc::new(tombstone.clone()));
+        }
+        live.seq = tombstone.seq;
+    }
+}

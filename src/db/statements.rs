@@ -1,0 +1,363 @@
+//! Running WQL: parse, plan against the catalog, do it, answer.
+//!
+//! Invariant: a script's statements run in order, each against what the ones before left; the first error ends it. The
+//! answer is the last statement's.
+//! Not here: the language (`query_lang`), formats of answers (`server`).
+
+use std::sync::Arc;
+
+use query_lang::ast::{Range, StatementKind, TimeLiteral};
+use query_lang::plan::{CreateRollup, Plan, Select, Shape, Show};
+use query_lang::{Context, explain, parse, plan};
+use storage_format::point::TimeRange;
+
+use crate::db::catalog::DatabaseCatalog;
+use crate::db::manifest::Edit;
+use crate::db::pipeline::Change;
+use crate::db::{Db, describe};
+use crate::error::{Error, Kind, Result};
+use crate::query::{Answer, Guard, finish, select_points, text_table};
+use crate::rollup::{Access, Due, Rollup, Rollups};
+use crate::scan::Captured;
+use crate::scan::Tombstone;
+use crate::scan::Touched;
+use crate::series::{CompiledFilter, Registry, Table};
+
+/// How a request wants its statements run.
+#[derive(Clone, Debug)]
+pub struct QueryOptions {
+    pub database: String,
+    /// For statements without a range.
+    pub range: Option<TimeRange>,
+    /// Whether rollups may answer.
+    pub rollups: bool,
+    /// Whether statements may change anything.
+    pub read_only: bool,
+}
+
+/// What `show rollups` and `/api/rollups` say.
+#[derive(Clone, Debug)]
+pub struct RollupStatus {
+    pub name: String,
+    pub on: String,
+    pub definition: String,
+    /// End of the newest computed bucket.
+    pub computed_until: Option<i64>,
+    pub computed: Vec<TimeRange>,
+    pub dirty_buckets: u64,
+    /// Buckets that are over and have no states yet.
+    pub missing_buckets: u64,
+    pub last_error: Option<String>,
+}
+
+impl Db {
+    pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        let script = parse(text)?;
+        let mut answer = None;
+        for statement in &script.statements {
+            guard.check()?;
+            if options.read_only && statement.changes_data() {
+                return Err(Error::invalid(
+                    "read_only",
+                    "a GET request may not change anything; send this statement with POST",
+                ));
+            }
+            let catalog = self.catalog(&options.database);
+            let context =
+                Context { now: self.core.clock.now(), range: options.range, rollups: options.rollups };
+            let planned = plan(statement, &catalog, &context)?;
+            tracing::debug!(statement = describe(statement), "query");
+            answer = Some(self.run(planned, &statement.kind, options, guard)?);
+        }
+        let mut answer = answer.unwrap_or_else(|| text_table(&[], &[]));
+        answer.stats.elapsed = guard.elapsed();
+        Ok(answer)
+    }
+
+    pub fn guard(&self) -> Guard {
+        Guard::new(Arc::clone(&self.core.clock), &self.core.config.limits)
+    }
+
+    fn catalog(&self, database: &str) -> DatabaseCatalog {
+        DatabaseCatalog::new(&self.core.registry, &self.core.live.read().rollups, database)
+    }
+
+    fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        match plan {
+            Plan::Select(select) => self.select(&select, options, guard),
+            Plan::Show(show) => self.show(&show, options, guard),
+            Plan::Explain(inner) => Ok(self.explain(&inner, options)),
+            Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
+            Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
+            Plan::Delete(delete) => {
+                let statement = delete_text(kind, delete.range);
+                let tombstone = Tombstone {
+                    seq: 0,
+                    database: options.database.as_str().into(),
+                    table: delete.table.as_str().into(),
+                    filter: CompiledFilter::new(&delete.filter)?,
+                    range: delete.range,
+                    statement,
+                };
+                self.submit_now(Change::Delete(tombstone))?;
+                Ok(text_table(&["deleted"], &[vec![format!("from {}", delete.table)]]))
+            }
+        }
+    }
+
+    fn table(&self, database: &str, name: &str) -> Result<Arc<Table>> {
+        self.core.registry.table(database, name).ok_or_else(|| {
+            Error::rejected(Kind::NotFound, "unknown_table", format!("there is no table {name}"))
+        })
+    }
+
+    fn select(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        let table = self.table(&options.database, &select.table)?;
+        match &select.shape {
+            Shape::Points { fields } => {
+                let filter = CompiledFilter::new(&select.filter)?;
+                let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+                let columns = crate::rollup::columns_of(&table, &names);
+                let captured = {
+                    let live = self.core.live.read();
+                    Captured::points(&live.view(), &table, &filter, select.range.into(), &columns)
+                };
+                select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
+            }
+            Shape::Aggregate(aggregate) => {
+                let access = {
+                    let live = self.core.live.read();
+                    let range = select.range.into();
+                    Access::capture(
+                        &live.view(),
+                        &live.rollups,
+                        &table,
+                        range,
+                        &select.filter,
+                        aggregate,
+                        None,
+                    )?
+                };
+                let touched = Touched::default();
+                let (groups, uses) = access.run(guard, &touched)?;
+                let mut answer = finish(groups, aggregate, select.limit, guard)?;
+                answer.count_scan(&touched);
+                if !uses.is_empty() {
+                    metrics::counter!(crate::metrics::QUERIES_FROM_ROLLUPS).increment(1);
+                }
+                answer.stats.rollups = uses;
+                Ok(answer)
+            }
+        }
+    }
+
+    /// The plan's text, and below it how much of each rollup is clean right now.
+    fn explain(&self, plan: &Plan, options: &QueryOptions) -> Answer {
+        let mut lines: Vec<String> = explain(plan).lines().map(str::to_string).collect();
+        if let Plan::Select(Select { shape: Shape::Aggregate(aggregate), range, .. }) = plan {
+            let live = self.core.live.read();
+            for choice in &aggregate.rollups {
+                if let Some(rollup) = live.rollups.get(&options.database, &choice.name) {
+                    let (computed, dirty) = rollup.coverage(*range);
+                    lines.push(format!(
+                        "{}: {computed} buckets computed in the range, {dirty} of them dirty",
+                        choice.name
+                    ));
+                }
+            }
+        }
+        let rows: Vec<Vec<String>> = lines.into_iter().map(|line| vec![line]).collect();
+        text_table(&["plan"], &rows)
+    }
+
+    fn show(&self, show: &Show, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        let database = options.database.as_str();
+        let one = |name: &str, values: Vec<String>| {
+            text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
+        };
+        Ok(match show {
+            Show::Tables => {
+                let row = |name: String| {
+                    let table = self.core.registry.table(database, &name)?;
+                    Some(vec![name, table.series_count().to_string(), table.columns().len().to_string()])
+                };
+                let rows: Vec<Vec<String>> = self.core.tables(database).into_iter().filter_map(row).collect();
+                text_table(&["table", "series", "fields"], &rows)
+            }
+            Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
+            Show::Fields { table } => {
+                let columns = self.table(database, table)?.columns();
+                let mut rows: Vec<Vec<String>> = columns
+                    .iter()
+                    .map(|column| vec![column.name.to_string(), column.field_type.to_string()])
+                    .collect();
+                rows.sort();
+                text_table(&["field", "type"], &rows)
+            }
+            Show::Values { tag, table } => {
+                let series =
+                    self.series(&self.table(database, table)?, &CompiledFilter::All, options, guard)?;
+                let mut values: Vec<String> =
+                    series.iter().filter_map(|tags| tags.get(tag).map(str::to_string)).collect();
+                values.sort();
+                values.dedup();
+                one("value", values)
+            }
+            Show::Series { table, filter } => {
+                let table = self.table(database, table)?;
+                let filter = CompiledFilter::new(filter)?;
+                let series = self.series(&table, &filter, options, guard)?;
+                one("series", series.iter().map(ToString::to_string).collect())
+            }
+            Show::Rollups => {
+                let time = |time: Option<i64>| time.map(query_lang::time::format_time).unwrap_or_default();
+                let rows: Vec<Vec<String>> = self
+                    .rollups(database)
+                    .into_iter()
+                    .map(|status| {
+                        vec![
+                            status.name,
+                            status.on,
+                            time(status.computed_until),
+                            status.dirty_buckets.to_string(),
+                            status.missing_buckets.to_string(),
+                            status.definition,
+                        ]
+                    })
+                    .collect();
+                text_table(&["rollup", "on", "computed_until", "dirty", "missing", "definition"], &rows)
+            }
+        })
+    }
+
+    /// The tag sets of a table's series, in order: those in memory and those that only blocks know.
+    fn series(
+        &self,
+        table: &Arc<Table>,
+        filter: &CompiledFilter,
+        options: &QueryOptions,
+        guard: &Guard,
+    ) -> Result<Vec<storage_format::point::TagSet>> {
+        let range = options.range.unwrap_or(TimeRange::ALL);
+        let captured = Captured::points(&self.core.live.read().view(), table, filter, range.into(), &[]);
+        let scan = captured.open()?;
+        guard.check()?;
+        let series: Vec<_> = scan.series_tags().cloned().collect();
+        guard.check_rows(series.len())?;
+        Ok(series)
+    }
+
+    fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
+        let name = create.rollup.name.clone();
+        let rollup = Rollup::new(database, create.rollup)?;
+        {
+            let mut live = self.core.live.write();
+            if live.rollups.get(database, &name).is_some() {
+                return Err(Error::rejected(
+                    Kind::Conflict,
+                    "name",
+                    format!("there is a rollup {name} already; drop it first, or choose another name"),
+                ));
+            }
+            live.rollups.insert(rollup);
+        }
+        if let Err(error) = self.core.commit(Edit::default()) {
+            self.core.live.write().rollups.remove(database, &name);
+            return Err(error);
+        }
+        Ok(text_table(&["created"], &[vec![name]]))
+    }
+
+    fn drop_rollup(&self, name: &str, database: &str) -> Result<Answer> {
+        // After a flush or a compaction of its blocks, not in the middle of one.
+        let _maintenance = self.core.maintenance.lock();
+        let (rollup, files) = {
+            let mut live = self.core.live.write();
+            let rollup = live.rollups.remove(database, name);
+            let files =
+                rollup.as_ref().map(|rollup| live.blocks.of(&rollup.key).to_vec()).unwrap_or_default();
+            (rollup, files)
+        };
+        let Some(rollup) = rollup else {
+            return Err(Error::rejected(
+                Kind::NotFound,
+                "unknown_rollup",
+                format!("there is no rollup {name}"),
+            ));
+        };
+        let edit = Edit { removed: files.iter().map(|file| file.entry.id).collect(), ..Edit::default() };
+        if let Err(error) = self.core.commit(edit) {
+            self.core.live.write().rollups.insert(rollup);
+            return Err(error);
+        }
+        self.core.remove_blocks(&files);
+        Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
+    }
+
+    /// The rollups of a database, by name.
+    pub fn rollups(&self, database: &str) -> Vec<RollupStatus> {
+        let live = self.core.live.read();
+        let of_database = live.rollups.iter().filter(|rollup| *rollup.database == *database);
+        let status = |rollup: &Rollup| {
+            let table = self.core.registry.table(database, &rollup.info.table);
+            let data = table.and_then(|table| live.data_range(&table));
+            let missing = data.map_or(0, |data| {
+                let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
+                rollup.missing_buckets(&due)
+            });
+            RollupStatus {
+                name: rollup.info.name.clone(),
+                on: rollup.info.parent.clone().unwrap_or_else(|| rollup.info.table.clone()),
+                definition: rollup.info.definition.clone(),
+                computed_until: rollup.computed().ranges().last().map(|range| range.end),
+                computed: rollup.computed().ranges().to_vec(),
+                dirty_buckets: rollup.dirty_count(),
+                missing_buckets: missing,
+                last_error: rollup.last_error.clone(),
+            }
+        };
+        of_database.map(status).collect()
+    }
+}
+
+/// A delete with its times made absolute: what the log and the manifest keep.
+fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
+    let StatementKind::Delete(delete) = kind else { unreachable!("bug: a delete is planned from a delete") };
+    let mut absolute = delete.clone();
+    absolute.range = match range {
+        TimeRange::ALL => None,
+        TimeRange { start, end: i64::MAX } => Some(Range::Since(TimeLiteral::At(start))),
+        TimeRange { start, end } => Some(Range::Between(TimeLiteral::At(start), TimeLiteral::At(end))),
+    };
+    absolute.to_string()
+}
+
+/// The opposite of [`delete_text`].
+pub(super) fn parse_delete(
+    registry: &Registry,
+    rollups: &Rollups,
+    database: &str,
+    statement: &str,
+    seq: u64,
+) -> Result<Tombstone> {
+    match plan_alone(statement, &DatabaseCatalog::new(registry, rollups, database))? {
+        Plan::Delete(delete) => Ok(Tombstone {
+            seq,
+            database: database.into(),
+            table: delete.table.as_str().into(),
+            filter: CompiledFilter::new(&delete.filter)?,
+            range: delete.range,
+            statement: statement.to_string(),
+        }),
+        _ => Err(Error::invalid("delete", format!("{statement} is no delete"))),
+    }
+}
+
+/// One statement that means the same at any time.
+pub(super) fn plan_alone(text: &str, catalog: &DatabaseCatalog) -> Result<Plan> {
+    let script = parse(text)?;
+    let [statement] = script.statements.as_slice() else {
+        return Err(Error::invalid("statement", format!("{text} is not one statement")));
+    };
+    Ok(plan(statement, catalog, &Context { now: 0, range: None, rollups: false })?)
+}
