@@ -138,6 +138,14 @@ impl Block {
         self.time
     }
 
+    /// What it holds, for whoever keeps opened blocks within a limit.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes()
+            + self.parquet.metadata().memory_size()
+            + size_of_val(self.time_pages.as_slice())
+            + size_of_val(&*self.pages)
+    }
+
     /// Narrows the rows of one series to the pages that may have times in `time`. The first and the
     /// last page of the result may still hold rows outside.
     pub fn prune(&self, rows: Range<u64>, time: TimeRange) -> Range<u64> {
@@ -302,7 +310,9 @@ impl Tail {
             let what = "the index and footer that start here do not match their checksum";
             return Err(Corrupt::at(what, seal.offset).into());
         }
-        Ok(Tail { offset: seal.offset, index: bytes.slice(..seal.len as usize), bytes })
+        // A copy: what lives on in the opened block must not keep the whole read alive.
+        let index = Bytes::copy_from_slice(bytes.get(..seal.len as usize).unwrap_or_default());
+        Ok(Tail { offset: seal.offset, bytes, index })
     }
 }
 
