@@ -29,8 +29,8 @@ use super::{BlockError, Result};
 use crate::corrupt::Corrupt;
 use crate::point::{Time, TimeRange};
 
-/// Read from the end at once: the footer, page index and series index of a block of a day of a
-/// thousand series fit, which saves two round trips.
+/// Read from the end at once. What follows the pages of a small block fits; a larger one (measured:
+/// 356 KB for 2.9 M rows of 21 columns) takes one read more.
 const OPEN_BYTES: u64 = 256 << 10;
 
 /// The length of the footer and the magic, at the very end.
