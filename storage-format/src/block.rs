@@ -34,8 +34,8 @@ pub const BLOCK_VERSION: u32 = 1;
 pub const ZSTD_LEVEL_FLUSH: i32 = 1;
 pub const ZSTD_LEVEL_COMPACTION: i32 = 3;
 
-/// A page is what one lookup decodes: at 4,096 rows one series' hour touches one or two pages of about
-/// 4 KiB per column, and page headers stay below 1 % of the file.
+/// A page is what one lookup decodes: at 4,096 rows a series' hour touches one or two pages per column,
+/// of 1 to 2 KiB for small integers and at most 32 KiB before compression.
 pub const PAGE_ROWS: usize = 4_096;
 
 /// A row group is what another tool's thread takes at once: 1,048,576 rows are 256 pages per column.

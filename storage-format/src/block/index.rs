@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -123,6 +123,17 @@ impl SeriesIndex {
             accepted.get(id).copied().unwrap_or(false)
         });
         RoaringBitmap::from_sorted_iter(chosen.map(|series| series as u32)).unwrap_or_default()
+    }
+
+    /// For whoever keeps opened blocks: grows when postings are first asked for.
+    pub fn memory_bytes(&self) -> usize {
+        let tag = |tag: &Tag| {
+            let postings = tag.postings.get().map_or(0, |built| built.starts.len() + built.series.len());
+            let values = tag.values.text.len() + size_of_val(tag.values.ends.as_slice());
+            values + tag.ids.bytes.len() + postings * size_of::<u32>()
+        };
+        let tags: usize = self.tags.iter().map(tag).sum();
+        tags + size_of_val(self.starts.as_slice()) + size_of_val(self.times.as_slice())
     }
 
     fn tag(&self, key: &str) -> Option<&Tag> {
@@ -360,17 +371,22 @@ pub struct IndexBuilder {
     times: Vec<(Time, Time)>,
 }
 
+/// Ids count from 1 in order of appearance; they are sorted only when encoded.
 struct TagBuilder {
     key: String,
-    /// Ids in order of appearance, from 1 on; sorted only when encoded.
-    by_value: HashMap<Box<str>, u32>,
+    values: Vec<Arc<str>>,
+    by_value: HashMap<Arc<str>, u32>,
     ids: Vec<u32>,
 }
 
 impl IndexBuilder {
     pub fn new(tags: &[String]) -> IndexBuilder {
-        let builder =
-            |key: &String| TagBuilder { key: key.clone(), by_value: HashMap::new(), ids: Vec::new() };
+        let builder = |key: &String| TagBuilder {
+            key: key.clone(),
+            values: Vec::new(),
+            by_value: HashMap::new(),
+            ids: Vec::new(),
+        };
         IndexBuilder { tags: tags.iter().map(builder).collect(), rows: Vec::new(), times: Vec::new() }
     }
 
@@ -403,6 +419,21 @@ impl IndexBuilder {
         *rows += times.len() as u64;
     }
 
+    /// The values that a tag, by its place in the schema, has in these series, neighbours that are alike
+    /// joined; with each the sum of their rows.
+    pub fn tag_runs(&self, tag: usize, series: &[(u32, usize)]) -> Vec<(Option<&Arc<str>>, usize)> {
+        let tag = self.tags.get(tag).expect("bug: no such tag");
+        let mut runs: Vec<(u32, usize)> = Vec::new();
+        for (series, rows) in series {
+            let id = *tag.ids.get(*series as usize).expect("bug: no such series");
+            match runs.last_mut() {
+                Some((last, sum)) if *last == id => *sum += rows,
+                _ => runs.push((id, *rows)),
+            }
+        }
+        runs.into_iter().map(|(id, rows)| (tag.value(id), rows)).collect()
+    }
+
     pub fn series(&self) -> usize {
         self.rows.len()
     }
@@ -422,7 +453,7 @@ impl IndexBuilder {
     pub fn encode(&self, page_sums: &[u32]) -> Vec<u8> {
         let mut out = Vec::new();
         varint::put_u64(&mut out, self.series() as u64);
-        let used: Vec<&TagBuilder> = self.tags.iter().filter(|tag| !tag.by_value.is_empty()).collect();
+        let used: Vec<&TagBuilder> = self.tags.iter().filter(|tag| !tag.values.is_empty()).collect();
         varint::put_u64(&mut out, used.len() as u64);
         used.iter().for_each(|tag| tag.encode(&mut out));
 
@@ -445,17 +476,29 @@ impl IndexBuilder {
 
 impl TagBuilder {
     fn id(&mut self, value: &str) -> u32 {
+        // Series ascend, so most tags are as in the series before.
+        if let Some(id) = self.ids.last()
+            && self.value(*id).is_some_and(|known| **known == *value)
+        {
+            return *id;
+        }
         if let Some(id) = self.by_value.get(value) {
             return *id;
         }
-        let id = u32::try_from(self.by_value.len() + 1).expect("bug: a tag of more than 4 G values");
-        self.by_value.insert(value.into(), id);
+        let id = u32::try_from(self.values.len() + 1).expect("bug: a tag of more than 4 G values");
+        let value: Arc<str> = value.into();
+        self.values.push(value.clone());
+        self.by_value.insert(value, id);
         id
+    }
+
+    fn value(&self, id: u32) -> Option<&Arc<str>> {
+        self.values.get((id as usize).checked_sub(1)?)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         let mut sorted: Vec<(&str, u32)> =
-            self.by_value.iter().map(|(value, id)| (value.as_ref(), *id)).collect();
+            (1..).zip(&self.values).map(|(id, value)| (value.as_ref(), id)).collect();
         sorted.sort_unstable();
         let mut ranks = vec![0u32; sorted.len() + 1];
         for (rank, (_, id)) in sorted.iter().enumerate() {

@@ -29,8 +29,8 @@ use super::{BlockError, Result};
 use crate::corrupt::Corrupt;
 use crate::point::{Time, TimeRange};
 
-/// Read from the end at once: the footer, page index and series index of a block of a day of a
-/// thousand series fit, which saves two round trips.
+/// Read from the end at once. What follows the pages of a small block fits; a larger one (measured:
+/// 356 KB for 2.9 M rows of 21 columns) takes one read more.
 const OPEN_BYTES: u64 = 256 << 10;
 
 /// The length of the footer and the magic, at the very end.
@@ -136,6 +136,14 @@ impl Block {
     /// From the first time to just after the last; empty if there are no rows.
     pub fn time(&self) -> TimeRange {
         self.time
+    }
+
+    /// What it holds, for whoever keeps opened blocks within a limit.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes()
+            + self.parquet.metadata().memory_size()
+            + size_of_val(self.time_pages.as_slice())
+            + size_of_val(&*self.pages)
     }
 
     /// Narrows the rows of one series to the pages that may have times in `time`. The first and the
@@ -302,7 +310,9 @@ impl Tail {
             let what = "the index and footer that start here do not match their checksum";
             return Err(Corrupt::at(what, seal.offset).into());
         }
-        Ok(Tail { offset: seal.offset, index: bytes.slice(..seal.len as usize), bytes })
+        // A copy: what lives on in the opened block must not keep the whole read alive.
+        let index = Bytes::copy_from_slice(bytes.get(..seal.len as usize).unwrap_or_default());
+        Ok(Tail { offset: seal.offset, bytes, index })
     }
 }
 

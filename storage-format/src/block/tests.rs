@@ -1,4 +1,5 @@
 //! Round trips, skipping, damage and the worked example of FORMAT.md.
+#![expect(clippy::single_range_in_vec_init, reason = "a read takes a list of ranges, often of one")]
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -159,6 +160,9 @@ fn every_type_survives_over_many_pages() {
         assert_eq!(block.index().time(ordinal), TimeRange::new(times[0], times[times.len() - 1] + 1));
         assert_eq!(block.index().rows(ordinal).count(), times.len());
     }
+    let before = block.memory_bytes();
+    assert_eq!(block.index().postings("dc", "dc0").len(), 10);
+    assert!(before > 1_000 && block.memory_bytes() > before);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::names::TIME_COLUMN;
 use super::schema::{self, BlockMeta, BlockSchema};
 use super::seal::{SEAL_KEY, Seal, SealedWriter};
 use super::{BlockError, PAGE_ROWS, ROW_GROUP_ROWS, Result};
-use crate::point::{TagSet, Time, TimeRange};
+use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
 const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
@@ -93,6 +93,7 @@ impl<W: Write + Send> BlockWriter<W> {
         self.check_columns(times.len(), columns);
         let (Some(&first), Some(&last)) = (times.first(), times.last()) else { return Ok(()) };
         assert!(times.is_sorted_by(|a, b| a < b), "bug: the times of a series must ascend");
+        assert!(last <= TIME_MAX, "bug: a time that no half-open range can hold");
 
         match &mut self.newest {
             Some((newest, time)) if newest == tags => {
@@ -103,8 +104,8 @@ impl<W: Write + Send> BlockWriter<W> {
                 let ascends = newest.as_ref().is_none_or(|(newest, _)| newest < tags);
                 assert!(ascends, "bug: the series of a block must ascend");
                 *newest = Some((tags.clone(), last));
-                self.index.add_series(tags);
-                self.waiting.start_series(tags);
+                let series = self.index.add_series(tags);
+                self.waiting.series.push_back((series, 0));
                 // A series that fits one row group stays in one, unless that wastes half a group.
                 let rows = self.group_rows();
                 if rows + times.len() > ROW_GROUP_ROWS && rows >= ROW_GROUP_ROWS / 2 {
@@ -174,7 +175,7 @@ impl<W: Write + Send> BlockWriter<W> {
 
     /// Encodes the first `rows` of the waiting rows into the current row group.
     fn encode(&mut self, rows: usize) -> Result<()> {
-        let columns = self.waiting.take(rows)?;
+        let columns = self.waiting.take(rows, &self.index)?;
         if self.group.is_none() {
             let place = self.file.flushed_row_groups().len();
             let writers = self.group_factory.create_column_writers(place)?;
@@ -231,10 +232,10 @@ struct Group {
 
 /// Rows that do not fill a step yet.
 struct Waiting {
-    tags: Vec<String>,
+    tags: usize,
     times: Vec<Time>,
-    /// Which series the rows belong to, in runs. The last run may be of no rows yet.
-    series: VecDeque<(TagSet, usize)>,
+    /// Which series the rows belong to, and how many. The last one may have none here.
+    series: VecDeque<(u32, usize)>,
     /// Per field, pieces that follow one another.
     columns: Vec<(DataType, VecDeque<ArrayRef>)>,
 }
@@ -242,7 +243,7 @@ struct Waiting {
 impl Waiting {
     fn new(schema: &BlockSchema) -> Waiting {
         Waiting {
-            tags: schema.tags.clone(),
+            tags: schema.tags.len(),
             times: Vec::new(),
             series: VecDeque::new(),
             columns: schema.fields.iter().map(|field| (field.data_type.clone(), VecDeque::new())).collect(),
@@ -253,15 +254,12 @@ impl Waiting {
         self.times.len()
     }
 
-    fn start_series(&mut self, tags: &TagSet) {
-        self.series.push_back((tags.clone(), 0));
-    }
-
     fn push(&mut self, times: &[Time], columns: &[Option<ArrayRef>], start: usize, rows: usize) {
         self.times.extend_from_slice(&times[start..start + rows]);
         self.series.back_mut().expect("a series was started").1 += rows;
         for ((data_type, pieces), column) in self.columns.iter_mut().zip(columns) {
             pieces.push_back(match column {
+                Some(column) if column.len() == rows => column.clone(),
                 Some(column) => column.slice(start, rows),
                 None => new_null_array(data_type, rows),
             });
@@ -269,51 +267,46 @@ impl Waiting {
     }
 
     /// The first `rows` rows as columns of the file.
-    fn take(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
+    fn take(&mut self, rows: usize, index: &IndexBuilder) -> Result<Vec<ArrayRef>> {
         let times: Vec<Time> = self.times.drain(..rows).collect();
         let mut taken: Vec<ArrayRef> =
             vec![Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))];
-        let runs = self.take_series(rows);
-        taken.extend(self.tags.iter().map(|tag| tag_column(tag, &runs, rows)));
+        let series = self.take_series(rows);
+        taken.extend((0..self.tags).map(|tag| tag_column(&index.tag_runs(tag, &series), rows)));
         for (_, pieces) in &mut self.columns {
             taken.push(take_pieces(pieces, rows)?);
         }
         Ok(taken)
     }
 
-    fn take_series(&mut self, rows: usize) -> Vec<(TagSet, usize)> {
-        let mut runs = Vec::new();
+    fn take_series(&mut self, rows: usize) -> Vec<(u32, usize)> {
+        let mut taken = Vec::new();
         let mut left = rows;
         while left > 0 {
-            let (tags, run) = self.series.front_mut().expect("every row belongs to a series");
-            let part = left.min(*run);
-            runs.push((tags.clone(), part));
-            *run -= part;
+            let (series, waiting) = self.series.front_mut().expect("every row belongs to a series");
+            let part = left.min(*waiting);
+            taken.push((*series, part));
+            *waiting -= part;
             left -= part;
             // The newest series stays: more of it may come.
-            if *run == 0 && self.series.len() > 1 {
+            if *waiting == 0 && self.series.len() > 1 {
                 self.series.pop_front();
             }
         }
-        runs
+        taken
     }
 }
 
-/// A tag's column: one dictionary entry per change of value, so that no string is made per row.
-fn tag_column(tag: &str, runs: &[(TagSet, usize)], rows: usize) -> ArrayRef {
-    let mut values: Vec<&str> = Vec::new();
+/// One dictionary entry per run, so that no string is made per row.
+fn tag_column(runs: &[(Option<&Arc<str>>, usize)], rows: usize) -> ArrayRef {
+    let values = StringArray::from_iter_values(runs.iter().filter_map(|(value, _)| *value));
     let mut keys: Vec<Option<i32>> = Vec::with_capacity(rows);
-    for (tags, rows) in runs {
-        let key = tags.get(tag).map(|value| {
-            if values.last() != Some(&value) {
-                values.push(value);
-            }
-            values.len() as i32 - 1
-        });
+    let mut next = 0..;
+    for (value, rows) in runs {
+        let key = value.and_then(|_| next.next());
         keys.resize(keys.len() + rows, key);
     }
-    let values = Arc::new(StringArray::from(values));
-    Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(keys), values))
+    Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(keys), Arc::new(values)))
 }
 
 fn take_pieces(pieces: &mut VecDeque<ArrayRef>, rows: usize) -> Result<ArrayRef> {
