@@ -326,7 +326,7 @@ impl Scan {
             self.run_task(task, touched, &mut |tags, pieces| each(&mut result, tags, &pieces))?;
             Ok(result)
         });
-        done.try_reduce_with(join).unwrap_or_else(|| Ok(new()))
+        done.try_reduce_with(&join).unwrap_or_else(|| Ok(new()))
     }
 
     /// Visits all series in their order, decoding some tasks ahead in parallel.
