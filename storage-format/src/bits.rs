@@ -46,6 +46,17 @@ impl BitWriter {
         self.append_word(word);
     }
 
+    /// Appends a prefix and a number, in one step where both fit 64 bits.
+    #[inline]
+    pub fn push_pair(&mut self, prefix: u64, prefix_count: u32, number: u64, count: u32) {
+        if prefix_count + count <= 64 {
+            self.push(prefix << count | number, prefix_count + count);
+        } else {
+            self.push(prefix, prefix_count);
+            self.push(number, count);
+        }
+    }
+
     /// Grows by a quarter instead of doubling: streams are short and live by the million.
     #[inline]
     fn append_word(&mut self, word: u64) {

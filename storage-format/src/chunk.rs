@@ -28,12 +28,14 @@ use crate::text::TextStream;
 
 use sealed::SealedBuilder;
 
-/// Rows per chunk. See FORMAT.md, "Why these codecs", for the measurement.
+/// Rows per chunk. Sealed, 256 takes 3 % (walks) to 10 % (percentages) more bytes than 1,024 would. Open, a
+/// column of decimals takes 6.9 bytes a value until it is sealed into 1.1, and a million series have half an
+/// open chunk on average: 0.9 GB a field at 256, 3.5 GB at 1,024.
 pub const CHUNK_ROWS_MAX: usize = 256;
 const _: () = assert!(CHUNK_ROWS_MAX <= u16::MAX as usize, "rows are counted in 16 bits");
 
-/// A chunk is full, too, once its strings take this much when decoded: 1 MiB is 4 KiB a row, and bounds what
-/// a reader of a few numbers' worth of rows must hold.
+/// A chunk is full, too, once its strings take this much when decoded. 4 KiB a row leave every usual string
+/// field its whole chunk, and a reader holds no more than this and one string.
 pub const CHUNK_TEXT_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug, Default)]

@@ -39,15 +39,9 @@ pub(crate) fn put_residual(out: &mut BitWriter, width: &mut u8, residual: i64) {
     let current = u32::from(*width);
     let needed = 64 - number.leading_zeros();
     if keeps_width(current, needed) {
-        if current + SAME_WIDTH_BITS <= 64 {
-            out.push(0b10 << current | number, current + SAME_WIDTH_BITS);
-        } else {
-            out.push(0b10, SAME_WIDTH_BITS);
-            out.push(number, current);
-        }
+        out.push_pair(0b10, SAME_WIDTH_BITS, number, current);
     } else {
-        out.push(0b110 << 6 | u64::from(needed - 1), NEW_WIDTH_BITS);
-        out.push(number, needed);
+        out.push_pair(0b110 << 6 | u64::from(needed - 1), NEW_WIDTH_BITS, number, needed);
         *width = needed as u8;
     }
 }

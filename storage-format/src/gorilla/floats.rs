@@ -66,18 +66,12 @@ impl FloatStream {
         }
         let smallest = Window::of(xor);
         if self.window.length > 0 && self.window.keeps(smallest) {
-            let length = u32::from(self.window.length);
             let number = xor >> self.window.trailing();
-            if length + SAME_WINDOW_BITS <= 64 {
-                self.writer.push(0b10 << length | number, length + SAME_WINDOW_BITS);
-            } else {
-                self.writer.push(0b10, SAME_WINDOW_BITS);
-                self.writer.push(number, length);
-            }
+            self.writer.push_pair(0b10, SAME_WINDOW_BITS, number, u32::from(self.window.length));
         } else {
             let (leading, length) = (u64::from(smallest.leading), u64::from(smallest.length));
-            self.writer.push(0b11 << 11 | leading << 6 | (length - 1), NEW_WINDOW_BITS);
-            self.writer.push(xor >> smallest.trailing(), length as u32);
+            let header = 0b11 << 11 | leading << 6 | (length - 1);
+            self.writer.push_pair(header, NEW_WINDOW_BITS, xor >> smallest.trailing(), length as u32);
             self.window = smallest;
         }
     }
