@@ -1,0 +1,6 @@
+//! The one test binary: a module per subject.
+
+mod support;
+
+mod random;
+mod scripts;
