@@ -158,8 +158,12 @@ impl Run {
             self.model.write(series, *time, *fields);
         }
         self.note(&format!("write {}", body.replace('\n', " ; ")));
-        let lines =
-            Lines { database: "default", body: body.as_bytes(), precision: Precision::Nanos, accept_partial: true };
+        let lines = Lines {
+            database: "default",
+            body: body.as_bytes(),
+            precision: Precision::Nanos,
+            accept_partial: true,
+        };
         let written = self.db().write_lines_now(&lines).unwrap();
         assert_eq!(written.errors, [], "{}", self.story());
     }
@@ -245,7 +249,14 @@ impl Run {
         assert_eq!(found, expected, "rows of cpu\n{answer}\n{:?}\n{}", self.model, self.story());
     }
 
-    fn check_buckets(&mut self, step: i64, from: i64, to: i64, by: &str, group: impl Fn(&Series) -> Vec<String>) {
+    fn check_buckets(
+        &mut self,
+        step: i64,
+        from: i64,
+        to: i64,
+        by: &str,
+        group: impl Fn(&Series) -> Vec<String>,
+    ) {
         let text = format!(
             "cpu | between {from}ns and {to}ns | every {step}ns count, sum(f), max(f), first(f), last(f), min(n), sum(n) by {}",
             if by.is_empty() { "()" } else { by }
@@ -269,7 +280,13 @@ impl Run {
     }
 
     /// The rows as the answer prints them, cell by cell.
-    fn expected(&self, step: i64, from: i64, to: i64, group: impl Fn(&Series) -> Vec<String>) -> Vec<Vec<String>> {
+    fn expected(
+        &self,
+        step: i64,
+        from: i64,
+        to: i64,
+        group: impl Fn(&Series) -> Vec<String>,
+    ) -> Vec<Vec<String>> {
         let float = |value: Option<f64>| value.map_or("null".to_string(), |value| format!("{value:?}"));
         let int = |value: Option<i64>| value.map_or("null".to_string(), |value| value.to_string());
         let buckets = self.model.buckets(step, from, to, group);

@@ -46,7 +46,13 @@ fn scripts_say_what_they_say() {
             let line = text.lines().zip(came_out.lines()).position(|(a, b)| a != b);
             let line = line.unwrap_or(text.lines().count().min(came_out.lines().count()));
             let at = |text: &str| text.lines().nth(line).unwrap_or("(end)").to_string();
-            let _ = writeln!(wrong, "{name}:{}\n  expected {}\n  came out {}", line + 1, at(&text), at(&came_out));
+            let _ = writeln!(
+                wrong,
+                "{name}:{}\n  expected {}\n  came out {}",
+                line + 1,
+                at(&text),
+                at(&came_out)
+            );
         }
     }
     assert!(wrong.is_empty(), "scripts differ (UPDATE=1 writes what came out):\n{wrong}");
@@ -69,7 +75,8 @@ const NOON: &str = "2026-01-01T12:00:00Z";
 impl Script {
     fn new(name: &str) -> Script {
         let clock = ManualClock::at(parse_time(NOON, 0).unwrap());
-        let mut script = Script { name: name.to_string(), folder: tempfile::tempdir().unwrap(), clock, db: None };
+        let mut script =
+            Script { name: name.to_string(), folder: tempfile::tempdir().unwrap(), clock, db: None };
         script.open();
         script
     }
@@ -108,7 +115,11 @@ impl Script {
                 body.push(next);
             }
             let came_out = self.step(line, &body.join("\n"));
-            assert!(expects || came_out.is_empty(), "{}: `{line}` says\n{came_out}\nadd ---- below it", self.name);
+            assert!(
+                expects || came_out.is_empty(),
+                "{}: `{line}` says\n{came_out}\nadd ---- below it",
+                self.name
+            );
             out.push_str(&came_out);
         }
         out
