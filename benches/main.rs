@@ -2,6 +2,7 @@
 //!
 //! Whole servers, ours and peers', are measured from outside: see README.md here.
 
+#[path = "subjects.rs"] // so that its own modules are found here, too
 mod subjects;
 
 fn main() -> std::io::Result<()> {

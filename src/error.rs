@@ -95,7 +95,7 @@ impl fmt::Display for Error {
             Error::Rejected(rejection) => {
                 f.write_str(&rejection.why)?;
                 match &rejection.hint {
-                    Some(hint) => write!(f, "; {hint}"),
+                    Some(hint) => write!(f, "{} {hint}", if rejection.why.ends_with('?') { "" } else { ";" }),
                     None => Ok(()),
                 }
             }

@@ -160,7 +160,7 @@ impl Core {
             wal.oldest_seq_max().filter(|_| full)
         };
         let live = self.live.read();
-        seen.partitions.retain(|key, _| live.head.active().any(|(active, _)| active == key));
+        seen.partitions.retain(|key, _| live.head.is_active(key));
         let after = self.config.server.flush_after;
         let passed = saturating_sub_duration(self.clock.now(), after);
         let mut bytes = live.head.heap_bytes();
