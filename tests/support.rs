@@ -1,0 +1,6 @@
+//! What several subjects share.
+
+pub mod dice;
+pub mod engine;
+pub mod faulty_disk;
+pub mod manual_clock;
