@@ -175,8 +175,8 @@ impl Aftermath<'_> {
     fn find<'a>(&self, db: &Db, possible: &'a [Known]) -> &'a Known {
         let found = Known::read(db);
         let Some(known) = possible.iter().find(|known| known.printed() == found) else {
-            let expected: Vec<_> = possible.iter().map(Known::printed).collect();
-            panic!("{}\nfound {found:#?}\nexpected one of {expected:#?}", self.story);
+            let differences: Vec<String> = possible.iter().map(|known| known.printed().minus(&found)).collect();
+            panic!("{}\n{}", self.story, differences.join("\nor\n"));
         };
         for query in known.rollups.values().map(|rollup| rollup.query()) {
             let through =
@@ -301,6 +301,16 @@ struct Printed {
     /// Sorted; a point that came twice would stand twice.
     points: Vec<String>,
     rollups: Vec<String>,
+}
+
+impl Printed {
+    fn minus(&self, found: &Printed) -> String {
+        let lines = |printed: &Printed| [printed.points.clone(), printed.rollups.clone()].concat();
+        let (expected, found) = (lines(self), lines(found));
+        let missing = expected.iter().filter(|line| !found.contains(line)).map(|line| format!("missing {line}"));
+        let surplus = found.iter().filter(|line| !expected.contains(line)).map(|line| format!("surplus {line}"));
+        missing.chain(surplus).collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl Known {
