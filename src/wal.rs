@@ -152,7 +152,8 @@ impl Wal {
     }
 
     /// Removes the segments all of whose points have a sequence below `seq`, oldest first; stops at the first that
-    /// must stay.
+    /// must stay. A segment counts as there until its removal is durable: what keeps its points from being replayed
+    /// over newer ones may be forgotten only then.
     pub fn truncate_below(&mut self, seq: u64) -> Result<()> {
         if self.current.seq_max > 0
             && self.current.seq_max < seq
@@ -160,11 +161,20 @@ impl Wal {
         {
             self.rotate();
         }
-        while let Some(segment) = self.old.front().filter(|segment| segment.seq_max < seq) {
-            let name = segment_name(segment.number);
-            self.disk.remove(&name).map_err(|source| self.io("remove", &name, source))?;
-            self.old.pop_front();
+        let gone = self.old.iter().take_while(|segment| segment.seq_max < seq).count();
+        if gone == 0 {
+            return Ok(());
         }
+        for segment in self.old.iter().take(gone) {
+            let name = segment_name(segment.number);
+            match self.disk.remove(&name) {
+                // An earlier call removed it and then failed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                outcome => outcome.map_err(|source| self.io("remove", &name, source))?,
+            }
+        }
+        self.disk.sync_folder(FOLDER).map_err(|source| self.io("sync", FOLDER, source))?;
+        self.old.drain(..gone);
         Ok(())
     }
 
@@ -221,12 +231,13 @@ impl Wal {
         }
     }
 
-    /// After a failed write: cuts the segment to its last good length and begins another, whose definitions start
-    /// afresh, because those of the lost records never reached the disk.
+    /// After a failed write: cuts the segment to its last good length, for good, because the sequences that were refused
+    /// must not come back after a commit has counted them; and begins another, whose definitions start afresh, because
+    /// those of the lost records never reached the disk.
     fn take_back(&mut self, error: Error) -> Error {
         let written = self.current.written;
         let file = self.current.file.as_mut().expect("only a file that exists can refuse a write");
-        if let Err(source) = file.truncate(written) {
+        if let Err(source) = file.truncate(written).and_then(|()| file.sync()) {
             let name = segment_name(self.current.number);
             return self.poison(&name, source);
         }

@@ -1,5 +1,6 @@
 //! What several subjects share.
 
 pub mod dice;
+pub mod faulty_disk;
 pub mod manual_clock;
 pub mod model;

@@ -1,7 +1,7 @@
 //! Reading the log back after a start.
 //!
-//! Invariant: every sound record is handed on, in sequence order, with its numbers translated to this process's. A torn
-//! tail of the last segment is cut off; all other damage is named by file and offset, passed over, and reading
+//! Invariant: every sound record is handed on, in sequence order, with its numbers translated to this process's, and is
+//! on disk for good when [`replay`] returns. A torn tail of the last segment is cut off; all other damage is named by file and offset, passed over, and reading
 //! goes on behind it. A segment of a newer version stops the start: skipping it would lose points silently.
 //! Not here: which rows are in blocks already (the caller knows).
 
@@ -60,6 +60,10 @@ pub fn replay(
         replay_segment(disk, registry, *number, last, &mut replayed, &mut each)?;
         replayed.next_number = number + 1;
     }
+    if !numbers.is_empty() {
+        let synced = disk.sync_folder(FOLDER);
+        synced.map_err(|source| Error::io("sync", disk.describe(FOLDER), source))?;
+    }
     Ok(replayed)
 }
 
@@ -101,7 +105,6 @@ fn replay_segment(
             }
             Step::Torn { offset } if last => {
                 tracing::info!(%file, offset, "a write that was never acknowledged is cut off the log");
-                disk.truncate(&name, offset).map_err(|source| Error::io("cut", &file, source))?;
                 info.bytes = offset;
                 break;
             }
@@ -136,6 +139,10 @@ fn replay_segment(
             }
             Err(error) => replayed.damage.push(damage(record.offset, end, error.what)),
         }
+    }
+    if last {
+        // The process may have died between a write and its fsync; from now on these points can be read.
+        disk.truncate(&name, info.bytes).map_err(|source| Error::io("sync", &file, source))?;
     }
     replayed.segments.push(info);
     Ok(())
