@@ -1,6 +1,7 @@
 //! What several subjects share.
 
 pub mod dice;
+pub mod engine;
 pub mod faulty_disk;
 pub mod manual_clock;
 pub mod model;
