@@ -4,6 +4,7 @@
 //! wrong arrives here as an [`Error`] whose text says what to do.
 //! Not here: what answers look like on a screen (`answer`, `table`).
 
+use std::io::ErrorKind;
 use std::io::Read;
 use std::time::Duration;
 
@@ -109,17 +110,23 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Error {
-        let why = match error {
-            ureq::Error::Io(source) => format!("cannot reach {}: {source}", self.url),
-            other => format!("cannot reach {}: {other}", self.url),
+        let (why, hint) = match error {
+            ureq::Error::Io(source) if source.kind() == ErrorKind::ConnectionRefused => {
+                (source.to_string(), "is it running? start it with: waterclock serve")
+            }
+            ureq::Error::Io(source) => {
+                (source.to_string(), "is --url right, and does the server's log say anything?")
+            }
+            ureq::Error::HostNotFound => ("there is no such host".into(), "is --url right?"),
+            other => (other.to_string(), "is --url right?"),
         };
         Error::Rejected(Box::new(Rejection {
             kind: Kind::Unavailable,
             code: "unreachable",
-            why,
+            why: format!("cannot reach {}: {why}", self.url),
             at: None,
+            hint: Some(hint.into()),
             rendered: None,
-            hint: Some("is it running? start it with: waterclock serve".into()),
         }))
     }
 }

@@ -103,11 +103,13 @@ fn header(url: &str, data_dir: &str) -> String {
     let at = if url == DEFAULT_URL { String::new() } else { format!("--url {url} ") };
     let query = |statement: &str| format!("  {program} query {at}'{statement}'\n");
     [
-        format!("Waterclock demo on {url}: this machine's vital signs, every second,\n"),
-        format!("kept in {data_dir}. See {url}/health, {url}/metrics\n"),
-        "and the dashboards in the folder grafana. In another terminal, try\n".to_string(),
+        "Waterclock demo: this machine's vital signs, written every second\n".to_string(),
+        format!("  server      {url} (see /health and /metrics)\n"),
+        format!("  data        {data_dir}\n"),
+        "  dashboards  grafana, in the folder of the sources\n".to_string(),
+        "In another terminal, try\n".to_string(),
         query("cpu | last 5m | every 1m avg(usage), max(usage) by cpu"),
-        query("cpu_10s | last 1m | every 10s max(usage) by host"),
+        query("mem_10s | last 1m | every 10s max(used_percent) by host"),
         query("show rollups"),
         "\n".to_string(),
     ]
@@ -127,11 +129,12 @@ fn program() -> String {
     if called.chars().all(plain) { called } else { format!("'{}'", called.replace('\'', r"'\''")) }
 }
 
-/// Warnings of the server become notes, because lines written past the chart would tear it.
+/// Warnings of the server become notes, because lines written past the chart would tear it; so do panics.
 fn log_to(notes: Sender<String>) {
     let writer = move || Notes(notes.clone());
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_target(false);
     log.with_ansi(false).without_time().with_writer(writer).init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!("bug: {panic}")));
 }
 
 /// One log event, which the subscriber writes in one go.

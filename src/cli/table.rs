@@ -52,7 +52,7 @@ pub fn write_table(out: &mut dyn Write, answer: &Answer, style: Style) -> Result
     }
     for (at, column) in columns.iter().enumerate() {
         let shown = table.column_mut(at).expect("a column per header");
-        shown.set_padding((0, GAP));
+        shown.set_padding((0, if at + 1 < columns.len() { GAP } else { 0 }));
         if !column.wraps {
             shown.set_constraint(ColumnConstraint::ContentWidth);
         }

@@ -120,7 +120,9 @@ impl Picture {
             .lines
             .iter()
             .enumerate()
-            .flat_map(|(at, line)| steps(&line.buckets, from, to).into_iter().map(move |piece| (at, piece)))
+            .flat_map(|(at, line)| {
+                steps(&line.buckets, from, self.now_s).into_iter().map(move |piece| (at, piece))
+            })
             .collect();
         let datasets = pieces.iter().map(|(at, piece)| {
             let dataset = Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line);

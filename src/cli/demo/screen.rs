@@ -67,6 +67,7 @@ pub fn run(header: &str, client: &Client, ears: &Ears<'_>, stop: impl Fn()) -> R
     }
 }
 
+/// Fields are dropped in order: the terminal first, then raw mode.
 struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     last: Option<Picture>,
@@ -76,9 +77,12 @@ struct Screen {
 impl Screen {
     fn open(header: &str) -> std::io::Result<Screen> {
         stdout().write_all(header.as_bytes())?;
-        let (_, rows) = size()?;
-        let header_rows = u16::try_from(header.lines().count()).unwrap_or(u16::MAX);
-        let room = rows.saturating_sub(header_rows).saturating_sub(1);
+        let (columns, rows) = size()?;
+        let width = usize::from(columns).max(1);
+        let header_rows: usize =
+            header.lines().map(|line| Line::raw(line).width().max(1).div_ceil(width)).sum();
+        // One row stays for what the shell says next.
+        let room = rows.saturating_sub(u16::try_from(header_rows + 1).unwrap_or(u16::MAX));
         let raw = RawMode::enter()?;
         let viewport = Viewport::Inline(room.clamp(ROWS_MIN, ROWS_MAX).min(rows));
         let terminal = Terminal::with_options(CrosstermBackend::new(stdout()), TerminalOptions { viewport })?;
@@ -117,6 +121,14 @@ impl Screen {
             Some(picture) => self.show(Some(picture)),
             None => Ok(()),
         }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // The last picture stays; what follows is written below it.
+        let bottom = self.terminal.get_frame().area().bottom();
+        let _ = self.terminal.set_cursor_position((0, bottom.saturating_sub(1)));
     }
 }
 
