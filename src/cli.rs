@@ -32,6 +32,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the server
+    Serve(serve::Args),
     /// Run a server on this machine's vital signs and watch a rollup move
     Demo(demo::Args),
     /// Ask a server
@@ -49,6 +51,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Ends the process by itself for help and wrong usage.
     let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Rollup(args) => rollup::run(args),

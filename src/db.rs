@@ -158,6 +158,17 @@ impl Db {
         self.core.live.read().seq
     }
 
+    /// Why writes cannot be taken until a restart; None while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        if self.threads.iter().any(JoinHandle::is_finished) {
+            return Some(
+                "a thread of the write path has ended unexpectedly; the log says why; restart waterclock"
+                    .to_string(),
+            );
+        }
+        self.core.wal.lock().poison_reason()
+    }
+
     /// Puts the gauges of what is in memory and on disk up to date.
     pub fn measure(&self) {
         use crate::metrics as names;

@@ -10,7 +10,7 @@ mod plain; // lines for pipes and files
 mod screen; // the terminal
 mod vitals; // this machine
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,8 +22,7 @@ use crate::cli::demo::screen::Ears;
 use crate::cli::table::put;
 use crate::cli::{serve, settings, terminal};
 use crate::clock::SystemClock;
-use crate::error::{Error, Result};
-use crate::server;
+use crate::error::Result;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -47,15 +46,14 @@ pub fn run(args: Args) -> Result<()> {
 
     let (notes, told) = bounded(NOTES_WAITING_MAX);
     log_to(notes.clone());
-    let listener = server::bind(config.server.listen)?;
-    let address = listener.local_addr().map_err(|source| Error::io("listen on", "the address", source))?;
-    let url = format!("http://{address}");
+    let opened = serve::open(config)?;
+    let url = format!("http://{}", reachable(opened.address()?));
     let asking = ServerArgs { url: url.clone(), db: "default".into() };
 
     let (running, ended) = bounded::<()>(0);
     let server = spawn("server", move || {
         let _running: Sender<()> = running;
-        serve::until_signal(listener, config)
+        serve::until_signal(opened)
     });
     let (stop, stopped) = bounded::<()>(0);
     let (tick, written) = bounded(1);
@@ -95,6 +93,18 @@ fn spawn<T: Send + 'static>(
 /// The way a service manager would do it, so that there is one way to end.
 fn end_this_process() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+}
+
+/// An address that listens on every interface is no address to ask.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    address
 }
 
 /// What to do while it runs. The queries work as they are printed, in any shell.
