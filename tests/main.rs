@@ -1,0 +1,5 @@
+//! The one test binary: a module per subject.
+
+mod support;
+
+mod http;
