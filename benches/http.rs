@@ -112,8 +112,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the server starts");
-        let server =
-            Server { child, url: format!("http://127.0.0.1:{port}"), agent: ureq::Agent::new_with_defaults() };
+        let server = Server {
+            child,
+            url: format!("http://127.0.0.1:{port}"),
+            agent: ureq::Agent::new_with_defaults(),
+        };
         for _ in 0..1_000 {
             if server.agent.get(format!("{}/health", server.url)).call().is_ok() {
                 return server;
@@ -125,7 +128,8 @@ impl Server {
     }
 
     fn post(&self, path: &str, body: &str) -> String {
-        let answer = self.agent.post(format!("{}{path}", self.url)).send(body).expect("the server answers 2xx");
+        let answer =
+            self.agent.post(format!("{}{path}", self.url)).send(body).expect("the server answers 2xx");
         let mut text = String::new();
         answer.into_body().into_reader().read_to_string(&mut text).expect("the answer is text");
         text

@@ -2,7 +2,10 @@
 
 mod support;
 
+mod clients;
 mod crash;
+mod grafana;
+mod http;
 mod random;
 mod scripts;
 
