@@ -7,6 +7,7 @@ mod crash;
 mod grafana;
 mod http;
 mod random;
+mod readme;
 mod scripts;
 
 #[path = "../benches/subjects.rs"]
