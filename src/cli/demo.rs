@@ -49,6 +49,8 @@ pub fn run(args: Args) -> Result<()> {
     let opened = serve::open(config)?;
     let url = format!("http://{}", reachable(opened.address()?));
 
+    let collector = Collector::new(Client::new(&url)?, Arc::new(SystemClock::new()))?;
+
     let (running, ended) = bounded::<()>(0);
     let server = spawn("server", move || {
         let _running: Sender<()> = running;
@@ -56,13 +58,7 @@ pub fn run(args: Args) -> Result<()> {
     });
     let (stop, stopped) = bounded::<()>(0);
     let (tick, written) = bounded(1);
-    let writing = Client::new(&url)?;
-    let collector = spawn("collector", move || -> Result<()> {
-        let mut collector = Collector::new(writing, Arc::new(SystemClock::new()))?;
-        collector.begin()?;
-        collector.run(&stopped, &tick, &notes);
-        Ok(())
-    });
+    let collector = spawn("collector", move || collector.run(&stopped, &tick, &notes));
 
     let header = header(&url, &data_dir);
     let client = Client::new(&url)?;
@@ -76,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     drop(stop);
     let served = server.join().expect("bug: the server panicked");
-    drop(collector.join());
+    collector.join().expect("bug: the collector panicked");
     served?;
     shown?;
     put(&mut std::io::stdout().lock(), &format!("stopped; the data stay in {data_dir}\n"))

@@ -113,7 +113,7 @@ impl Picture {
     }
 
     fn foot(&self) -> Line<'static> {
-        let text = format!("from {} in {} · q or Ctrl-C stops", self.source, elapsed(self.elapsed_ms));
+        let text = format!("from {} in {} · q stops", self.source, elapsed(self.elapsed_ms));
         Line::styled(text, Style::new().add_modifier(Modifier::DIM))
     }
 
