@@ -191,7 +191,7 @@ fn config_names_every_setting_and_its_origin() {
 
     let (code, _, err) = run(&["config", "--config", "/nowhere/w.toml"]);
     assert_eq!(code, Some(1));
-    assert!(err.starts_with("waterclock: cannot read /nowhere/w.toml: "), "{err}");
+    assert!(err.starts_with("waterclock: cannot read the settings in /nowhere/w.toml: "), "{err}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ for name in "${!WATERCLOCK_@}"; do
     [ "$name" = WATERCLOCK_CONFORMANCE ] || unset "$name"
 done
 folder=$(mktemp -d)
+: >"$folder/log"
 env -u WATERCLOCK_CONFORMANCE "$binary" serve --data-dir "$folder/data" --listen 127.0.0.1:0 --log json 2>"$folder/log" &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$folder"' EXIT

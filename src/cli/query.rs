@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn statement(args: &Args) -> Result<String> {
     match (&args.file, args.statement.as_deref()) {
-        (Some(path), _) => terminal::read_file(path),
+        (Some(path), _) => terminal::read_file("read the statement in", path),
         (None, Some("-")) => {
             let mut text = String::new();
             let read = std::io::stdin().lock().read_to_string(&mut text);
