@@ -2,12 +2,17 @@
 
 mod support;
 
+mod cli;
 mod clients;
 mod crash;
+mod damage;
+mod formats;
 mod grafana;
 mod http;
+mod kill;
 mod random;
 mod readme;
+mod rules;
 mod scripts;
 
 #[path = "../benches/subjects.rs"]
