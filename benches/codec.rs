@@ -4,25 +4,16 @@
 //! (reading the open chunk and writing the smallest form), sealed (reading that). Every decoded value is
 //! compared with what was pushed.
 
-#[path = "support.rs"]
-pub mod support;
-
 use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, ColumnValues, OpenChunk, SealedChunk, Values, describe};
 use storage_format::point::Time;
 use storage_format::text::StrValues;
 
-use support::{Random, Report, Size, best_of};
+use super::support::{Random, Report, Size, best_of};
 
 const SEED: u64 = 7;
 const FIELD: u32 = 3;
 const START: Time = 1_767_225_600_000_000_000; // 2026-01-01
 const STEP: i64 = 10_000_000_000;
-
-#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
-#[allow(dead_code, reason = "tests/main.rs includes this file for the small size and has its own main")]
-fn main() {
-    print!("{}", support::table(&run(Size::Full)));
-}
 
 pub fn run(size: Size) -> Vec<Report> {
     let rows = size.pick(4, 2_000) * CHUNK_ROWS_MAX;

@@ -1,7 +1,5 @@
 //! What every benchmark shares: sizes, random numbers that are the same in every run, CPU time, and the table.
 //!
-//! A bench file includes this one by `#[path = "support.rs"] pub mod support;`, which finds it both as a
-//! bench binary and as a module of tests/main.rs, where the small size runs so that no benchmark rots.
 //! CPU time, not wall time: these machines are shared.
 
 use rustix::time::{ClockId, clock_gettime};
@@ -10,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     Small,
+    #[allow(dead_code, reason = "the tests run the small size only")]
     Full,
 }
 
@@ -68,9 +67,25 @@ pub fn best_of<T>(runs: usize, mut work: impl FnMut() -> T) -> (u64, T) {
     (best, result.expect("it ran at least once"))
 }
 
-fn thread_cpu_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// CPU time of the calling thread.
+pub fn thread_cpu_nanos() -> u64 {
+    cpu_nanos(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of all threads together: for work that is spread over them.
+pub fn process_cpu_nanos() -> u64 {
+    cpu_nanos(ClockId::ProcessCPUTime)
+}
+
+fn cpu_nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// For the wall time beside the CPU time, where a person waits.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
+pub fn wall() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 /// SplitMix64: small, and good enough for data.

@@ -258,14 +258,23 @@ pub fn file_name(database: &str, table: &str, partition: TimeRange, id: u64) -> 
     format!("{}/{}/{start}-{id:016x}.parquet", escape(database), escape(table))
 }
 
-/// A name as one path component: letters, digits, `_` and `-` stand for themselves.
+/// Bytes of a folder's name; file systems take 255.
+const FOLDER_BYTES_MAX: usize = 200;
+
+/// A name as one path component: letters, digits, `_` and `-` stand for themselves. Long names are cut, so that two of
+/// them may share a folder: files are told apart by their numbers, and the manifest says what each one holds.
 fn escape(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        if escaped.len() >= FOLDER_BYTES_MAX {
+            break;
+        }
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// The Parquet crate's door to our files.

@@ -98,10 +98,13 @@ settings! {
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
         refresh_every: Duration = "1s", "how often the background looks for buckets to compute";
+        log: LogFormat = "text", "form of the log lines: text or json";
+        log_level: String = "info", "what is logged: error, warn, info, debug, trace, or a filter such as info,waterclock=debug";
     }
     limits Limits {
         body_bytes_max: usize = "64MiB", "largest request body, after decompression";
-        ingest_waiting_bytes_max: usize = "512MiB", "batches that wait for the disk; more are answered 503";
+        ingest_waiting_bytes_max: usize = "512MiB", "request bodies being read and, apart from them, batches that wait for the disk; more are answered 503";
+        line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
         series_per_table_max: usize = "10000000", "series of one table";
         fields_per_table_max: usize = "4096", "fields of one table";
         head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early";
@@ -221,6 +224,40 @@ impl Parse for Duration {
             ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
             ms => format!("{ms}ms"),
         }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Parse for LogFormat {
+    fn parse(text: &str) -> Result<LogFormat, &'static str> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("text or json"),
+        }
+    }
+
+    fn print(&self) -> String {
+        match self {
+            LogFormat::Text => "text".to_string(),
+            LogFormat::Json => "json".to_string(),
+        }
+    }
+}
+
+impl Parse for String {
+    fn parse(text: &str) -> Result<String, &'static str> {
+        Ok(text.to_string())
+    }
+
+    fn print(&self) -> String {
+        self.clone()
     }
 }
 

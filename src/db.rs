@@ -89,6 +89,16 @@ pub struct Written {
     pub errors: Vec<LineError>,
 }
 
+/// How much there is, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    pub wal_bytes: u64,
+    pub head_bytes: usize,
+    pub head_rows: u64,
+    pub blocks: usize,
+    pub block_bytes: u64,
+}
+
 /// A body of line protocol.
 pub struct Lines<'a> {
     pub database: &'a str,
@@ -158,18 +168,41 @@ impl Db {
         self.core.live.read().seq
     }
 
-    /// Puts the gauges of what is in memory and on disk up to date.
-    pub fn measure(&self) {
-        use crate::metrics as names;
+    /// Why writes cannot be taken until a restart; None while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        if self.threads.iter().any(JoinHandle::is_finished) {
+            return Some(
+                "a thread of the write path has ended unexpectedly; the log says why; restart waterclock"
+                    .to_string(),
+            );
+        }
+        self.core.wal.lock().poison_reason()
+    }
+
+    /// How much there is, and where.
+    pub fn status(&self) -> Status {
         let wal_bytes = self.core.wal.lock().bytes();
         let live = self.core.live.read();
         let entries = live.blocks.entries();
-        metrics::gauge!(names::WAL_BYTES).set(wal_bytes as f64);
-        metrics::gauge!(names::HEAD_BYTES).set(live.head.heap_bytes() as f64);
-        metrics::gauge!(names::HEAD_ROWS).set(live.head.rows() as f64);
-        metrics::gauge!(names::BLOCKS).set(entries.len() as f64);
-        metrics::gauge!(names::BLOCK_BYTES).set(entries.iter().map(|entry| entry.bytes).sum::<u64>() as f64);
-        for rollup in live.rollups.iter() {
+        Status {
+            wal_bytes,
+            head_bytes: live.head.heap_bytes(),
+            head_rows: live.head.rows(),
+            blocks: entries.len(),
+            block_bytes: entries.iter().map(|entry| entry.bytes).sum(),
+        }
+    }
+
+    /// Puts the gauges up to date.
+    pub fn measure(&self) {
+        use crate::metrics as names;
+        let status = self.status();
+        metrics::gauge!(names::WAL_BYTES).set(status.wal_bytes as f64);
+        metrics::gauge!(names::HEAD_BYTES).set(status.head_bytes as f64);
+        metrics::gauge!(names::HEAD_ROWS).set(status.head_rows as f64);
+        metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
+        metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
+        for rollup in self.core.live.read().rollups.iter() {
             let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
             metrics::gauge!(names::ROLLUP_DIRTY, &labels).set(rollup.dirty_count() as f64);
             if let Some(computed) = rollup.computed().ranges().last() {

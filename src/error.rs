@@ -27,6 +27,8 @@ pub struct Rejection {
     /// 1-based place in the statement or body, where there is one.
     pub at: Option<(usize, usize)>,
     pub hint: Option<String>,
+    /// The line of the statement with a caret under the place, for terminals.
+    pub rendered: Option<String>,
 }
 
 /// Whose move it is, and so which status a door answers with.
@@ -48,7 +50,14 @@ pub enum Kind {
 
 impl Error {
     pub fn rejected(kind: Kind, code: &'static str, why: impl Into<String>) -> Error {
-        Error::Rejected(Box::new(Rejection { kind, code, why: why.into(), at: None, hint: None }))
+        Error::Rejected(Box::new(Rejection {
+            kind,
+            code,
+            why: why.into(),
+            at: None,
+            hint: None,
+            rendered: None,
+        }))
     }
 
     pub fn invalid(code: &'static str, why: impl Into<String>) -> Error {
@@ -95,7 +104,7 @@ impl fmt::Display for Error {
             Error::Rejected(rejection) => {
                 f.write_str(&rejection.why)?;
                 match &rejection.hint {
-                    Some(hint) => write!(f, "; {hint}"),
+                    Some(hint) => write!(f, "{} {hint}", if rejection.why.ends_with('?') { "" } else { ";" }),
                     None => Ok(()),
                 }
             }
@@ -125,6 +134,7 @@ impl From<query_lang::QueryError> for Error {
             why: error.message().to_string(),
             at: Some((error.line(), error.column())),
             hint: error.hint().map(str::to_string),
+            rendered: Some(error.render()),
         }))
     }
 }

@@ -122,6 +122,10 @@ impl Head {
         self.active.iter()
     }
 
+    pub fn is_active(&self, key: &PartitionKey) -> bool {
+        self.active.contains_key(key)
+    }
+
     /// Moves a partition out of the way of writers; `seq` is the last applied sequence. Later points of the same
     /// range begin a new layer.
     pub fn freeze(&mut self, key: PartitionKey, seq: u64) -> Option<Arc<FrozenPartition>> {

@@ -28,3 +28,8 @@ pub mod query; // run a plan over head and blocks
 pub mod rollup; // keep continuous aggregates equal to the raw points
 
 pub mod db; // the whole flow: open, write, query, rollups, close
+
+pub mod jobs; // when background work runs
+pub mod server; // the doors: HTTP and JSON
+
+pub mod cli; // the commands of the one binary

@@ -23,6 +23,8 @@ pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
 pub const ROLLUP_DIRTY: &str = "waterclock_rollup_dirty_buckets";
 pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
 pub const ROLLUP_COMPUTED_UNTIL: &str = "waterclock_rollup_computed_until_seconds";
+pub const HTTP_REQUESTS: &str = "waterclock_http_requests_total";
+pub const HTTP_SECONDS: &str = "waterclock_http_request_seconds";
 pub const JOB_FAILURES: &str = "waterclock_job_failures_total";
 
 pub fn describe() {
@@ -44,5 +46,11 @@ pub fn describe() {
     describe_gauge!(ROLLUP_DIRTY, "Buckets of a rollup that a write has made dirty");
     describe_counter!(ROLLUP_REFRESHED, "Buckets of a rollup computed");
     describe_gauge!(ROLLUP_COMPUTED_UNTIL, Unit::Seconds, "End of the newest computed bucket of a rollup");
+    describe_counter!(HTTP_REQUESTS, "HTTP requests, by path, method and status");
+    describe_histogram!(
+        HTTP_SECONDS,
+        Unit::Seconds,
+        "Time from a request's head to its answer's head, by path"
+    );
     describe_counter!(JOB_FAILURES, "Background work that failed and will be tried again, by job");
 }

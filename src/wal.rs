@@ -115,6 +115,11 @@ impl Wal {
         seq
     }
 
+    /// Why nothing can be written until a restart.
+    pub fn poison_reason(&self) -> Option<String> {
+        self.poisoned.as_ref().map(ToString::to_string)
+    }
+
     /// Writes and fsyncs what was appended since the last call.
     pub fn sync(&mut self) -> Result<()> {
         if let Some(poison) = &self.poisoned {

@@ -4,3 +4,15 @@ mod support;
 
 mod crash;
 mod disk_faults;
+mod random;
+mod scripts;
+
+#[path = "../benches/subjects.rs"]
+mod benches;
+
+#[test]
+fn benchmarks_in_small_size_give_right_answers() {
+    let mut table = Vec::new();
+    benches::run(&mut table, benches::support::Size::Small, &[]).unwrap();
+    assert!(String::from_utf8(table).unwrap().contains("ns/value"));
+}

@@ -4,3 +4,4 @@ pub mod dice;
 pub mod engine;
 pub mod faulty_disk;
 pub mod manual_clock;
+pub mod model;

@@ -133,10 +133,18 @@ impl Db {
             }
         };
         let mut buckets = 0;
+        let mut failed = None;
         for (database, name) in names {
-            buckets += core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL), self)?;
+            match core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL), self) {
+                Ok(computed) => buckets += computed,
+                // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(buckets)
+        match failed {
+            Some(error) if buckets == 0 => Err(error),
+            _ => Ok(buckets),
+        }
     }
 
     /// Takes steps until nothing in the scope is due.
@@ -160,7 +168,7 @@ impl Core {
             wal.oldest_seq_max().filter(|_| full)
         };
         let live = self.live.read();
-        seen.partitions.retain(|key, _| live.head.active().any(|(active, _)| active == key));
+        seen.partitions.retain(|key, _| live.head.is_active(key));
         let after = self.config.server.flush_after;
         let passed = saturating_sub_duration(self.clock.now(), after);
         let mut bytes = live.head.heap_bytes();

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::plan::Plan;
-use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry};
+use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
 use storage_format::point::FieldType;
 
 use crate::blocks::{self, BlockList};
@@ -19,7 +19,7 @@ use crate::db::catalog::DatabaseCatalog;
 use crate::db::manifest::NAME;
 use crate::db::{Commits, Core, Db, Live, maintain, pipeline, statements};
 use crate::disk::Disk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups};
 use crate::series::Registry;
@@ -89,6 +89,17 @@ fn read_manifest(disk: &dyn Disk) -> Result<Manifest> {
     disk.sync_folder("").map_err(|source| Error::io("sync", disk.describe(""), source))?;
     let read = || disk.open(NAME).and_then(|file| file.read_at(0, file.len() as usize));
     let bytes = read().map_err(|source| Error::io("read", disk.describe(NAME), source))?;
+    if let Some(version) = Manifest::version(&bytes).filter(|version| *version > VERSION) {
+        return Err(Error::rejected(
+            Kind::Conflict,
+            "newer_format",
+            format!(
+                "{} is of version {version}, written by a newer waterclock, and this one reads up to version {VERSION}; start the newer \
+                 program, or give --data-dir another folder",
+                disk.describe(NAME)
+            ),
+        ));
+    }
     Manifest::decode(&bytes).map_err(|damage| Error::corrupt(disk.describe(NAME), damage))
 }
 

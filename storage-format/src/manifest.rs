@@ -111,6 +111,13 @@ impl Manifest {
         format!("{PREFIX}{VERSION} {crc:08x} {}\n{json}", json.len()).into_bytes()
     }
 
+    /// The version that a manifest says it is of, whether or not this program can read that one.
+    pub fn version(bytes: &[u8]) -> Option<u32> {
+        let rest = bytes.strip_prefix(PREFIX.as_bytes())?;
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+        std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Manifest> {
         let end = bytes
             .iter()

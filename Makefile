@@ -1,0 +1,35 @@
+# The two commands of the README are `make run` and `make test`; the rest is for those who work on Waterclock.
+
+# Made when the clients are installed; newer than their list.
+CLIENTS := target/venv/installed
+CARGO_DENY := target/tools/bin/cargo-deny
+
+.PHONY: run test lint deny bench conformance
+
+run:
+	cargo build --release
+	./target/release/waterclock demo
+
+test: lint $(CLIENTS)
+	cargo test --workspace
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# The real clients and readers that the tests drive, in an environment of their own.
+$(CLIENTS): tests/clients/requirements.txt
+	tests/clients/install.sh
+
+deny:
+	test -x $(CARGO_DENY) || cargo install --quiet --locked --root target/tools cargo-deny
+	$(CARGO_DENY) check bans licenses sources
+
+bench:
+	cargo bench --bench subjects
+	benches/http.sh
+
+# Other people's cases, where they stand beside the checkout.
+conformance: $(CLIENTS)
+	cargo build
+	tests/conformance.sh

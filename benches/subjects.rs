@@ -1,0 +1,29 @@
+//! The subjects, and running them.
+//!
+//! Each has a fixed seed, asserts its answers, and has a small size that tests/main.rs runs, so that none can rot.
+
+mod codec;
+mod ingest;
+mod query;
+mod rollup;
+pub mod support;
+mod tsbs;
+
+use std::io::{self, Write};
+
+use support::{Report, Size, table};
+
+type Subject = (&'static str, fn(Size) -> Vec<Report>);
+
+const SUBJECTS: [Subject; 4] =
+    [("codec", codec::run), ("ingest", ingest::run), ("query", query::run), ("rollup", rollup::run)];
+
+/// Runs the named subjects, or all if none is named, and prints a table of each.
+pub fn run(out: &mut impl Write, size: Size, named: &[String]) -> io::Result<()> {
+    for (name, subject) in SUBJECTS {
+        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
+            writeln!(out, "{}", table(&subject(size)))?;
+        }
+    }
+    Ok(())
+}

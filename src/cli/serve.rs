@@ -1,0 +1,116 @@
+//! `waterclock serve`: settings, log, data folder, background work, doors; and the way back out.
+//!
+//! Invariant: whatever stops the start is one sentence and exit code 1; SIGTERM and Ctrl-C end in exit code 0, with
+//! requests answered, threads joined and the folder unlocked.
+//! Not here: HTTP (`server`).
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::SystemClock;
+use crate::config::{Config, LogFormat};
+use crate::db::Db;
+use crate::disk::LocalDisk;
+use crate::error::{Error, Result};
+use crate::jobs::Jobs;
+use crate::server;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the log, the blocks and the manifest
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the HTTP door [default: 127.0.0.1:8086]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Settings in TOML, one `name = value` per line
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any setting by its name, as often as needed
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    set: Vec<(String, String)>,
+    /// Form of the log lines: text or json
+    #[arg(long, value_name = "FORM")]
+    log: Option<String>,
+    /// error, warn, info, debug, trace, or a filter such as info,waterclock=debug
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// How long a step of background work may hold up the end.
+const JOBS_STOP_MAX: Duration = Duration::from_secs(10);
+
+pub fn run(args: Args) -> Result<()> {
+    let config = settings(args)?;
+    start_log(&config)?;
+    // First of all, so that a port in use is known before the log is read.
+    let listener = server::bind(config.server.listen)?;
+    let recorder = server::record_metrics()?;
+    let data_dir = config.server.data_dir.display().to_string();
+    let disk = Arc::new(LocalDisk::open(&config.server.data_dir)?);
+    let db = Arc::new(Db::open(disk, Arc::new(SystemClock::new()), config)?);
+    let jobs = Jobs::start(&db);
+    let served = server::run(listener, Arc::clone(&db), jobs.health(), recorder, &data_dir);
+    jobs.stop(JOBS_STOP_MAX);
+    drop(db);
+    tracing::info!("stopped");
+    served
+}
+
+fn settings(args: Args) -> Result<Config> {
+    let file = match &args.config {
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| Error::io("read the settings in", &name, source))?;
+            Some((name, text))
+        }
+        None => None,
+    };
+    let named = [
+        ("data_dir", args.data_dir.map(|path| path.display().to_string())),
+        ("listen", args.listen.map(|address| address.to_string())),
+        ("log", args.log),
+        ("log_level", args.log_level),
+    ];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    // A variable that is not text is none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment, args.set.into_iter().chain(named))
+}
+
+fn start_log(config: &Config) -> Result<()> {
+    let level = &config.server.log_level;
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Error::invalid(
+            "bad_setting",
+            format!(
+                "log_level is {level:?}, which is no filter ({error}); give error, warn, info, debug or trace"
+            ),
+        )
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.server.log {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!(%backtrace, "bug: {panic}");
+    }));
+    Ok(())
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_string(), value.trim().to_string())),
+        None => Err("write name=value".to_string()),
+    }
+}

@@ -1,0 +1,198 @@
+//! The doors: one HTTP port for line protocol, WQL, rollups and what the server says about itself.
+//!
+//! Invariant: HTTP, JSON and async are known only here. Async tasks move bytes; whatever may wait for a disk, a lock or a
+//! processor runs on a blocking thread. A request whose client has gone away stops costing anything soon.
+//! Authorization headers (Basic, Token, Bearer, and `u`, `p` of v1) are accepted and not looked at: whoever reaches the
+//! port may do everything, which is why it listens on 127.0.0.1 unless told otherwise.
+//! Not here: what requests mean to the data (`db`).
+
+mod admin;
+mod body; // bytes in: limits and compression
+mod cells; // Arrow columns, one value at a time
+mod csv;
+mod influx_query; // the few InfluxQL statements that v1 clients begin with
+mod ipc; // Arrow's stream
+mod json;
+mod observe; // each request: log line and metrics
+mod params;
+mod reply; // errors as answers
+mod rollups;
+mod wql;
+mod write; // line protocol, three versions
+
+use std::future::IntoFuture;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use storage_format::point::Time;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+
+use crate::db::Db;
+use crate::error::{Error, Kind, Result};
+use crate::jobs::Health;
+
+use reply::Failure;
+
+/// What every door can reach.
+struct Doors {
+    db: Arc<Db>,
+    health: Arc<Health>,
+    recorder: PrometheusHandle,
+    started: Time,
+    /// One permit per query, from its start until its answer is sent.
+    queries: Arc<Semaphore>,
+    body_budget: body::Budget,
+}
+
+/// How long requests may take to end after the signal to stop. Telegraf gives up on a write after 5 s.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Histograms keep every value until they are summed up, by a scrape or by this.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// From one fsync of a fast disk to the default `query_time_max`.
+const SECONDS_BUCKETS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+/// Takes the port.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => Error::rejected(
+            Kind::Conflict,
+            "port_in_use",
+            format!("another program listens on {address}; stop it or give --listen another address"),
+        ),
+        _ => Error::io("listen on", address.to_string(), source),
+    })
+}
+
+/// Starts counting. Once per process.
+pub fn record_metrics() -> Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_string()), &SECONDS_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| {
+            Error::invalid("metrics", format!("the server's own metrics cannot start: {error}"))
+        })?;
+    crate::metrics::describe();
+    Ok(recorder)
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+pub fn run(
+    listener: TcpListener,
+    db: Arc<Db>,
+    health: Arc<Health>,
+    recorder: PrometheusHandle,
+    data_dir: &str,
+) -> Result<()> {
+    let limits = &db.config().limits;
+    let doors = Arc::new(Doors {
+        health,
+        recorder: recorder.clone(),
+        started: db.clock().now(),
+        queries: Arc::new(Semaphore::new(limits.queries_running_max.min(Semaphore::MAX_PERMITS))),
+        body_budget: body::Budget::new(limits),
+        db,
+    });
+    let system = |doing: &'static str| move |source| Error::io(doing, "", source);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()
+        .map_err(system("start the threads of the server"))?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("wait for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("wait for signals"))?;
+        let address = listener.local_addr().map_err(system("listen"))?;
+        listener.set_nonblocking(true).map_err(system("listen"))?;
+        // An acknowledgement is one small packet that somebody waits for.
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(system("listen"))?
+            .tap_io(|connection| drop(connection.set_nodelay(true)));
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let serving = axum::serve(listener, router(doors))
+            .with_graceful_shutdown(async move { stopped.notified().await });
+        let serving = tokio::spawn(serving.into_future());
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+            loop {
+                ticks.tick().await;
+                recorder.run_upkeep();
+            }
+        });
+        tracing::info!(%address, data_dir, "listening");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new requests, those that run may end");
+        stop.notify_one();
+        match tokio::time::timeout(DRAIN_MAX, serving).await {
+            Ok(Ok(served)) => served.map_err(system("serve")),
+            Ok(Err(error)) => Err(Error::io("serve", "", std::io::Error::other(error))),
+            Err(_) => {
+                tracing::warn!("some requests did not end in {DRAIN_MAX:?} and are cut off");
+                Ok(())
+            }
+        }
+    });
+    // Cut-off queries see that nobody waits for them; what still runs after this ends with the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+fn router(doors: Arc<Doors>) -> Router {
+    let observed = Arc::clone(&doors);
+    Router::new()
+        .route("/write", post(write::v1))
+        .route("/api/v2/write", post(write::v2))
+        .route("/api/v3/write_lp", post(write::v3))
+        .route("/query", get(influx_query::get).post(influx_query::post))
+        .route("/ping", get(admin::ping))
+        .route("/health", get(admin::health))
+        .route("/ready", get(admin::ready))
+        .route("/api/wql", get(wql::get).post(wql::post))
+        .route("/api/wql/explain", get(wql::explain_get).post(wql::explain_post))
+        .route("/api/rollups", get(rollups::list))
+        .route("/api/rollups/{name}", get(rollups::one).post(rollups::create).delete(rollups::remove))
+        .route("/api/rollups/{name}/progress", get(rollups::progress))
+        .route("/api/rollups/{name}/refresh", post(rollups::refresh))
+        .route("/api/flush", post(admin::flush))
+        .route("/api/compact", post(admin::compact))
+        .route("/metrics", get(admin::metrics))
+        .route("/", get(admin::page))
+        .fallback(reply::no_such_door)
+        .method_not_allowed_fallback(reply::wrong_method)
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(axum::middleware::from_fn_with_state(observed, observe::observe))
+        .with_state(doors)
+}
+
+impl Doors {
+    /// Runs what may wait on a thread that may. A panic there is our bug: it is answered, logged and stays on `/health`.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match tokio::task::spawn_blocking(run).await {
+            Ok(outcome) => outcome,
+            Err(ended) if ended.is_panic() => {
+                self.health.report("a request ran into a bug; the log says where".to_string());
+                Err(Failure::bug())
+            }
+            Err(_) => {
+                Err(Failure::from(Error::rejected(Kind::Unavailable, "closing", "the server is stopping")))
+            }
+        }
+    }
+}

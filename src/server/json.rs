@@ -1,0 +1,258 @@
+//! Answers as JSON: one document with columns, rows, stats and warnings, or one object per row (NDJSON).
+//!
+//! Invariant: text comes in pieces of about [`PIECE_BYTES`], made when the client has taken the last one, so that an
+//! answer costs its columns and not its text. A number JSON cannot say (NaN, infinities) is null, and a warning names the
+//! column; integers beyond 2^53 stay whole numbers.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::query::{Answer, Stats};
+use crate::server::cells::{Cell, Cells, TimeFormat, role_name};
+
+/// Large enough that a system call and a compression step are worth it.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// The document, piece by piece.
+pub struct Document {
+    answer: Answer,
+    rows: Rows,
+    place: Place,
+}
+
+#[derive(PartialEq)]
+enum Place {
+    Start,
+    Rows,
+    Done,
+}
+
+/// One object per row, piece by piece.
+pub struct Lines {
+    rows: Rows,
+    /// `"name":`, as JSON.
+    names: Vec<String>,
+}
+
+struct Rows {
+    cells: Vec<Cells>,
+    times: TimeFormat,
+    at: usize,
+    end: usize,
+    /// Columns in which a number had to be said as null.
+    unsaid: Vec<bool>,
+}
+
+impl Document {
+    pub fn new(answer: Answer, times: TimeFormat) -> Document {
+        Document { rows: Rows::new(&answer, times), answer, place: Place::Start }
+    }
+
+    fn head(&self, out: &mut Vec<u8>) {
+        let columns: Vec<_> = self
+            .answer
+            .columns
+            .iter()
+            .zip(&self.rows.cells)
+            .map(|(column, cells)| {
+                json!({ "name": column.name, "type": cells.type_name(), "role": role_name(column.role) })
+            })
+            .collect();
+        out.extend_from_slice(b"{\"columns\":");
+        put(out, &columns);
+        out.extend_from_slice(b",\"rows\":[");
+    }
+
+    fn tail(&self, out: &mut Vec<u8>) {
+        let mut warnings = self.answer.warnings.clone();
+        for (column, _) in self.answer.columns.iter().zip(&self.rows.unsaid).filter(|(_, unsaid)| **unsaid) {
+            warnings.push(format!(
+                "{} holds values that JSON cannot say (NaN or infinite); they are null here, and themselves in CSV and Arrow",
+                column.name
+            ));
+        }
+        out.extend_from_slice(b"],\"stats\":");
+        put(out, &stats_json(&self.answer.stats));
+        out.extend_from_slice(b",\"warnings\":");
+        put(out, &warnings);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+impl Iterator for Document {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.place == Place::Done {
+            return None;
+        }
+        let mut out = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+        if self.place == Place::Start {
+            self.head(&mut out);
+            self.place = Place::Rows;
+        }
+        while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
+            out.extend_from_slice(if self.rows.at > 0 { b",\n[" } else { b"\n[" });
+            for column in 0..self.rows.cells.len() {
+                if column > 0 {
+                    out.push(b',');
+                }
+                self.rows.put(&mut out, column);
+            }
+            out.push(b']');
+            self.rows.at += 1;
+        }
+        if self.rows.at == self.rows.end {
+            self.tail(&mut out);
+            self.place = Place::Done;
+        }
+        Some(out.into())
+    }
+}
+
+impl Lines {
+    pub fn new(answer: &Answer, times: TimeFormat) -> Lines {
+        let name = |name: &String| format!("{}:", json!(name));
+        Lines {
+            rows: Rows::new(answer, times),
+            names: answer.columns.iter().map(|column| name(&column.name)).collect(),
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.rows.at == self.rows.end {
+            return None;
+        }
+        let mut out = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+        while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
+            for (column, name) in self.names.iter().enumerate() {
+                out.push(if column > 0 { b',' } else { b'{' });
+                out.extend_from_slice(name.as_bytes());
+                self.rows.put(&mut out, column);
+            }
+            out.extend_from_slice(b"}\n");
+            self.rows.at += 1;
+        }
+        Some(out.into())
+    }
+}
+
+impl Rows {
+    fn new(answer: &Answer, times: TimeFormat) -> Rows {
+        let cells = Cells::of(answer);
+        // An answer without columns has nothing to say per row.
+        let end = if cells.is_empty() { 0 } else { answer.rows() };
+        Rows { unsaid: vec![false; cells.len()], cells, times, at: 0, end }
+    }
+
+    /// The value of the current row.
+    fn put(&mut self, out: &mut Vec<u8>, column: usize) {
+        match self.cells[column].get(self.at) {
+            Cell::Float(value) if !value.is_finite() => {
+                self.unsaid[column] = true;
+                out.extend_from_slice(b"null");
+            }
+            Cell::Null => out.extend_from_slice(b"null"),
+            Cell::Time(time) => match self.times {
+                TimeFormat::Rfc3339 => put(out, &query_lang::time::format_time(time)),
+                TimeFormat::Unit(unit) => put(out, &time.div_euclid(unit)),
+            },
+            Cell::Float(value) => put(out, &value),
+            Cell::Integer(value) => put(out, &value),
+            Cell::Unsigned(value) => put(out, &value),
+            Cell::Boolean(value) => put(out, &value),
+            Cell::Text(value) => put(out, &value),
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out.by_ref(), value).expect("memory can be written to, and the keys are text");
+}
+
+fn stats_json(stats: &Stats) -> serde_json::Value {
+    let rollups: Vec<_> = stats
+        .rollups
+        .iter()
+        .map(|used| json!({ "name": used.name, "buckets": used.buckets, "dirty_recomputed": used.dirty_recomputed }))
+        .collect();
+    json!({
+        "series": stats.series,
+        "rows_read": stats.rows_read,
+        "bytes_read": stats.bytes_read,
+        "files": stats.files,
+        "elapsed_ms": stats.elapsed.as_micros() as f64 / 1e3,
+        "rollups": rollups,
+    })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray, UInt64Array};
+
+    use super::*;
+    use crate::query::{AnswerColumn, Role};
+
+    /// Three rows with what is hard to say.
+    pub fn hard() -> Answer {
+        let times = TimestampNanosecondArray::from(vec![0, 1_500_000_000, -1]).with_timezone("UTC");
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(times),
+            Arc::new(StringArray::from(vec![Some("a,\"b\"\n"), Some(""), None])),
+            Arc::new(Float64Array::from(vec![Some(0.1), Some(f64::NAN), Some(f64::NEG_INFINITY)])),
+            Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(0)])),
+        ];
+        let column = |(name, role): (&str, Role)| AnswerColumn { name: name.to_string(), role };
+        let columns = [("time", Role::Time), ("host", Role::Tag), ("f", Role::Value), ("\"u\"", Role::Value)];
+        Answer::new(columns.map(column).to_vec(), arrays, vec!["careful".to_string()])
+    }
+
+    fn text(pieces: impl Iterator<Item = Bytes>) -> String {
+        String::from_utf8(pieces.flatten().collect()).unwrap()
+    }
+
+    #[test]
+    fn a_document_says_everything_once() {
+        let document: serde_json::Value =
+            serde_json::from_str(&text(Document::new(hard(), TimeFormat::Rfc3339))).unwrap();
+        assert_eq!(document["columns"][0], json!({ "name": "time", "type": "time", "role": "time" }));
+        assert_eq!(document["columns"][3], json!({ "name": "\"u\"", "type": "unsigned", "role": "value" }));
+        assert_eq!(
+            document["rows"],
+            json!([
+                ["1970-01-01T00:00:00Z", "a,\"b\"\n", 0.1, u64::MAX],
+                ["1970-01-01T00:00:01.5Z", "", null, null],
+                ["1969-12-31T23:59:59.999999999Z", null, null, 0]
+            ])
+        );
+        assert_eq!(
+            document["warnings"].as_array().unwrap().len(),
+            2,
+            "the engine's, and one for the column f"
+        );
+    }
+
+    #[test]
+    fn times_in_units_round_down() {
+        let lines = text(Lines::new(&hard(), TimeFormat::Unit(1_000_000_000)));
+        let first: Vec<&str> = lines.lines().map(|line| line.split(',').next().unwrap()).collect();
+        assert_eq!(first, ["{\"time\":0", "{\"time\":1", "{\"time\":-1"]);
+    }
+
+    #[test]
+    fn an_empty_answer_is_a_document_too() {
+        let empty = crate::query::text_table(&[], &[]);
+        let document: serde_json::Value =
+            serde_json::from_str(&text(Document::new(empty, TimeFormat::Rfc3339))).unwrap();
+        assert_eq!(document["rows"], json!([]));
+    }
+}

@@ -1,0 +1,44 @@
+"""Blocks are plain Parquet: DuckDB, pyarrow and Polars read them with no help and agree with the server.
+
+    open_files.py BLOCKS_FOLDER EXPECTED_JSON
+
+EXPECTED_JSON is {"rows": N, "sum": S, "hosts": [..], "first": RFC 3339 time} of the table `cpu` of the database
+`default`: the points of all its files, its field `usage` added up. The last line is `ok`.
+"""
+
+import glob
+import json
+import sys
+
+import duckdb
+import polars
+import pyarrow.compute
+import pyarrow.parquet
+
+folder, expected = sys.argv[1], json.loads(sys.argv[2])
+files = sorted(glob.glob(f"{folder}/default/cpu/*.parquet"))
+assert files, f"no files in {folder}/default/cpu"
+
+count, total, hosts, first = duckdb.sql(
+    f"select count(*), sum(usage), list_sort(list(distinct host)), "
+    f"strftime(min(time) at time zone 'UTC', '%Y-%m-%dT%H:%M:%SZ') from read_parquet({files})"
+).fetchone()
+assert (count, total, hosts, first) == (
+    expected["rows"],
+    expected["sum"],
+    expected["hosts"],
+    expected["first"],
+), ("duckdb", count, total, hosts, first)
+
+table = pyarrow.concat_tables(
+    [pyarrow.parquet.read_table(file) for file in files], promote_options="default"
+)
+assert table.num_rows == expected["rows"]
+assert pyarrow.compute.sum(table["usage"]).as_py() == expected["sum"]
+assert str(table.schema.field("time").type) == "timestamp[ns, tz=UTC]", table.schema
+
+frame = polars.concat([polars.read_parquet(file) for file in files], how="diagonal")
+assert frame.height == expected["rows"] and frame["usage"].sum() == expected["sum"]
+assert sorted(frame["host"].unique().to_list()) == expected["hosts"]
+
+print("ok")

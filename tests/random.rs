@@ -1,0 +1,327 @@
+//! Random operations against a model: after every step, raw = model and rollup = raw, bit for bit.
+//!
+//! A failure prints the seed and the operations; `SEED=n` runs one, `SEEDS=n` runs more of them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waterclock::config::Config;
+use waterclock::db::{Db, FlushScope, Lines, QueryOptions, RefreshScope};
+use waterclock::disk::LocalDisk;
+use waterclock::ingest::line_protocol::Precision;
+
+use crate::scripts::rows;
+use crate::support::dice::Dice;
+use crate::support::manual_clock::ManualClock;
+use crate::support::model::{Fields, Model, Series};
+
+const SECOND: i64 = 1_000_000_000;
+/// 2026-01-01T12:00:00Z
+const NOON: i64 = 1_767_268_800 * SECOND;
+const STEPS: usize = 60;
+const SEEDS: u64 = 24;
+
+#[test]
+fn random_operations_agree_with_the_model() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS),
+    };
+    let mut from_rollups = 0;
+    for seed in seeds {
+        let mut run = Run::new(seed);
+        for _ in 0..STEPS {
+            run.step();
+        }
+        from_rollups += run.from_rollups;
+    }
+    assert!(from_rollups > 20, "only {from_rollups} answers came from rollups: the test tests nothing");
+}
+
+struct Run {
+    seed: u64,
+    dice: Dice,
+    model: Model,
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+    db: Option<Db>,
+    rollups: Vec<String>,
+    log: String,
+    from_rollups: usize,
+}
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let mut run = Run {
+            seed,
+            dice: Dice::new(seed),
+            model: Model::default(),
+            folder: tempfile::tempdir().unwrap(),
+            clock: ManualClock::at(NOON),
+            db: None,
+            rollups: Vec::new(),
+            log: String::new(),
+            from_rollups: 0,
+        };
+        run.open();
+        // Rollups and matchers need a table with its fields and tags.
+        let series = ("a".to_string(), "x".to_string());
+        run.put(&[(series, NOON, Fields { f: Some(1.0), n: Some(1) })]);
+        run
+    }
+
+    fn open(&mut self) {
+        self.db = None;
+        let disk = Arc::new(LocalDisk::open(self.folder.path()).unwrap());
+        let mut config = Config::default();
+        // Small, so that steps of a refresh, coarsening of dirty groups and segments are met.
+        config.limits.refresh_states_max = 50;
+        config.limits.dirty_groups_max = 8;
+        config.limits.wal_segment_bytes_max = 4_096;
+        self.db = Some(Db::open(disk, Arc::new(self.clock.clone()), config).unwrap());
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    fn step(&mut self) {
+        match self.dice.roll(20) {
+            0..=8 => self.write(),
+            9 => self.delete(),
+            10 => self.create_rollup(),
+            11 if self.dice.roll(4) == 0 => self.drop_rollup(),
+            12 | 13 => self.flush(),
+            14 => self.compact(),
+            15 => self.restart(),
+            16 | 17 => self.refresh(),
+            18 => {
+                self.clock.advance(Duration::from_secs(self.dice.roll(3_000)));
+                self.note("time passes");
+            }
+            _ => self.refresh_step(),
+        }
+        self.check();
+    }
+
+    fn note(&mut self, what: &str) {
+        let _ = writeln!(self.log, "  {what}");
+    }
+
+    fn series(&mut self) -> Series {
+        let host = *self.dice.pick(&["a", "b", "c"]);
+        let dc = *self.dice.pick(&["", "x", "y"]);
+        (host.to_string(), dc.to_string())
+    }
+
+    /// Mostly near each other, so that points meet; some in other partitions and days.
+    fn time(&mut self) -> i64 {
+        let near = NOON - 7_200 * SECOND + self.dice.roll(60) as i64 * 10 * SECOND;
+        match self.dice.roll(12) {
+            0 => near - 86_400 * SECOND,
+            1 => near - 3 * 3_600 * SECOND,
+            2 => near + 3 * 3_600 * SECOND,
+            3 => near + self.dice.roll(1_000) as i64,
+            _ => near,
+        }
+    }
+
+    fn write(&mut self) {
+        let mut points = Vec::new();
+        for _ in 0..1 + self.dice.roll(12) {
+            let series = self.series();
+            let time = self.time();
+            let mut fields = Fields::default();
+            if self.dice.roll(4) > 0 {
+                fields.f = Some(self.dice.roll(400) as f64 / 4.0 - 50.0);
+            }
+            if fields.f.is_none() || self.dice.roll(2) == 0 {
+                fields.n = Some(self.dice.roll(1_000) as i64 - 500);
+            }
+            points.push((series, time, fields));
+        }
+        self.put(&points);
+    }
+
+    fn put(&mut self, points: &[(Series, i64, Fields)]) {
+        let mut body = String::new();
+        for (series, time, fields) in points {
+            let tags = [("host", &series.0), ("dc", &series.1)];
+            let tags = tags.iter().filter(|(_, value)| !value.is_empty());
+            let tags: String = tags.map(|(tag, value)| format!(",{tag}={value}")).collect();
+            let f = fields.f.map(|f| format!("f={f}"));
+            let n = fields.n.map(|n| format!("n={n}i"));
+            let values: Vec<String> = f.into_iter().chain(n).collect();
+            let _ = writeln!(body, "cpu{tags} {} {time}", values.join(","));
+            self.model.write(series, *time, *fields);
+        }
+        self.note(&format!("write {}", body.replace('\n', " ; ")));
+        let lines = Lines {
+            database: "default",
+            body: body.as_bytes(),
+            precision: Precision::Nanos,
+            accept_partial: true,
+        };
+        let written = self.db().write_lines_now(&lines).unwrap();
+        assert_eq!(written.errors, [], "{}", self.story());
+    }
+
+    fn delete(&mut self) {
+        let host = (self.dice.roll(3) > 0).then(|| *self.dice.pick(&["a", "b", "c"]));
+        let from = self.time();
+        let to = from + (1 + self.dice.roll(30) as i64) * 10 * SECOND;
+        let matcher = host.map(|host| format!("{{host=\"{host}\"}}")).unwrap_or_default();
+        let text = format!("delete from cpu{matcher} between {from}ns and {to}ns");
+        self.note(&text);
+        self.ask(&text, true).unwrap_or_else(|error| panic!("{error}\n{}", self.story()));
+        self.model.delete(host, from, to);
+    }
+
+    fn create_rollup(&mut self) {
+        let name = format!("r{}", self.dice.roll(4));
+        if self.rollups.contains(&name) {
+            return;
+        }
+        let step = *self.dice.pick(&["10s", "30s", "1m", "10m"]);
+        let by = *self.dice.pick(&["", " by host", " by dc", " by host, dc", " by ()"]);
+        let text = format!(
+            "create rollup {name} as cpu | every {step} count, sum(f), max(f), first(f), last(f), min(n), sum(n){by}"
+        );
+        self.note(&text);
+        self.ask(&text, true).unwrap_or_else(|error| panic!("{error}\n{}", self.story()));
+        self.rollups.push(name);
+    }
+
+    fn drop_rollup(&mut self) {
+        if let Some(name) = self.rollups.pop() {
+            self.note(&format!("drop rollup {name}"));
+            self.ask(&format!("drop rollup {name}"), true).unwrap();
+        }
+    }
+
+    fn flush(&mut self) {
+        let blocks = self.db().flush(FlushScope::All).unwrap();
+        self.note(&format!("flush: {blocks} blocks"));
+    }
+
+    fn compact(&mut self) {
+        let merges = self.db().compact(true).unwrap();
+        self.note(&format!("compact: {merges} merges"));
+    }
+
+    fn restart(&mut self) {
+        self.note("restart");
+        self.open();
+    }
+
+    fn refresh(&mut self) {
+        let buckets = self.db().refresh(&RefreshScope::default()).unwrap();
+        self.note(&format!("refresh: {buckets} buckets"));
+    }
+
+    fn refresh_step(&mut self) {
+        let buckets = self.db().refresh_step(&RefreshScope::default()).unwrap();
+        self.note(&format!("refresh step: {buckets} buckets"));
+    }
+
+    fn check(&mut self) {
+        self.check_points();
+        let step = *self.dice.pick(&[10, 30, 60, 600, 1_800]) * SECOND;
+        let (from, to) = match self.dice.roll(3) {
+            0 => (NOON - 90_000 * SECOND - self.dice.roll(100) as i64, NOON + 20_000 * SECOND),
+            1 => (NOON - 7_200 * SECOND + self.dice.roll(600) as i64 * SECOND, NOON),
+            _ => (NOON - 7_170 * SECOND, NOON - 6_800 * SECOND),
+        };
+        self.check_buckets(step, from, to, "host, dc", |series| vec![series.0.clone(), series.1.clone()]);
+        self.check_buckets(step, from, to, "host", |series| vec![series.0.clone()]);
+        self.check_buckets(step, from, to, "", |_| Vec::new());
+    }
+
+    fn check_points(&mut self) {
+        let answer = match self.ask("cpu", true) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{error}\n{}", self.story()),
+        };
+        let expected = self.model.rows();
+        let found = answer.lines().count().saturating_sub(1);
+        assert_eq!(found, expected, "rows of cpu\n{answer}\n{:?}\n{}", self.model, self.story());
+    }
+
+    fn check_buckets(
+        &mut self,
+        step: i64,
+        from: i64,
+        to: i64,
+        by: &str,
+        group: impl Fn(&Series) -> Vec<String>,
+    ) {
+        let text = format!(
+            "cpu | between {from}ns and {to}ns | every {step}ns count, sum(f), max(f), first(f), last(f), min(n), sum(n) by {}",
+            if by.is_empty() { "()" } else { by }
+        );
+        let raw = self.ask(&text, false).unwrap_or_else(|error| panic!("{error}\n{}", self.story()));
+        let expected = self.expected(step, from, to, group);
+        let printed: Vec<Vec<String>> =
+            raw.lines().skip(1).map(|line| line.split_whitespace().map(str::to_string).collect()).collect();
+        assert_eq!(printed, expected, "raw and model: {text}\n{}", self.story());
+        let options = options(true);
+        let answer = self.db().query(&text, &options, &self.db().guard());
+        let answer = answer.unwrap_or_else(|error| panic!("{error}\n{}", self.story()));
+        assert_eq!(
+            rows(&answer),
+            raw,
+            "rollup and raw: {text}\nused {:?}\n{}",
+            answer.stats.rollups,
+            self.story()
+        );
+        self.from_rollups += usize::from(!answer.stats.rollups.is_empty());
+    }
+
+    /// The rows as the answer prints them, cell by cell.
+    fn expected(
+        &self,
+        step: i64,
+        from: i64,
+        to: i64,
+        group: impl Fn(&Series) -> Vec<String>,
+    ) -> Vec<Vec<String>> {
+        let float = |value: Option<f64>| value.map_or("null".to_string(), |value| format!("{value:?}"));
+        let int = |value: Option<i64>| value.map_or("null".to_string(), |value| value.to_string());
+        let buckets = self.model.buckets(step, from, to, group);
+        // Missing tags come first and print as null; the answer orders by dc before host.
+        let mut sorted: Vec<_> = buckets.into_iter().collect();
+        sorted.sort_by_key(|((group, start), _)| (group.iter().rev().cloned().collect::<Vec<_>>(), *start));
+        let row = |((group, start), bucket): ((Vec<String>, i64), crate::support::model::Bucket)| {
+            let time = query_lang::time::format_time(start).trim_start_matches("2026-01-01T").to_string();
+            let tag = |tag: String| if tag.is_empty() { "null".to_string() } else { tag };
+            let mut cells = vec![time];
+            cells.extend(group.into_iter().map(tag));
+            cells.extend([
+                int(Some(bucket.count)),
+                float(bucket.sum_f),
+                float(bucket.max_f),
+                float(bucket.first_f()),
+                float(bucket.last_f()),
+                int(bucket.min_n),
+                int(bucket.sum_n),
+            ]);
+            cells
+        };
+        sorted.into_iter().map(row).collect()
+    }
+
+    fn ask(&self, text: &str, rollups: bool) -> Result<String, String> {
+        let answer = self.db().query(text, &options(rollups), &self.db().guard());
+        answer.map(|answer| rows(&answer)).map_err(|error| error.to_string())
+    }
+
+    fn story(&self) -> String {
+        format!("seed {}\n{}", self.seed, self.log)
+    }
+}
+
+fn options(rollups: bool) -> QueryOptions {
+    QueryOptions { database: "default".to_string(), range: None, rollups, read_only: false }
+}

@@ -1,0 +1,244 @@
+//! Text scripts of the language, queries and rollups: load, ask, expect.
+//!
+//! Each `tests/scripts/*.wqt` file runs against a fresh database with a clock of its own. A step is a line with
+//! its verb, the lines of its body, `----`, and what must come out, up to a blank line:
+//!
+//! * `now TIME` sets the clock; `restart`, `flush`, `compact` do that; `refresh NAME` answers how many buckets it computed.
+//! * `write` sends its body as line protocol. `@` and a time (`@00:01:30` is of 2026-01-01) stands for nanoseconds.
+//! * `query` runs its body and prints the rows, and `-- from NAME: N buckets, M recomputed` for each rollup used. Every
+//!   query is asked a second time with rollups off and must give the same rows, bit for bit.
+//! * `error` runs its body as a statement (or, if it begins with `write`, as line protocol) and prints the error.
+//!
+//! `UPDATE=1` writes what came out into the files.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, TimestampNanosecondArray};
+use arrow::util::display::array_value_to_string;
+use query_lang::parse_time;
+use query_lang::time::format_time;
+use waterclock::config::Config;
+use waterclock::db::{Db, FlushScope, Lines, QueryOptions, RefreshScope};
+use waterclock::disk::LocalDisk;
+use waterclock::ingest::line_protocol::Precision;
+use waterclock::query::Answer;
+
+use crate::support::manual_clock::ManualClock;
+
+#[test]
+fn scripts_say_what_they_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut scripts: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "wqt"));
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut wrong = String::new();
+    for path in &scripts {
+        let text = std::fs::read_to_string(path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let came_out = Script::new(&name).run(&text);
+        if update {
+            put(path, &came_out);
+        } else if came_out != text {
+            let line = text.lines().zip(came_out.lines()).position(|(a, b)| a != b);
+            let line = line.unwrap_or(text.lines().count().min(came_out.lines().count()));
+            let at = |text: &str| text.lines().nth(line).unwrap_or("(end)").to_string();
+            let _ = writeln!(
+                wrong,
+                "{name}:{}\n  expected {}\n  came out {}",
+                line + 1,
+                at(&text),
+                at(&came_out)
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "scripts differ (UPDATE=1 writes what came out):\n{wrong}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the scripts are files of the project, not of a database")]
+fn put(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+struct Script {
+    name: String,
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+    db: Option<Db>,
+}
+
+const NOON: &str = "2026-01-01T12:00:00Z";
+
+impl Script {
+    fn new(name: &str) -> Script {
+        let clock = ManualClock::at(parse_time(NOON, 0).unwrap());
+        let mut script =
+            Script { name: name.to_string(), folder: tempfile::tempdir().unwrap(), clock, db: None };
+        script.open();
+        script
+    }
+
+    fn open(&mut self) {
+        self.db = None;
+        let disk = Arc::new(LocalDisk::open(self.folder.path()).unwrap());
+        let clock = Arc::new(self.clock.clone());
+        self.db = Some(Db::open(disk, clock, Config::default()).unwrap());
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    /// The script with its answers as they came out.
+    fn run(&mut self, text: &str) -> String {
+        let mut out = String::new();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            out.push_str(line);
+            out.push('\n');
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut body = Vec::new();
+            let mut expects = false;
+            while let Some(next) = lines.next_if(|next| !next.trim().is_empty()) {
+                out.push_str(next);
+                out.push('\n');
+                if next == "----" {
+                    expects = true;
+                    while lines.next_if(|next| !next.trim().is_empty()).is_some() {}
+                    break;
+                }
+                body.push(next);
+            }
+            let came_out = self.step(line, &body.join("\n"));
+            assert!(
+                expects || came_out.is_empty(),
+                "{}: `{line}` says\n{came_out}\nadd ---- below it",
+                self.name
+            );
+            out.push_str(&came_out);
+        }
+        out
+    }
+
+    fn step(&mut self, line: &str, body: &str) -> String {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let sentence = |outcome: Result<String, waterclock::error::Error>| match outcome {
+            Ok(text) => text,
+            Err(error) => format!("error: {error}\n"),
+        };
+        match verb {
+            "now" => {
+                self.clock.set(parse_time(rest, 0).unwrap());
+                String::new()
+            }
+            "restart" => {
+                self.open();
+                String::new()
+            }
+            "flush" => sentence(self.db().flush(FlushScope::All).map(|blocks| format!("{blocks} blocks\n"))),
+            "compact" => sentence(self.db().compact(true).map(|merges| format!("{merges} merges\n"))),
+            "refresh" => {
+                let rollup = Some(("default".to_string(), rest.to_string()));
+                let scope = RefreshScope { rollup, within: None };
+                sentence(self.db().refresh(&scope).map(|buckets| format!("{buckets} buckets\n")))
+            }
+            "write" => self.write(body),
+            "query" => self.query(body),
+            "error" => match body.strip_prefix("write\n") {
+                Some(lines) => self.write(lines),
+                None => match self.ask(body, true) {
+                    Ok(answer) => panic!("{}: {body} is no error:\n{}", self.name, rows(&answer)),
+                    Err(error) => format!("{error}\n"),
+                },
+            },
+            _ => panic!("{}: there is no verb {verb}", self.name),
+        }
+    }
+
+    fn write(&self, body: &str) -> String {
+        let body = with_times(body);
+        let lines = Lines {
+            database: "default",
+            body: body.as_bytes(),
+            precision: Precision::Nanos,
+            accept_partial: true,
+        };
+        match self.db().write_lines_now(&lines) {
+            Ok(written) => written.errors.iter().map(|error| format!("{error}\n")).collect(),
+            Err(error) => format!("error: {error}\n"),
+        }
+    }
+
+    fn query(&self, text: &str) -> String {
+        let changes = query_lang::parse(text)
+            .is_ok_and(|script| script.statements.iter().any(|statement| statement.changes_data()));
+        let answer = match self.ask(text, true) {
+            Ok(answer) => answer,
+            Err(error) => return format!("error: {error}\n"),
+        };
+        let mut out = rows(&answer);
+        if !changes && !text.starts_with("explain") {
+            let raw = self.ask(text, false).unwrap();
+            assert_eq!(out, rows(&raw), "{}: {text}: rollups and raw points differ", self.name);
+            assert!(raw.stats.rollups.is_empty(), "{}: {text}: rollups=off used one", self.name);
+        }
+        for used in &answer.stats.rollups {
+            let _ = writeln!(
+                out,
+                "-- from {}: {} buckets, {} recomputed",
+                used.name, used.buckets, used.dirty_recomputed
+            );
+        }
+        for warning in &answer.warnings {
+            let _ = writeln!(out, "-- warning: {warning}");
+        }
+        if out.is_empty() { "(nothing)\n".to_string() } else { out }
+    }
+
+    fn ask(&self, text: &str, rollups: bool) -> Result<Answer, waterclock::error::Error> {
+        let options =
+            QueryOptions { database: "default".to_string(), range: None, rollups, read_only: false };
+        self.db().query(text, &options, &self.db().guard())
+    }
+}
+
+/// `@00:00:10` and `@2026-01-02T00:00:00Z` as nanoseconds.
+fn with_times(body: &str) -> String {
+    let line = |line: &str| match line.rsplit_once(" @") {
+        Some((point, time)) => {
+            let full = if time.contains('T') { time.to_string() } else { format!("2026-01-01T{time}Z") };
+            format!("{point} {}", parse_time(&full, 0).unwrap())
+        }
+        None => line.to_string(),
+    };
+    body.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The names, then a line per row. Nothing at all for an answer without rows.
+pub fn rows(answer: &Answer) -> String {
+    let batch = &answer.batch;
+    if batch.num_rows() == 0 {
+        return String::new();
+    }
+    let mut table: Vec<Vec<String>> = vec![answer.columns.iter().map(|column| column.name.clone()).collect()];
+    for row in 0..batch.num_rows() {
+        let cell = |array: &ArrayRef| match array.as_any().downcast_ref::<TimestampNanosecondArray>() {
+            _ if array.is_null(row) => "null".to_string(),
+            Some(times) => format_time(times.value(row)).trim_start_matches("2026-01-01T").to_string(),
+            None => array_value_to_string(array, row).unwrap(),
+        };
+        table.push(batch.columns().iter().map(cell).collect());
+    }
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..answer.columns.len()).map(width).collect();
+    let print = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    table.iter().map(print).collect()
+}
