@@ -3,8 +3,10 @@
 mod support;
 
 mod crash;
+mod damage;
 mod disk_faults;
 mod random;
+mod restart;
 mod scripts;
 
 #[path = "../benches/subjects.rs"]
