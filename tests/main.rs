@@ -7,6 +7,7 @@ mod damage;
 mod disk_faults;
 mod random;
 mod restart;
+mod rules;
 mod scripts;
 
 #[path = "../benches/subjects.rs"]
