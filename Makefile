@@ -27,7 +27,6 @@ deny:
 
 bench:
 	cargo bench --bench subjects
-	benches/http.sh
 
 # Other people's cases, where they stand beside the checkout.
 conformance: $(CLIENTS)

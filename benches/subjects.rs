@@ -3,6 +3,7 @@
 //! Each has a fixed seed, asserts its answers, and has a small size that tests/main.rs runs, so that none can rot.
 
 mod codec;
+mod http;
 mod ingest;
 mod query;
 mod rollup;
@@ -15,8 +16,13 @@ use support::{Report, Size, table};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 4] =
-    [("codec", codec::run), ("ingest", ingest::run), ("query", query::run), ("rollup", rollup::run)];
+const SUBJECTS: [Subject; 5] = [
+    ("codec", codec::run),
+    ("ingest", ingest::run),
+    ("query", query::run),
+    ("rollup", rollup::run),
+    ("http", http::run),
+];
 
 /// Runs the named subjects, or all if none is named, and prints a table of each.
 pub fn run(out: &mut impl Write, size: Size, named: &[String]) -> io::Result<()> {

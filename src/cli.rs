@@ -4,11 +4,24 @@
 //! and 2 for a command line that makes no sense.
 //! Not here: what a command does (one file each).
 
+mod config;
+mod demo;
+mod maintain;
+mod query;
+mod rollup;
 mod serve;
+
+mod answer; // what /api/wql answers
+mod client; // requests to a server
+mod settings; // flags, environment and file to a Config
+mod table; // answers for people
+mod terminal; // colours, widths, standard error
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::error::Error;
 
 #[derive(Parser)]
 #[command(name = "waterclock", version, about, arg_required_else_help = true)]
@@ -21,25 +34,51 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Args),
+    /// Run a server on this machine's vital signs and watch a rollup move
+    Demo(demo::Args),
+    /// Ask a server
+    Query(query::Args),
+    /// List, show, create, drop and refresh rollups
+    Rollup(rollup::Args),
+    /// Print every setting in force and where it came from
+    Config(config::Args),
+    /// Write the points in memory to blocks now
+    Flush(maintain::Args),
+    /// Merge blocks now
+    Compact(maintain::Args),
 }
 
 pub fn main() -> ExitCode {
     // Ends the process by itself for help and wrong usage.
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Rollup(args) => rollup::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Flush(args) => maintain::flush(args),
+        Command::Compact(args) => maintain::compact(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS, // `waterclock query ... | head`
         Err(error) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "a command's last word is for the person at the terminal"
-            )]
-            {
-                eprintln!("waterclock: {error}");
-            }
+            terminal::note(&[format!("waterclock: {}", sentence(&error))]);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A statement's error is shown at its place, everything else in a line.
+fn sentence(error: &Error) -> String {
+    match error {
+        Error::Rejected(rejection) => match (&rejection.rendered, rejection.at) {
+            (Some(rendered), Some((line, column))) => {
+                let indented = rendered.trim_end().replace('\n', "\n    ");
+                format!("the statement is wrong at line {line}, column {column}\n\n    {indented}")
+            }
+            _ => error.to_string(),
+        },
+        _ => error.to_string(),
     }
 }

@@ -164,8 +164,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| job.run(&db, &stopped));
             // Long enough for several steps; a job that has ended does not mind.
-            let (_never, wait) = bounded::<()>(0);
-            drop(wait.recv_timeout(Duration::from_millis(50)));
+            let (_open, wait) = bounded::<()>(0);
+            assert!(wait.recv_timeout(Duration::from_millis(50)).is_err());
             drop(stop);
         });
         health

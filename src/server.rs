@@ -159,6 +159,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/v3/write_lp", post(write::v3))
         .route("/query", get(influx_query::get).post(influx_query::post))
         .route("/ping", get(admin::ping))
+        .route("/settings", get(admin::questdb_settings))
         .route("/health", get(admin::health))
         .route("/ready", get(admin::ready))
         .route("/api/wql", get(wql::get).post(wql::post))

@@ -2,9 +2,14 @@
 
 mod support;
 
+mod clients;
 mod crash;
 mod damage;
 mod disk_faults;
+mod formats;
+mod grafana;
+mod http;
+mod kill;
 mod random;
 mod restart;
 mod rules;

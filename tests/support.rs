@@ -5,3 +5,4 @@ pub mod engine;
 pub mod faulty_disk;
 pub mod manual_clock;
 pub mod model;
+pub mod server;

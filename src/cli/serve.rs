@@ -6,12 +6,15 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::settings;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat};
 use crate::db::Db;
@@ -29,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Settings in TOML, one `name = value` per line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "WATERCLOCK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Any setting by its name, as often as needed
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
@@ -48,30 +51,44 @@ const JOBS_STOP_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: Args) -> Result<()> {
     let config = settings(args)?;
     start_log(&config)?;
-    // First of all, so that a port in use is known before the log is read.
-    let listener = server::bind(config.server.listen)?;
-    let recorder = server::record_metrics()?;
-    let data_dir = config.server.data_dir.display().to_string();
-    let disk = Arc::new(LocalDisk::open(&config.server.data_dir)?);
-    let db = Arc::new(Db::open(disk, Arc::new(SystemClock::new()), config)?);
-    let jobs = Jobs::start(&db);
-    let served = server::run(listener, Arc::clone(&db), jobs.health(), recorder, &data_dir);
-    jobs.stop(JOBS_STOP_MAX);
-    drop(db);
+    let served = until_signal(open(config)?);
     tracing::info!("stopped");
     served
 }
 
+/// A server that could start: the port is taken, the folder locked, the log read.
+pub struct Opened {
+    listener: TcpListener,
+    recorder: PrometheusHandle,
+    db: Arc<Db>,
+}
+
+pub fn open(config: Config) -> Result<Opened> {
+    // First of all, so that a port in use is known before the log is read.
+    let listener = server::bind(config.server.listen)?;
+    let recorder = server::record_metrics()?;
+    let disk = Arc::new(LocalDisk::open(&config.server.data_dir)?);
+    let db = Arc::new(Db::open(disk, Arc::new(SystemClock::new()), config)?);
+    Ok(Opened { listener, recorder, db })
+}
+
+impl Opened {
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener.local_addr().map_err(|source| Error::io("listen on", "the address", source))
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C; everything is closed when this returns.
+pub fn until_signal(opened: Opened) -> Result<()> {
+    let Opened { listener, recorder, db } = opened;
+    let data_dir = db.config().server.data_dir.display().to_string();
+    let jobs = Jobs::start(&db);
+    let served = server::run(listener, Arc::clone(&db), jobs.health(), recorder, &data_dir);
+    jobs.stop(JOBS_STOP_MAX);
+    served
+}
+
 fn settings(args: Args) -> Result<Config> {
-    let file = match &args.config {
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| Error::io("read the settings in", &name, source))?;
-            Some((name, text))
-        }
-        None => None,
-    };
     let named = [
         ("data_dir", args.data_dir.map(|path| path.display().to_string())),
         ("listen", args.listen.map(|address| address.to_string())),
@@ -79,11 +96,7 @@ fn settings(args: Args) -> Result<Config> {
         ("log_level", args.log_level),
     ];
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    // A variable that is not text is none of ours.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(file, environment, args.set.into_iter().chain(named))
+    settings::load(args.config.as_deref(), args.set.into_iter().chain(named).collect())
 }
 
 fn start_log(config: &Config) -> Result<()> {

@@ -36,6 +36,11 @@ pub async fn ping(uri: Uri) -> Response {
     })
 }
 
+/// QuestDB's clients, which write to `/write`, ask here which dialects are taken: text, and not their binary one.
+pub async fn questdb_settings() -> Response {
+    json_answer(StatusCode::OK, &json!({ "config": { "line.proto.support.versions": [1] } }))
+}
+
 pub async fn health(State(doors): State<Arc<Doors>>) -> Response {
     let db = Arc::clone(&doors.db);
     // The log may be in the middle of an fsync.

@@ -8,9 +8,8 @@ use std::io::Write;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
 
-use crate::query::{Answer, Stats};
+use crate::query::{Answer, AnswerColumn, RollupUse, Stats};
 use crate::server::cells::{Cell, Cells, TimeFormat, role_name};
 
 /// Large enough that a system call and a compression step are worth it.
@@ -52,15 +51,12 @@ impl Document {
     }
 
     fn head(&self, out: &mut Vec<u8>) {
-        let columns: Vec<_> = self
-            .answer
-            .columns
-            .iter()
-            .zip(&self.rows.cells)
-            .map(|(column, cells)| {
-                json!({ "name": column.name, "type": cells.type_name(), "role": role_name(column.role) })
-            })
-            .collect();
+        let column = |(column, cells): (&AnswerColumn, &Cells)| ColumnJson {
+            name: column.name.clone(),
+            type_name: cells.type_name(),
+            role: role_name(column.role),
+        };
+        let columns: Vec<ColumnJson> = self.answer.columns.iter().zip(&self.rows.cells).map(column).collect();
         out.extend_from_slice(b"{\"columns\":");
         put(out, &columns);
         out.extend_from_slice(b",\"rows\":[");
@@ -75,7 +71,7 @@ impl Document {
             ));
         }
         out.extend_from_slice(b"],\"stats\":");
-        put(out, &stats_json(&self.answer.stats));
+        put(out, &StatsJson::from(&self.answer.stats));
         out.extend_from_slice(b",\"warnings\":");
         put(out, &warnings);
         out.extend_from_slice(b"}\n");
@@ -115,7 +111,7 @@ impl Iterator for Document {
 
 impl Lines {
     pub fn new(answer: &Answer, times: TimeFormat) -> Lines {
-        let name = |name: &String| format!("{}:", json!(name));
+        let name = |name: &String| format!("{}:", serde_json::Value::from(name.as_str()));
         Lines {
             rows: Rows::new(answer, times),
             names: answer.columns.iter().map(|column| name(&column.name)).collect(),
@@ -177,20 +173,47 @@ fn put(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out.by_ref(), value).expect("memory can be written to, and the keys are text");
 }
 
-fn stats_json(stats: &Stats) -> serde_json::Value {
-    let rollups: Vec<_> = stats
-        .rollups
-        .iter()
-        .map(|used| json!({ "name": used.name, "buckets": used.buckets, "dirty_recomputed": used.dirty_recomputed }))
-        .collect();
-    json!({
-        "series": stats.series,
-        "rows_read": stats.rows_read,
-        "bytes_read": stats.bytes_read,
-        "files": stats.files,
-        "elapsed_ms": stats.elapsed.as_micros() as f64 / 1e3,
-        "rollups": rollups,
-    })
+#[derive(Serialize)]
+struct ColumnJson {
+    name: String,
+    #[serde(rename = "type")]
+    type_name: &'static str,
+    role: &'static str,
+}
+
+#[derive(Serialize)]
+struct StatsJson<'a> {
+    series: u64,
+    rows_read: u64,
+    bytes_read: u64,
+    files: u64,
+    elapsed_ms: f64,
+    rollups: Vec<RollupUseJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RollupUseJson<'a> {
+    name: &'a str,
+    buckets: u64,
+    dirty_recomputed: u64,
+}
+
+impl<'a> From<&'a Stats> for StatsJson<'a> {
+    fn from(stats: &'a Stats) -> StatsJson<'a> {
+        let rollup = |used: &'a RollupUse| RollupUseJson {
+            name: &used.name,
+            buckets: used.buckets,
+            dirty_recomputed: used.dirty_recomputed,
+        };
+        StatsJson {
+            series: stats.series,
+            rows_read: stats.rows_read,
+            bytes_read: stats.bytes_read,
+            files: stats.files,
+            elapsed_ms: stats.elapsed.as_micros() as f64 / 1e3,
+            rollups: stats.rollups.iter().map(rollup).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -199,8 +222,10 @@ pub mod tests {
 
     use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray, UInt64Array};
 
+    use serde_json::json;
+
     use super::*;
-    use crate::query::{AnswerColumn, Role};
+    use crate::query::Role;
 
     /// Three rows with what is hard to say.
     pub fn hard() -> Answer {

@@ -55,10 +55,16 @@ impl Failure {
         }
     }
 
-    /// The statement was sent inside a longer one whose first line is ours.
-    pub fn below_first_line(mut self) -> Failure {
-        self.at = self.at.map(|(line, column)| (line.saturating_sub(1).max(1), column));
-        self
+    /// The statement was sent inside a longer one whose first line is ours: a place in it means nothing to the caller.
+    pub fn below_first_line(self) -> Failure {
+        match self.at {
+            Some((line, column)) if line > 1 => Failure { at: Some((line - 1, column)), ..self },
+            _ => self.unplaced(),
+        }
+    }
+
+    pub fn unplaced(self) -> Failure {
+        Failure { at: None, rendered: None, ..self }
     }
 
     /// An answer in the shape of the door, with the headers that go with the status.
@@ -113,15 +119,33 @@ impl IntoResponse for Failure {
             tracing::warn!(code = self.code, error = self.message, "a request failed");
         }
         let (line, column) = self.at.unzip();
-        self.answer(&json!({ "error": {
-            "code": self.code,
-            "message": self.message,
-            "line": line,
-            "column": column,
-            "hint": self.hint,
-            "rendered": self.rendered,
-        } }))
+        self.answer(&ErrorAnswer {
+            error: ErrorJson {
+                code: self.code,
+                message: &self.message,
+                line,
+                column,
+                hint: self.hint.as_deref(),
+                rendered: self.rendered.as_deref(),
+            },
+        })
     }
+}
+
+#[derive(Serialize)]
+struct ErrorAnswer<'a> {
+    error: ErrorJson<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    code: &'a str,
+    message: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+    hint: Option<&'a str>,
+    /// The line of the statement with a caret under the place.
+    rendered: Option<&'a str>,
 }
 
 pub fn json_answer(status: StatusCode, body: &impl Serialize) -> Response {

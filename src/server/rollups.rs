@@ -60,6 +60,15 @@ pub async fn progress(State(doors): State<Arc<Doors>>, Path(name): Path<String>,
 pub async fn create(State(doors): State<Arc<Doors>>, Path(name): Path<String>, request: Request) -> Response {
     let run = async {
         let database = database(request.uri().query(), &["db"])?;
+        if status(&doors, &database, &name).await.is_ok() {
+            return Err(Failure::from(Error::rejected(
+                Kind::Conflict,
+                "rollup_exists",
+                format!(
+                    "there is a rollup {name} already in database {database}; delete it first, or choose another name"
+                ),
+            )));
+        }
         let body = body::read(request, &doors).await?.decode()?;
         let text = body.text()?.to_string();
         drop(body);
@@ -95,9 +104,7 @@ pub async fn remove(State(doors): State<Arc<Doors>>, Path(name): Path<String>, u
     let run = async {
         let database = database(uri.query(), &["db"])?;
         let statement = StatementKind::DropRollup(Name::new(name.as_str())).to_string();
-        // The statement is ours: a place in it would mean nothing to the caller.
-        let unplaced = |failure: Failure| Failure { at: None, rendered: None, ..failure };
-        ask(&doors, statement, options(&database)).await.map_err(unplaced)?;
+        ask(&doors, statement, options(&database)).await.map_err(Failure::unplaced)?;
         Ok((StatusCode::OK, json!({ "dropped": name })))
     };
     respond(run.await)

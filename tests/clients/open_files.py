@@ -22,7 +22,7 @@ assert files, f"no files in {folder}/default/cpu"
 count, total, hosts, first = duckdb.sql(
     f"select count(*), sum(usage), list_sort(list(distinct host)), "
     f"strftime(min(time) at time zone 'UTC', '%Y-%m-%dT%H:%M:%SZ') from read_parquet({files})"
-).fetchone()
+).fetchall()[0]
 assert (count, total, hosts, first) == (
     expected["rows"],
     expected["sum"],

@@ -1,0 +1,155 @@
+//! `waterclock query`: one script to the server, its answer to standard output.
+//!
+//! Invariant: standard output carries the answer and nothing else; warnings and the line that says how the answer was
+//! made go to standard error. csv, json and ndjson pass through byte for byte as the server gives them.
+//! Not here: errors (`main` prints them), the table itself (`table`).
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::cli::client::{Client, Params, ServerArgs};
+use crate::cli::table::{put, write_table, write_vertical};
+use crate::cli::terminal;
+use crate::error::{Error, Result};
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  waterclock query 'show tables'
+  waterclock query 'cpu | last 1h | every 5m avg(usage), max(usage) by host'
+  waterclock query --format csv 'cpu | last 5m' > points.csv
+  waterclock query --from 2026-01-01 --to 2026-02-01 'cpu | every 1d max(usage) by host'
+  waterclock query - < statements.wql
+
+Exit codes: 0 answered, 1 refused or not reachable, 2 wrong flags.")]
+pub struct Args {
+    /// The statement, in single quotes; - reads it from standard input
+    #[arg(required_unless_present = "file", value_name = "STATEMENT")]
+    statement: Option<String>,
+
+    /// Read the statement from a file
+    #[arg(short, long, conflicts_with = "statement", value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// table and vertical are for people and round fractions; the others are exact
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    /// Start of the range, for statements without one: 2026-01-01, 2026-01-01T12:00:00Z, -1h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<String>,
+
+    /// End of the range (not in it), for statements without one
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
+
+    /// Read raw points only
+    #[arg(long)]
+    no_rollups: bool,
+
+    /// How times are written
+    #[arg(long, value_enum, value_name = "HOW")]
+    time: Option<TimeText>,
+
+    /// Say how the answer was made also when this is no terminal
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Vertical,
+    Csv,
+    Json,
+    Ndjson,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TimeText {
+    Rfc3339,
+    S,
+    Ms,
+    Us,
+    Ns,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let statement = statement(&args)?;
+    let client = Client::new(&args.server)?;
+    let mut params: Params<'_> = Vec::new();
+    params.extend(args.from.as_deref().map(|from| ("from", from)));
+    params.extend(args.to.as_deref().map(|to| ("to", to)));
+    if args.no_rollups {
+        params.push(("rollups", "off"));
+    }
+    let time = args.time.and_then(|time| time.to_possible_value());
+    params.extend(time.as_ref().map(|time| ("time", time.get_name())));
+
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match args.format {
+        Format::Table | Format::Vertical => {
+            let answer = client.answer(&statement, &params)?;
+            let write = if args.format == Format::Table { write_table } else { write_vertical };
+            write(&mut out, &answer, terminal::style_of_stdout())?;
+            flush(&mut out)?;
+            let mut notes: Vec<String> =
+                answer.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+            if args.stats || terminal::is_stdout() {
+                notes.push(terminal::dim_on_stderr(&answer.summary()));
+            }
+            terminal::note(&notes);
+        }
+        Format::Csv => copy(&client, &statement, "text/csv", &params, &mut out)?,
+        Format::Ndjson => copy(&client, &statement, "application/x-ndjson", &params, &mut out)?,
+        Format::Json => copy(&client, &statement, "application/json", &params, &mut out)?,
+    }
+    Ok(())
+}
+
+fn statement(args: &Args) -> Result<String> {
+    match (&args.file, args.statement.as_deref()) {
+        (Some(path), _) => terminal::read_file(path),
+        (None, Some("-")) => {
+            let mut text = String::new();
+            let read = std::io::stdin().lock().read_to_string(&mut text);
+            read.map_err(|source| Error::io("read", "standard input", source))?;
+            Ok(text)
+        }
+        (None, statement) => Ok(statement.unwrap_or_default().to_string()),
+    }
+}
+
+/// The body as it comes, piece by piece, so that an answer of any size needs no memory here.
+fn copy(
+    client: &Client,
+    statement: &str,
+    accept: &str,
+    params: &Params<'_>,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut body = client.wql(statement, accept, params)?.into_body().into_reader();
+    let mut piece = vec![0; 64 << 10];
+    let mut last = b'\n';
+    loop {
+        let read = body.read(&mut piece);
+        let read = read.map_err(|source| Error::io("read the answer of", client.url(), source))?;
+        let Some(end) = read.checked_sub(1) else { break };
+        last = piece[end];
+        let written = out.write_all(&piece[..read]);
+        written.map_err(|source| Error::io("write to", "standard output", source))?;
+    }
+    // JSON ends without a line end, and a prompt should not stand behind it.
+    if last != b'\n' && std::io::stdout().is_terminal() {
+        put(out, "\n")?;
+    }
+    flush(out)
+}
+
+fn flush(out: &mut dyn Write) -> Result<()> {
+    out.flush().map_err(|source| Error::io("write to", "standard output", source))
+}

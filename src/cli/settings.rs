@@ -1,0 +1,21 @@
+//! From flags, environment and file to a checked [`Config`].
+//!
+//! Invariant: every subcommand that needs settings gets them here, so that all of them mean the same sources.
+
+use std::path::Path;
+
+use crate::cli::terminal;
+use crate::config::Config;
+use crate::error::Result;
+
+/// Variables that are flags of a subcommand, not settings of the server.
+const NOT_SETTINGS: [&str; 2] = ["WATERCLOCK_URL", "WATERCLOCK_CONFIG"];
+
+pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config> {
+    let text = file.map(terminal::read_file).transpose()?;
+    let name = file.map(|path| path.display().to_string());
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()));
+    Config::load(name.as_deref().zip(text.as_deref()), environment, flags)
+}

@@ -1,0 +1,46 @@
+//! What the command line knows about where it runs: terminals, colours, standard error, the caller's files.
+//!
+//! Invariant: colours go to terminals only, and never where `NO_COLOR` is set; notes that cannot be written are dropped,
+//! because there is nobody left to tell.
+//! Not here: the live chart (`demo`).
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use ratatui::crossterm::terminal::size;
+
+use crate::cli::table::Style;
+use crate::error::{Error, Result};
+
+pub fn is_stdout() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+pub fn style_of_stdout() -> Style {
+    let terminal = is_stdout();
+    let width = size().ok().map(|(width, _)| width).filter(|width| terminal && *width > 0);
+    Style { colour: terminal && colour_wanted(), width }
+}
+
+/// Lines for the person, beside the answer.
+pub fn note(lines: &[String]) {
+    let mut err = std::io::stderr().lock();
+    for line in lines {
+        let _ = writeln!(err, "{line}");
+    }
+}
+
+pub fn dim_on_stderr(text: &str) -> String {
+    let colour = std::io::stderr().is_terminal() && colour_wanted();
+    if colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// <https://no-color.org>: set and not empty means no.
+pub fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A file that the caller named: theirs, not the database's, so it does not go through `disk`.
+pub fn read_file(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::io("read", path.display().to_string(), source))
+}

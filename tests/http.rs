@@ -1,0 +1,7 @@
+//! The doors over a real socket: what each answers to what is right and to what is wrong.
+//!
+//! Not here: which lines are good (`conformance`), what queries mean (`scripts`), real clients (`conformance.sh`).
+
+mod doors;
+mod starts;
+mod writes;
