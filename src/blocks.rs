@@ -124,7 +124,21 @@ impl BlockFile {
         let name = self.name();
         let file = self.disk.open(&name).map_err(|source| self.io("open", source))?;
         let block = Block::open(&Reader(Arc::clone(&file))).map_err(|error| self.error(error))?;
+        self.check_identity(&block)?;
         Ok(self.opened.get_or_init(|| Opened { block, file }))
+    }
+
+    /// A sound block may still be another one, put under this name by a hand or a bad disk.
+    fn check_identity(&self, block: &Block) -> Result<()> {
+        let (meta, entry) = (block.meta(), &self.entry);
+        let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
+        let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
+        let same_place = meta.partition == entry.partition.into() && block.rows() == entry.rows;
+        if found == named && same_place && block.time() == self.time() {
+            return Ok(());
+        }
+        let what = "it is a sound block, but not the one that the manifest names so".to_string();
+        Err(Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what })
     }
 
     /// The rows of the ranges (ascending, disjoint), joined, with the fields by name; a field that the block does not

@@ -140,11 +140,9 @@ impl Db {
 
     /// A database is made on first write; this makes an empty one durable.
     pub fn create_database(&self, name: &str) -> Result<()> {
-        if self.core.registry.database(name).is_none() {
-            self.core.registry.database_or_new(name);
-            self.core.commit(manifest::Edit::default())?;
-        }
-        Ok(())
+        // Also one that is known already: what made it known may have been refused, and then only memory has it.
+        self.core.registry.database_or_new(name);
+        self.core.commit(manifest::Edit::default())
     }
 
     pub fn databases(&self) -> Vec<String> {

@@ -5,6 +5,7 @@
 //! takes away everything else at a power cut.
 //! Not here: what the files mean.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
 
@@ -54,6 +56,8 @@ pub trait ReadFile: Send + Sync {
 /// A folder of this machine, held by an exclusive lock for as long as this lives.
 pub struct LocalDisk {
     root: PathBuf,
+    /// Those that this process has created durably.
+    durable_folders: Mutex<HashSet<String>>,
     _lock: File,
 }
 
@@ -71,7 +75,7 @@ impl LocalDisk {
         let lock =
             File::create(&path).map_err(|source| Error::io("create", path.display().to_string(), source))?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(LocalDisk { root, _lock: lock }),
+            Ok(()) => Ok(LocalDisk { root, durable_folders: Mutex::default(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::rejected(
                 Kind::Conflict,
                 "folder_in_use",
@@ -144,7 +148,8 @@ impl Disk for LocalDisk {
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
         let path = self.path(folder);
-        if path.is_dir() {
+        // One that is there may have been made by a process that died before it could sync the parents.
+        if self.durable_folders.lock().contains(folder) {
             return Ok(());
         }
         std::fs::create_dir_all(&path)?;
@@ -154,6 +159,7 @@ impl Disk for LocalDisk {
             File::options().read(true).open(current)?.sync_all()?;
             parent = current.parent();
         }
+        self.durable_folders.lock().insert(folder.to_string());
         Ok(())
     }
 

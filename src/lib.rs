@@ -10,9 +10,10 @@ pub mod config; // every setting and limit, by name
 pub mod disk; // the file system, behind one trait
 pub mod metrics; // what the server counts about itself
 
-pub mod batch; // the points of one request, after parsing
 pub mod rows; // one series' rows as columns, merged by last write wins
 pub mod series; // which databases, tables, fields and series exist: names to small numbers
+
+pub mod batch; // the points of one request, after parsing
 
 pub mod blocks; // immutable Parquet files: open, list, merge
 pub mod head; // the newest points, in memory, compressed
@@ -21,9 +22,10 @@ pub mod wal; // batches made durable, in order
 
 pub mod scan; // one series after another, its rows merged from blocks and head
 
-pub mod compact; // blocks to fewer, larger blocks
 pub mod flush; // head partitions to blocks
 pub mod query; // run a plan over head and blocks
+
+pub mod compact; // blocks to fewer, larger blocks
 
 pub mod rollup; // keep continuous aggregates equal to the raw points
 

@@ -298,7 +298,8 @@ impl Rollup {
         }
     }
 
-    fn mark_range(&mut self, range: TimeRange, seq: u64) {
+    /// Marks every bucket that a change in the range may have touched.
+    pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
         let touched = self.computed.ranges().iter().copied().chain(self.registered);
         let whole = |part: TimeRange| {
             let end = self.bucket(part.end - 1).saturating_add(self.info.step);

@@ -1,7 +1,12 @@
 //! What exists in one database, as the planner asks it.
+//!
+//! Invariant: a statement that was stored is planned against [`Remembered`], never against today's tables: since it was
+//! checked a field may have got the name of its tag, a tag that of its column, or damage have taken away its table.
+//! Not here: what the names mean (`query_lang`).
 
 use std::sync::Arc;
 
+use query_lang::ast::{Expr, Query, StageKind, StatementKind};
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 
 use crate::rollup::Rollups;
@@ -46,5 +51,83 @@ impl Catalog for DatabaseCatalog {
 
     fn rollups(&self) -> Vec<RollupInfo> {
         self.rollups.clone()
+    }
+}
+
+/// The tables as a stored statement saw them: with the tags that it names, and of the fields those that it names.
+pub(super) struct Remembered<'a> {
+    /// None for deletes, which need no fields and whose table may be gone.
+    catalog: Option<&'a DatabaseCatalog>,
+    /// The name that a rollup takes: free when it was made.
+    own: Option<&'a str>,
+    tags: Vec<String>,
+    fields: Vec<String>,
+}
+
+impl<'a> Remembered<'a> {
+    pub fn new(statement: &'a StatementKind, catalog: Option<&'a DatabaseCatalog>) -> Remembered<'a> {
+        let mut seen = Remembered { catalog, own: None, tags: Vec::new(), fields: Vec::new() };
+        match statement {
+            StatementKind::Delete(delete) => {
+                seen.tags.extend(delete.source.matchers.iter().map(|matcher| matcher.tag.text.clone()));
+                delete.condition.iter().for_each(|condition| seen.see_condition(condition));
+            }
+            StatementKind::CreateRollup(create) => {
+                seen.own = Some(&create.name.text);
+                seen.see_query(&create.query);
+            }
+            _ => {}
+        }
+        seen
+    }
+
+    fn see_query(&mut self, query: &Query) {
+        self.tags.extend(query.source.matchers.iter().map(|matcher| matcher.tag.text.clone()));
+        for stage in &query.stages {
+            match &stage.kind {
+                StageKind::Where(condition) => self.see_condition(condition),
+                StageKind::Aggregate(aggregate) => {
+                    self.tags.extend(aggregate.by.iter().flatten().map(|tag| tag.text.clone()));
+                    let fields = aggregate.items.iter().filter_map(|item| item.field.as_ref());
+                    self.fields.extend(fields.map(|field| field.text.clone()));
+                }
+                StageKind::Range(_) | StageKind::Limit(_) => {}
+            }
+        }
+    }
+
+    /// Conditions are on tags only.
+    fn see_condition(&mut self, condition: &Expr) {
+        match condition {
+            Expr::Test { column, .. } => self.tags.push(column.name.text.clone()),
+            Expr::And(members) | Expr::Or(members) => {
+                members.iter().for_each(|member| self.see_condition(member));
+            }
+            Expr::Not(inner) => self.see_condition(inner),
+        }
+    }
+}
+
+impl Catalog for Remembered<'_> {
+    fn table(&self, name: &str) -> Option<TableInfo> {
+        let tags = self.tags.clone();
+        let Some(catalog) = self.catalog else {
+            return Some(TableInfo { name: name.to_string(), fields: Vec::new(), tags });
+        };
+        let today = catalog.table(name).filter(|_| self.own != Some(name))?;
+        let fields = today.fields.into_iter().filter(|field| self.fields.contains(&field.name));
+        Some(TableInfo { name: today.name, fields: fields.collect(), tags })
+    }
+
+    fn tables(&self) -> Vec<String> {
+        self.catalog.map(Catalog::tables).unwrap_or_default()
+    }
+
+    fn rollup(&self, name: &str) -> Option<RollupInfo> {
+        self.catalog?.rollup(name)
+    }
+
+    fn rollups(&self) -> Vec<RollupInfo> {
+        self.catalog.map(Catalog::rollups).unwrap_or_default()
     }
 }

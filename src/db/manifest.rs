@@ -14,6 +14,7 @@ use storage_format::ranges::RangeSet;
 use crate::blocks::{self, BlockFile};
 use crate::compact::stands_against;
 use crate::db::{Core, Live};
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::Layer;
@@ -50,7 +51,7 @@ impl Core {
         let first_in_log = self.wal.lock().first_seq();
         let manifest =
             self.live.read().manifest(self, &edit, commits.number + 1, commits.next_block, first_in_log);
-        self.write_manifest(&manifest)?;
+        write_manifest(&*self.disk, &manifest)?;
         commits.number += 1;
         let low = self.live.write().change(self, edit, &manifest, first_in_log);
         // From here on failures cost space, not truth: the next commit or the next start tries again.
@@ -67,19 +68,6 @@ impl Core {
         commits.next_block - 1
     }
 
-    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let replace = || {
-            let mut file = self.disk.create(TEMPORARY)?;
-            file.write_all(&manifest.encode())?;
-            file.flush()?;
-            file.sync()?;
-            drop(file);
-            self.disk.rename(TEMPORARY, NAME)?;
-            self.disk.sync_folder("")
-        };
-        replace().map_err(|source| Error::io("write", self.disk.describe(NAME), source))
-    }
-
     /// Removes files that a commit has replaced. Readers that hold them keep them.
     pub(super) fn remove_blocks(&self, files: &[Arc<BlockFile>]) {
         for file in files {
@@ -89,6 +77,20 @@ impl Core {
             }
         }
     }
+}
+
+/// Replaces the manifest, durably.
+pub(super) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+    let replace = || {
+        let mut file = disk.create(TEMPORARY)?;
+        file.write_all(&manifest.encode())?;
+        file.flush()?;
+        file.sync()?;
+        drop(file);
+        disk.rename(TEMPORARY, NAME)?;
+        disk.sync_folder("")
+    };
+    replace().map_err(|source| Error::io("write", disk.describe(NAME), source))
 }
 
 impl Live {

@@ -16,7 +16,7 @@ use crate::blocks::{self, BlockList};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
-use crate::db::manifest::NAME;
+use crate::db::manifest::{NAME, write_manifest};
 use crate::db::{Commits, Core, Db, Live, maintain, pipeline, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,10 @@ use crate::wal::{self, Wal};
 impl Db {
     pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, config: Config) -> Result<Db> {
         let started = clock.elapsed();
-        let manifest = read_manifest(&*disk)?;
+        let manifest = match read_manifest(&*disk)? {
+            Some(manifest) => manifest,
+            None => first_manifest(&*disk)?,
+        };
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
@@ -43,7 +46,7 @@ impl Db {
         restore_rollups(&registry, &mut live, &manifest.rollups)?;
         for entry in &manifest.tombstones {
             let TombstoneEntry { database, statement, seq } = entry;
-            let tombstone = statements::parse_delete(&registry, &live.rollups, database, statement, *seq)?;
+            let tombstone = statements::parse_delete(database, statement, *seq)?;
             live.tombstones.push(Arc::new(tombstone));
         }
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
@@ -79,10 +82,11 @@ impl Db {
     }
 }
 
-fn read_manifest(disk: &dyn Disk) -> Result<Manifest> {
+/// None if there is none.
+fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     let files = disk.list("").map_err(|source| Error::io("list", disk.describe(""), source))?;
     if !files.iter().any(|file| file == NAME) {
-        return Ok(Manifest::default());
+        return Ok(None);
     }
     // The process may have died between the rename and its sync. What this manifest does not name is removed next, so it
     // must not give way to the one before.
@@ -100,7 +104,23 @@ fn read_manifest(disk: &dyn Disk) -> Result<Manifest> {
             ),
         ));
     }
-    Manifest::decode(&bytes).map_err(|damage| Error::corrupt(disk.describe(NAME), damage))
+    Manifest::decode(&bytes).map(Some).map_err(|damage| Error::corrupt(disk.describe(NAME), damage))
+}
+
+/// Of a new folder. It is there before any block is, so blocks without one mean that it was lost, and that nobody knows
+/// which of them to believe.
+fn first_manifest(disk: &dyn Disk) -> Result<Manifest> {
+    let folders = disk.list_folders(blocks::FOLDER);
+    if !folders.map_err(|source| Error::io("list", disk.describe(blocks::FOLDER), source))?.is_empty() {
+        let what = format!(
+            "it is missing, but there are blocks in {}, and without it nobody knows which of them count",
+            disk.describe(blocks::FOLDER)
+        );
+        return Err(Error::Corrupt { file: disk.describe(NAME), offset: 0, what });
+    }
+    let manifest = Manifest::default();
+    write_manifest(disk, &manifest)?;
+    Ok(manifest)
 }
 
 fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
@@ -181,7 +201,7 @@ fn restore_rollups(registry: &Registry, live: &mut Live, entries: &[RollupEntry]
 
 fn plan_rollup(registry: &Registry, rollups: &Rollups, entry: &RollupEntry) -> Result<Rollup> {
     let catalog = DatabaseCatalog::new(registry, rollups, &entry.database);
-    match statements::plan_alone(&entry.definition, &catalog)? {
+    match statements::plan_stored(&entry.definition, Some(&catalog))? {
         Plan::CreateRollup(create) => {
             let mut rollup = Rollup::new(&entry.database, create.rollup)?;
             rollup.restore(entry);
@@ -213,13 +233,7 @@ fn replay(
                 }
             }
             wal::Entry::Delete(delete) => {
-                let tombstone = statements::parse_delete(
-                    registry,
-                    &live.rollups,
-                    delete.database,
-                    delete.statement,
-                    seq,
-                )?;
+                let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;
                 if let Some(table) = registry.table(delete.database, &tombstone.table) {
                     let series = table.matching(&tombstone.filter);
                     live.head.delete(&table, &series, tombstone.range);

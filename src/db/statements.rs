@@ -11,17 +11,17 @@ use query_lang::plan::{CreateRollup, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
 use storage_format::point::TimeRange;
 
-use crate::db::catalog::DatabaseCatalog;
+use crate::db::catalog::{DatabaseCatalog, Remembered};
 use crate::db::manifest::Edit;
 use crate::db::pipeline::Change;
 use crate::db::{Db, describe};
 use crate::error::{Error, Kind, Result};
 use crate::query::{Answer, Guard, finish, select_points, text_table};
-use crate::rollup::{Access, Due, Rollup, Rollups};
+use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
-use crate::series::{CompiledFilter, Registry, Table};
+use crate::series::{CompiledFilter, Table};
 
 /// How a request wants its statements run.
 #[derive(Clone, Debug)]
@@ -287,7 +287,11 @@ impl Db {
         };
         let edit = Edit { removed: files.iter().map(|file| file.entry.id).collect(), ..Edit::default() };
         if let Err(error) = self.core.commit(edit) {
-            self.core.live.write().rollups.insert(rollup);
+            let mut live = self.core.live.write();
+            let mut rollup = rollup;
+            // It has not seen the writes since.
+            rollup.mark_range(TimeRange::ALL, live.seq);
+            live.rollups.insert(rollup);
             return Err(error);
         }
         self.core.remove_blocks(&files);
@@ -333,14 +337,8 @@ fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
 }
 
 /// The opposite of [`delete_text`].
-pub(super) fn parse_delete(
-    registry: &Registry,
-    rollups: &Rollups,
-    database: &str,
-    statement: &str,
-    seq: u64,
-) -> Result<Tombstone> {
-    match plan_alone(statement, &DatabaseCatalog::new(registry, rollups, database))? {
+pub(super) fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
+    match plan_stored(statement, None)? {
         Plan::Delete(delete) => Ok(Tombstone {
             seq,
             database: database.into(),
@@ -353,11 +351,12 @@ pub(super) fn parse_delete(
     }
 }
 
-/// One statement that means the same at any time.
-pub(super) fn plan_alone(text: &str, catalog: &DatabaseCatalog) -> Result<Plan> {
+/// Plans one statement of the log or the manifest, which was checked when it was taken, as it was meant then.
+pub(super) fn plan_stored(text: &str, catalog: Option<&DatabaseCatalog>) -> Result<Plan> {
     let script = parse(text)?;
     let [statement] = script.statements.as_slice() else {
         return Err(Error::invalid("statement", format!("{text} is not one statement")));
     };
-    Ok(plan(statement, catalog, &Context { now: 0, range: None, rollups: false })?)
+    let catalog = Remembered::new(&statement.kind, catalog);
+    Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false })?)
 }

@@ -96,20 +96,9 @@ impl FaultyDisk {
         disk
     }
 
-    /// The same, counted from now.
-    pub fn crash_in(&self, operations: u64) {
-        let mut state = self.state.lock();
-        state.faults.crash_after = Some(state.operations + operations);
-    }
-
     pub fn crashed(&self) -> bool {
         let state = self.state.lock();
         state.faults.crash_after.is_some_and(|last| state.operations > last)
-    }
-
-    /// Operations so far: those that change the disk, and lists.
-    pub fn operations(&self) -> u64 {
-        self.state.lock().operations
     }
 
     /// Syncs of files and folders so far.

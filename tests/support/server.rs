@@ -83,6 +83,17 @@ impl Server {
         reply.json()["rows"].clone()
     }
 
+    /// A way in for those who do not mind that the server dies.
+    pub fn door(&self) -> Door {
+        Door { url: self.url.clone(), agent: self.agent.clone() }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("the server has ended");
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn stop(mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -90,6 +101,19 @@ impl Server {
         // The log ends when the process does.
         while self.log.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait().expect("the server has ended")
+    }
+}
+
+pub struct Door {
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Door {
+    /// The status, or None if there was no answer.
+    pub fn try_post(&self, path: &str, body: &[u8]) -> Option<u16> {
+        let answer = self.agent.post(format!("{}{path}", self.url)).send(body);
+        answer.ok().map(|response| response.status().as_u16())
     }
 }
 

@@ -1,3 +1,5 @@
+//! What statements are planned to, and how those that cannot be are refused.
+
 use storage_format::point::{Time, TimeRange};
 use storage_format::state::StateKind;
 

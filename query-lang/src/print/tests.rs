@@ -1,3 +1,5 @@
+//! Canonical text, and parse(print(x)) = x.
+
 use proptest::prelude::*;
 
 use crate::ast::*;

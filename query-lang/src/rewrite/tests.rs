@@ -1,3 +1,5 @@
+//! Which rollups may answer, and why others may not.
+
 use storage_format::point::floor_time;
 
 use crate::plan::{Plan, Select, Shape, TagFilter, TagTest, Window};

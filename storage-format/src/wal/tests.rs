@@ -1,3 +1,5 @@
+//! Segments, records and bodies: round trips, damage, and the examples of the format page.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,169 @@
+//! The real binary, killed at random moments under load: what it answered 204 to is there when it is back.
+//!
+//! Only the process dies, so this tests the order of work (logged before answered, files before the manifest), the real
+//! file system and the real signal; what a power cut takes is tested by `crash`. `KILLS=n` kills more often, `SEED=n`
+//! moves the moments.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+
+use crate::support::dice::Dice;
+use crate::support::server::{Server, folder};
+
+const WRITERS: usize = 3;
+const SERIES: u64 = 5;
+const TIMES: u64 = 40;
+const NOON_S: u64 = 1_767_268_800;
+
+/// Flush, merge and refresh all the time, in small segments.
+const FLAGS: [&str; 10] = [
+    "--set",
+    "wal_segment_bytes_max=4KiB",
+    "--set",
+    "head_bytes_max=4KiB",
+    "--set",
+    "flush_after=1ms",
+    "--set",
+    "compact_after=1ms",
+    "--set",
+    "refresh_every=10ms",
+];
+
+/// A writer's series are its own, so that its last write is the last one.
+type Key = (usize, u64, u64);
+
+/// Values that may be read: the last one that was acknowledged, and those sent after it.
+#[derive(Clone, Debug, Default)]
+struct Allowed {
+    acknowledged: Option<u64>,
+    sent_since: Vec<u64>,
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let number = |name: &str, default: u64| -> u64 {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (kills, seed) = (number("KILLS", 6), number("SEED", 0));
+    let folder = folder();
+    let mut dice = Dice::new(seed);
+    let known: Mutex<BTreeMap<Key, Allowed>> = Mutex::default();
+    let value = AtomicU64::new(1);
+    let mut acknowledged = 0;
+    let mut flushed = false;
+    for kill in 0..kills {
+        let mut server = Server::start(folder.path(), &FLAGS);
+        if kill == 0 {
+            let first = format!("load,writer=0,series=0 v=0i {NOON_S}");
+            assert_eq!(server.post("/write?db=default&precision=s", first.as_bytes()).status, 204);
+            known
+                .lock()
+                .unwrap()
+                .insert((0, 0, 0), Allowed { acknowledged: Some(0), sent_since: Vec::new() });
+            server.rows("create rollup by_minute as load | every 1m count, sum(v), max(v) by writer");
+        }
+        check(&server, &known.lock().unwrap(), &format!("seed {seed}, after {kill} kills"));
+        // The moment is counted in acknowledged writes, not in time: it comes on any machine.
+        let until = AtomicI64::new(20 + dice.roll(1_000) as i64);
+        let dead = AtomicBool::new(false);
+        let (tell, now) = channel();
+        let door = server.door();
+        let seeds: Vec<u64> = (0..WRITERS).map(|_| dice.next()).collect();
+        std::thread::scope(|scope| {
+            for (writer, seed) in seeds.iter().enumerate() {
+                let tell = tell.clone();
+                let (door, known, value, until, dead) = (&door, &known, &value, &until, &dead);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(*seed);
+                    while !dead.load(Ordering::SeqCst) {
+                        let batch = batch(writer, &mut dice, value);
+                        {
+                            let mut known = known.lock().unwrap();
+                            batch
+                                .iter()
+                                .for_each(|(key, v)| known.entry(*key).or_default().sent_since.push(*v));
+                        }
+                        let lines = body(&batch);
+                        match door.try_post("/write?db=default&precision=s", lines.as_bytes()) {
+                            Some(status) => assert_eq!(status, 204),
+                            None => continue,
+                        }
+                        let mut known = known.lock().unwrap();
+                        for (key, v) in &batch {
+                            let allowed = known.entry(*key).or_default();
+                            allowed.acknowledged = Some(*v);
+                            allowed.sent_since.retain(|sent| sent > v);
+                        }
+                        let _ = until
+                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                    }
+                });
+            }
+            now.recv().expect("the writers write on");
+            server.kill();
+            dead.store(true, Ordering::SeqCst);
+        });
+        flushed |= folder.path().join("blocks/default/load").is_dir();
+        acknowledged =
+            known.lock().unwrap().values().filter(|allowed| allowed.acknowledged.is_some()).count();
+    }
+    let server = Server::start(folder.path(), &FLAGS);
+    check(&server, &known.lock().unwrap(), &format!("seed {seed}, at the end"));
+    assert!(flushed, "no life was long enough for a flush");
+    assert!(acknowledged > 100, "only {acknowledged} points were acknowledged");
+}
+
+/// Each time of a series once: in one batch the last of equal ones would win.
+fn batch(writer: usize, dice: &mut Dice, value: &AtomicU64) -> Vec<(Key, u64)> {
+    let mut points = BTreeMap::new();
+    for _ in 0..1 + dice.roll(8) {
+        points.insert((writer, dice.roll(SERIES), dice.roll(TIMES)), value.fetch_add(1, Ordering::SeqCst));
+    }
+    points.into_iter().collect()
+}
+
+fn body(batch: &[(Key, u64)]) -> String {
+    let mut lines = String::new();
+    for (key @ (writer, series, _), v) in batch {
+        let _ = writeln!(lines, "load,writer={writer},series={series} v={v}i {}", seconds(*key));
+    }
+    lines
+}
+
+fn seconds((_, _, time): Key) -> u64 {
+    // Some of the times are days apart, so that there are several partitions.
+    NOON_S + time * 10 + (time % 4) * 86_400
+}
+
+fn check(server: &Server, known: &BTreeMap<Key, Allowed>, story: &str) {
+    let reply = server.post("/api/wql?time=s", b"load | limit 100000");
+    assert_eq!(reply.status, 200, "{story}: {}", reply.text());
+    let mut found = BTreeMap::new();
+    for row in reply.json()["rows"].as_array().unwrap() {
+        // Time, then the tags in order, then the field.
+        let tag = |at: usize| row[at].as_str().unwrap().parse::<u64>().unwrap();
+        let key = (row[0].as_u64().unwrap(), tag(1), tag(2));
+        assert!(found.insert(key, row[3].as_u64().unwrap()).is_none(), "{story}: a point came twice: {row}");
+    }
+    for (key, allowed) in known {
+        let (writer, series, _) = *key;
+        match found.remove(&(seconds(*key), series, writer as u64)) {
+            Some(value) => {
+                let right = allowed.acknowledged == Some(value) || allowed.sent_since.contains(&value);
+                assert!(right, "{story}: {key:?} is {value}, which is none of {allowed:?}");
+            }
+            None => assert!(allowed.acknowledged.is_none(), "{story}: {key:?} is gone, it was {allowed:?}"),
+        }
+    }
+    assert!(found.is_empty(), "{story}: nobody has sent {found:?}");
+    let ask = |rollups: &str| {
+        let query = b"load | every 1m count, sum(v), max(v) by writer";
+        let reply = server.post(&format!("/api/wql?rollups={rollups}"), query);
+        assert_eq!(reply.status, 200, "{story}: {}", reply.text());
+        reply.json()["rows"].clone()
+    };
+    assert_eq!(ask("on"), ask("off"), "{story}");
+}
