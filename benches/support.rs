@@ -6,9 +6,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Small runs as a test in milliseconds; full gives the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the tests run the small size, the benchmark the full one")]
 pub enum Size {
     Small,
-    #[allow(dead_code, reason = "the tests run the small size only")]
     Full,
 }
 

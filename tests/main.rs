@@ -6,21 +6,12 @@ mod cli;
 mod clients;
 mod crash;
 mod damage;
-<<<<<<< HEAD
-=======
-mod disk_faults;
->>>>>>> tst
 mod disk_faults;
 mod formats;
 mod grafana;
 mod http;
-mod kill;
 mod random;
-<<<<<<< HEAD
 mod readme;
-=======
-mod restart;
->>>>>>> tst
 mod restart;
 mod rules;
 mod scripts;
