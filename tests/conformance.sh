@@ -15,12 +15,12 @@ cases=$(cd "${WATERCLOCK_CONFORMANCE:-../shared/conformance}" 2>/dev/null && pwd
 }
 [ -x "$binary" ] || { echo "no binary at $binary; build it, or set WATERCLOCK" >&2; exit 1; }
 
-python=target/venv/bin/python
+python=target/conformance-venv/bin/python
 python_clients="influxdb==5.3.2 influxdb-client==1.50.0 influxdb3-python==0.21.0 questdb==6.0.0"
 node_clients="influx@5.12.0 @influxdata/influxdb-client@1.35.0 @influxdata/influxdb3-client@2.1.0 @questdb/nodejs-client@4.2.0"
-if [ "$(cat target/venv/installed 2>/dev/null)" != "$python_clients" ]; then
-    python3 -m venv target/venv && target/venv/bin/pip install --quiet $python_clients &&
-        echo "$python_clients" >target/venv/installed || exit 1
+if [ "$(cat target/conformance-venv/installed 2>/dev/null)" != "$python_clients" ]; then
+    python3 -m venv target/conformance-venv && target/conformance-venv/bin/pip install --quiet $python_clients &&
+        echo "$python_clients" >target/conformance-venv/installed || exit 1
 fi
 if [ "$(cat target/npm/installed 2>/dev/null)" != "$node_clients" ]; then
     mkdir -p target/npm && echo '{"private": true}' >target/npm/package.json &&
