@@ -10,13 +10,12 @@ use hashbrown::HashMap;
 use storage_format::block::{BlockField, BlockKind, BlockSchema, ZSTD_LEVEL_FLUSH};
 use storage_format::manifest::{BlockEntry, Range};
 use storage_format::point::{TagSet, TimeRange, floor_time};
-use storage_format::state::StateRun;
+use storage_format::state::{StateRun, data_type};
 
 use crate::blocks::{NewBlock, TableKey, file_name, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::head::FrozenPartition;
-use crate::rows::data_type;
 use crate::scan::Captured;
 use crate::scan::Scan;
 

@@ -10,6 +10,7 @@ mod disk_faults;
 mod formats;
 mod grafana;
 mod http;
+mod kill;
 mod random;
 mod readme;
 mod restart;
