@@ -24,5 +24,5 @@ mod benches;
 fn benchmarks_in_small_size_give_right_answers() {
     let mut table = Vec::new();
     benches::run(&mut table, benches::support::Size::Small, &[]).unwrap();
-    assert!(String::from_utf8(table).unwrap().contains("ns/value"));
+    assert!(String::from_utf8(table).unwrap().contains("CPU ms/M"));
 }
