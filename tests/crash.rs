@@ -25,6 +25,7 @@ const HOUR: i64 = 60 * MINUTE;
 const LOSSES: [Loss; 5] = [Loss::Kept, Loss::Lost, Loss::Torn, Loss::Reordered, Loss::Reordered];
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says how much was tried")]
 fn every_crash_point_keeps_what_was_acknowledged() {
     let only: Option<u64> = std::env::var("CRASH_AFTER").ok().and_then(|text| text.parse().ok());
     let steps = workload();
@@ -386,8 +387,8 @@ fn workload() -> Vec<Step> {
         let one = |_| {
             let minutes = dice.roll(((to - from) / MINUTE * 6) as u64) as i64;
             let mut point = point(
-                *dice.pick(&["a", "b", "c"]),
-                *dice.pick(&["eu", "us"]),
+                ["a", "b", "c"][dice.roll(3) as usize],
+                ["eu", "us"][dice.roll(2) as usize],
                 from + minutes * 10 * SECOND,
                 dice.roll(1_000) as i64,
             );

@@ -62,7 +62,6 @@ fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-#[expect(clippy::disallowed_methods, reason = "the rules are about files")]
 fn text_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
