@@ -25,6 +25,7 @@ const HOUR: i64 = 60 * MINUTE;
 const LOSSES: [Loss; 5] = [Loss::Kept, Loss::Lost, Loss::Torn, Loss::Reordered, Loss::Reordered];
 
 #[test]
+#[expect(clippy::print_stderr, reason = "says how much was tried")]
 fn every_crash_point_keeps_what_was_acknowledged() {
     let only: Option<u64> = std::env::var("CRASH_AFTER").ok().and_then(|text| text.parse().ok());
     let steps = workload();

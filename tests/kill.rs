@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
 
 use crate::support::dice::Dice;
-use crate::support::server::{Server, folder};
+use crate::support::server::{Door, Server, folder};
 
 const WRITERS: usize = 3;
 const SERIES: u64 = 5;
@@ -67,47 +67,20 @@ fn what_was_acknowledged_survives_kill_9() {
         }
         check(&server, &known.lock().unwrap(), &format!("seed {seed}, after {kill} kills"));
         // The moment is counted in acknowledged writes, not in time: it comes on any machine.
-        let until = AtomicI64::new(20 + dice.roll(1_000) as i64);
+        let mut left = 20 + dice.roll(1_000);
         let dead = AtomicBool::new(false);
-        let (tell, now) = channel::<()>();
-        let door = server.door();
+        let (tell, answered) = channel();
         let seeds: Vec<u64> = (0..WRITERS).map(|_| dice.next()).collect();
         std::thread::scope(|scope| {
-            for (writer, seed) in seeds.iter().enumerate() {
+            for (writer, seed) in seeds.into_iter().enumerate() {
+                let load = Load { writer, door: server.door(), value: &value, known: &known, dead: &dead };
                 let tell = tell.clone();
-                let (door, known, value, until, dead) = (&door, &known, &value, &until, &dead);
-                scope.spawn(move || {
-                    let mut dice = Dice::new(*seed);
-                    while !dead.load(Ordering::SeqCst) {
-                        let batch = batch(writer, &mut dice, value);
-                        {
-                            let mut known = known.lock().unwrap();
-                            batch
-                                .iter()
-                                .for_each(|(key, v)| known.entry(*key).or_default().sent_since.push(*v));
-                        }
-                        let lines = body(&batch);
-                        match door.try_post("/write?db=default&precision=s", lines.as_bytes()) {
-                            Some(status) => assert_eq!(status, 204),
-                            None => continue,
-                        }
-                        let mut known = known.lock().unwrap();
-                        for (key, v) in &batch {
-                            let allowed = known.entry(*key).or_default();
-                            allowed.acknowledged = Some(*v);
-                            allowed.sent_since.retain(|sent| sent > v);
-                        }
-                        if until.fetch_sub(1, Ordering::SeqCst) <= 1 {
-                            // Nobody listens any more once the server is dead.
-                            let _ = tell.send(());
-                        }
-                    }
-                });
+                scope.spawn(move || load.write(Dice::new(seed), &tell));
             }
-            now.recv().expect("the writers write on");
-            // One life sees a flush, however fast the machine is.
-            while kill == 1 && !blocks.is_dir() {
-                now.recv().expect("the writers write on");
+            drop(tell);
+            // One life sees a flush, however fast the machine is. No more answers means that a writer panicked.
+            while (left > 0 || kill == 1 && !blocks.is_dir()) && answered.recv().is_ok() {
+                left = left.saturating_sub(1);
             }
             server.kill();
             dead.store(true, Ordering::SeqCst);
@@ -118,6 +91,39 @@ fn what_was_acknowledged_survives_kill_9() {
     let server = Server::start(folder.path(), &FLAGS);
     check(&server, &known.lock().unwrap(), &format!("seed {seed}, at the end"));
     assert!(acknowledged > 100, "only {acknowledged} points were acknowledged");
+}
+
+/// One writer.
+struct Load<'a> {
+    writer: usize,
+    door: Door,
+    /// No two points ever have the same value.
+    value: &'a AtomicU64,
+    known: &'a Mutex<BTreeMap<Key, Allowed>>,
+    dead: &'a AtomicBool,
+}
+
+impl Load<'_> {
+    /// Writes until the server is dead; tells of each answer.
+    fn write(&self, mut dice: Dice, tell: &Sender<()>) {
+        while !self.dead.load(Ordering::SeqCst) {
+            let batch = batch(self.writer, &mut dice, self.value);
+            for (key, value) in &batch {
+                self.known.lock().unwrap().entry(*key).or_default().sent_since.push(*value);
+            }
+            let answer = self.door.try_post("/write?db=default&precision=s", body(&batch).as_bytes());
+            let Some(status) = answer else { continue };
+            assert_eq!(status, 204);
+            for (key, value) in &batch {
+                let mut known = self.known.lock().unwrap();
+                let allowed = known.entry(*key).or_default();
+                allowed.acknowledged = Some(*value);
+                allowed.sent_since.retain(|sent| sent > value);
+            }
+            // Nobody listens any more once the server is being killed.
+            let _ = tell.send(());
+        }
+    }
 }
 
 /// Each time of a series once: in one batch the last of equal ones would win.
