@@ -46,6 +46,7 @@ fn every_crash_point_keeps_what_was_acknowledged() {
     });
     let [points, starts, answers] =
         [&tried.points, &tried.starts, &tried.from_rollups].map(|count| count.load(Ordering::Relaxed));
+    eprintln!("{points} crash points, {starts} starts after them, {answers} answers from rollups");
     if only.is_none() {
         assert!(points > 250, "only {points} crash points: the workload is too small to test anything");
         assert!(starts >= points * 3 * 2);
