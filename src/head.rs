@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use storage_format::point::{NANOS_PER_SECOND, Time, TimeRange, ceil_time, floor_time};
+use storage_format::ranges::RangeSet;
 
 use crate::batch::BatchPart;
 use crate::series::Table;
@@ -54,7 +55,6 @@ pub struct Head {
 pub struct Capture {
     /// The layer's last sequence if it is frozen: tombstones above it apply. An active layer has none left to apply.
     pub frozen_at: Option<u64>,
-    pub partition: TimeRange,
     pub series: Vec<(u32, SeriesView)>,
 }
 
@@ -97,25 +97,23 @@ impl Head {
         &self,
         table: u32,
         series: &RoaringBitmap,
-        range: TimeRange,
+        ranges: &RangeSet,
         columns: &[u32],
     ) -> Vec<Capture> {
-        let frozen = self.frozen.iter().filter(|layer| layer.table.id == table).map(|layer| Capture {
+        let frozen =
+            self.frozen.iter().filter(|layer| layer.table.id == table && ranges.overlaps(layer.range));
+        let frozen = frozen.map(|layer| Capture {
             frozen_at: Some(layer.seq_max),
-            partition: layer.range,
-            series: layer.capture(series, range, columns),
+            series: layer.capture(series, ranges, columns),
         });
         let from = PartitionKey { table, start: Time::MIN };
         let to = PartitionKey { table, start: Time::MAX };
-        let active = self.active.range(from..=to).map(|(_, partition)| Capture {
+        let active = self.active.range(from..=to).filter(|(_, partition)| ranges.overlaps(partition.range));
+        let active = active.map(|(_, partition)| Capture {
             frozen_at: None,
-            partition: partition.range,
-            series: partition.capture(series, range, columns),
+            series: partition.capture(series, ranges, columns),
         });
-        frozen
-            .chain(active)
-            .filter(|capture| capture.partition.overlaps(range) && !capture.series.is_empty())
-            .collect()
+        frozen.chain(active).filter(|capture| !capture.series.is_empty()).collect()
     }
 
     pub fn active(&self) -> impl Iterator<Item = (&PartitionKey, &PartitionHead)> {

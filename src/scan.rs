@@ -131,10 +131,7 @@ impl Captured {
                 && ranges.overlaps(tombstone.range)
         };
         let ids: Vec<u32> = columns.iter().map(|(id, _)| *id).collect();
-        let captures = match ranges.hull() {
-            Some(hull) => view.head.capture(table.id, &table.matching(filter), hull, &ids),
-            None => Vec::new(),
-        };
+        let captures = view.head.capture(table.id, &table.matching(filter), &ranges, &ids);
         Captured {
             columns: columns.iter().map(|(_, name)| name.clone()).collect(),
             ids,
@@ -175,8 +172,7 @@ impl Captured {
         let ids: Vec<u32> = (0..columns.len() as u32).collect();
         let capture = Capture {
             frozen_at: Some(frozen.seq_max),
-            partition: frozen.range,
-            series: frozen.capture(&frozen.series(), TimeRange::ALL, &ids),
+            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into(), &ids),
         };
         Captured {
             columns: columns.iter().map(|column| column.name.to_string()).collect(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use storage_format::point::{FieldType, TimeRange};
+use storage_format::ranges::RangeSet;
 use storage_format::wal::{PointRow, Points};
 
 use crate::head::SeriesHead;
@@ -88,10 +89,10 @@ impl PartitionHead {
     pub fn capture(
         &self,
         series: &RoaringBitmap,
-        range: TimeRange,
+        ranges: &RangeSet,
         columns: &[u32],
     ) -> Vec<(u32, SeriesView)> {
-        capture(&self.pages, series, range, columns)
+        capture(&self.pages, series, ranges, columns)
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -149,20 +150,20 @@ impl FrozenPartition {
     pub fn capture(
         &self,
         series: &RoaringBitmap,
-        range: TimeRange,
+        ranges: &RangeSet,
         columns: &[u32],
     ) -> Vec<(u32, SeriesView)> {
-        capture(&self.pages, series, range, columns)
+        capture(&self.pages, series, ranges, columns)
     }
 }
 
 fn capture(
     pages: &[Option<Page>],
     series: &RoaringBitmap,
-    range: TimeRange,
+    ranges: &RangeSet,
     columns: &[u32],
 ) -> Vec<(u32, SeriesView)> {
     let find = |number: u32| pages.get(number as usize / PAGE)?.as_ref()?[number as usize % PAGE].as_ref();
-    let view = |number| Some((number, find(number)?.capture(range, columns)?));
+    let view = |number| Some((number, find(number)?.capture(ranges, columns)?));
     series.iter().filter_map(view).collect()
 }

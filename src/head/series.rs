@@ -10,6 +10,7 @@ use std::sync::Arc;
 use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, OpenChunk, SealedChunk};
 use storage_format::corrupt;
 use storage_format::point::{FieldType, Time, TimeRange, Value};
+use storage_format::ranges::RangeSet;
 use storage_format::wal::StrRef;
 
 use crate::rows::{self, Merge, Rows};
@@ -85,10 +86,10 @@ impl SeriesHead {
         self.sealed.iter().chain(late).map(|chunk| chunk.heap_bytes()).sum()
     }
 
-    /// Shares the chunks that touch the range, or None if none does.
-    pub fn capture(&self, range: TimeRange, columns: &[u32]) -> Option<SeriesView> {
-        let touches =
-            |chunk: &&Arc<SealedChunk>| chunk.first_time() < range.end && range.start <= chunk.last_time();
+    /// Shares the chunks that touch one of the ranges, or None if none does.
+    pub fn capture(&self, ranges: &RangeSet, columns: &[u32]) -> Option<SeriesView> {
+        let wanted = |first: Time, last: Time| ranges.overlaps(TimeRange::new(first, last.saturating_add(1)));
+        let touches = |chunk: &&Arc<SealedChunk>| wanted(chunk.first_time(), chunk.last_time());
         let mut view = SeriesView {
             main: self.sealed.iter().filter(touches).cloned().collect(),
             open: None,
@@ -96,14 +97,13 @@ impl SeriesHead {
             late_rows: Vec::new(),
         };
         if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time())
-            && first < range.end
-            && range.start <= last
+            && wanted(first, last)
         {
             view.open = Some(self.open.snapshot(Some(columns)));
         }
         if let Some(late) = &self.late {
             view.late = late.chunks().filter(touches).cloned().collect();
-            view.late_rows = late.rows.iter().filter(|row| range.contains(row.time)).cloned().collect();
+            view.late_rows = late.rows.iter().filter(|row| ranges.contains(row.time)).cloned().collect();
         }
         let empty =
             view.main.is_empty() && view.open.is_none() && view.late.is_empty() && view.late_rows.is_empty();
@@ -113,7 +113,7 @@ impl SeriesHead {
     /// Rebuilds the series without the range.
     pub fn delete(&mut self, range: TimeRange, types: &[FieldType]) {
         let columns: Vec<u32> = (0..types.len() as u32).collect();
-        let Some(view) = self.capture(TimeRange::ALL, &columns) else { return };
+        let Some(view) = self.capture(&TimeRange::ALL.into(), &columns) else { return };
         let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
         let pieces = rows::in_time_order(sources, Merge::Field);
         let left = pieces.iter().map(|piece| piece.without(&[range])).collect();
