@@ -3,6 +3,7 @@
 mod support;
 
 mod clients;
+mod compaction;
 mod crash;
 mod damage;
 mod disk_faults;
