@@ -4,7 +4,7 @@
 CLIENTS := target/venv/installed
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: run test lint deny bench conformance
+.PHONY: run test lint deny bench conformance fuzz
 
 run:
 	cargo build --release
@@ -29,6 +29,15 @@ bench:
 	cargo bench --bench subjects
 
 # Other people's cases, where they stand beside the checkout.
-conformance: $(CLIENTS)
+conformance:
 	cargo build
 	tests/conformance.sh
+
+# Needs a nightly compiler. Each target for FUZZ_SECONDS.
+FUZZ_SECONDS := 60
+CARGO_FUZZ := target/tools/bin/cargo-fuzz
+fuzz:
+	test -x $(CARGO_FUZZ) || cargo install --quiet --locked --root target/tools cargo-fuzz
+	for target in log chunk block statement lines; do \
+	    $(CARGO_FUZZ) run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done

@@ -174,7 +174,32 @@ impl BlockFile {
     }
 }
 
-/// Writes one block under a temporary name; it exists once [`NewBlock::finish`] has renamed it.
+/// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
+/// nothing of it is left, because a full disk is when room matters. None, and no file, if there are no rows.
+///
+/// `entry` says everything but what only the rows tell: time, rows, series, bytes.
+pub fn write_block(
+    disk: &Arc<dyn Disk>,
+    entry: BlockEntry,
+    schema: BlockSchema,
+    level: i32,
+    fill: impl FnOnce(&mut NewBlock) -> Result<()>,
+) -> Result<Option<BlockEntry>> {
+    let temporary = temporary_name(&entry);
+    let write = || {
+        let mut block = NewBlock::create(disk, entry, schema, level)?;
+        fill(&mut block)?;
+        block.finish()
+    };
+    let written = write();
+    if written.is_err() {
+        // Whether it was ever made or is renamed by now, the next start looks again.
+        drop(disk.remove(&temporary));
+    }
+    written
+}
+
+/// A block that is being written under a temporary name.
 pub struct NewBlock {
     disk: Arc<dyn Disk>,
     entry: BlockEntry,
@@ -185,13 +210,7 @@ pub struct NewBlock {
 const TEMPORARY: &str = "new";
 
 impl NewBlock {
-    /// `entry` says everything but what only the rows tell: time, rows, series, bytes.
-    pub fn create(
-        disk: &Arc<dyn Disk>,
-        entry: BlockEntry,
-        schema: BlockSchema,
-        level: i32,
-    ) -> Result<NewBlock> {
+    fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {
         let meta = BlockMeta {
             database: entry.database.clone(),
             table: entry.table.clone(),
@@ -217,8 +236,7 @@ impl NewBlock {
         written.map_err(|error| write_error(&self.disk, &temporary_name(&self.entry), error))
     }
 
-    /// Makes the file durable under its name. None, and no file, if it has no rows.
-    pub fn finish(self) -> Result<Option<BlockEntry>> {
+    fn finish(self) -> Result<Option<BlockEntry>> {
         let NewBlock { disk, mut entry, writer } = self;
         let temporary = temporary_name(&entry);
         let (mut file, summary): (Box<dyn WriteFile>, BlockSummary) =

@@ -12,10 +12,10 @@ use storage_format::block::{BlockField, BlockKind, BlockSchema, ZSTD_LEVEL_COMPA
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{NANOS_PER_SECOND, Time, TimeRange, floor_time};
 
-use crate::blocks::{BlockFile, BlockList, NewBlock, TableKey};
+use crate::blocks::{BlockFile, BlockList, TableKey, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::flush::{new_entry, tags_of};
+use crate::flush::{new_entry, push_scan, tags_of};
 use crate::rows::Merge;
 use crate::scan::Captured;
 use crate::scan::Tombstone;
@@ -144,10 +144,7 @@ pub fn merge(
     let deletes = applied.iter().filter(|_| settled).map(|tombstone| tombstone.seq);
     let seq_max = merging.files.iter().map(|file| file.entry.seq_max).chain(deletes).max().unwrap_or(0);
     let entry = new_entry(id, &merging.key, merging.window, (seq_min, seq_max));
-    let mut block = NewBlock::create(disk, entry, schema, ZSTD_LEVEL_COMPACTION)?;
-    scan.for_each(|tags, pieces| {
-        pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
-    })?;
+    let entry = write_block(disk, entry, schema, ZSTD_LEVEL_COMPACTION, |block| push_scan(block, &scan))?;
     let applied = applied.iter().map(|tombstone| tombstone.seq).collect();
-    Ok(Merged { entry: block.finish()?, applied })
+    Ok(Merged { entry, applied })
 }

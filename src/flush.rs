@@ -10,14 +10,14 @@ use hashbrown::HashMap;
 use storage_format::block::{BlockField, BlockKind, BlockSchema, ZSTD_LEVEL_FLUSH};
 use storage_format::manifest::{BlockEntry, Range};
 use storage_format::point::{TagSet, TimeRange, floor_time};
-use storage_format::state::StateRun;
+use storage_format::state::{StateRun, data_type};
 
-use crate::blocks::{NewBlock, TableKey, file_name};
+use crate::blocks::{NewBlock, TableKey, file_name, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::head::FrozenPartition;
-use crate::rows::data_type;
 use crate::scan::Captured;
+use crate::scan::Scan;
 
 /// What a new block is called before its rows are known.
 pub fn new_entry(id: u64, key: &TableKey, partition: TimeRange, seq: (u64, u64)) -> BlockEntry {
@@ -56,11 +56,7 @@ pub fn write_points(
         table: Arc::clone(&table.name),
     };
     let entry = new_entry(id, &key, frozen.range, (frozen.seq_min, frozen.seq_max));
-    let mut block = NewBlock::create(disk, entry, schema, ZSTD_LEVEL_FLUSH)?;
-    scan.for_each(|tags, pieces| {
-        pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
-    })?;
-    block.finish()
+    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, |block| push_scan(block, &scan))
 }
 
 /// Writes a rollup's states, a block per partition. `fields` are the state columns.
@@ -96,14 +92,22 @@ pub fn write_states(
             fields: fields.iter().map(field).collect(),
         };
         let entry = new_entry(next_id(), key, partition, (seq, seq));
-        let mut block = NewBlock::create(disk, entry, schema, ZSTD_LEVEL_FLUSH)?;
-        for (tags, run) in inside {
-            let columns: Vec<_> = run.to_arrow().into_iter().map(Some).collect();
-            block.push_series(tags, &run.starts, &columns)?;
-        }
-        entries.extend(block.finish()?);
+        let fill = |block: &mut NewBlock| {
+            inside.iter().try_for_each(|(tags, run)| {
+                let columns: Vec<_> = run.to_arrow().into_iter().map(Some).collect();
+                block.push_series(tags, &run.starts, &columns)
+            })
+        };
+        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, fill)?);
     }
     Ok(entries)
+}
+
+/// All rows of a scan, series after series.
+pub fn push_scan(block: &mut NewBlock, scan: &Scan) -> Result<()> {
+    scan.for_each(|tags, pieces| {
+        pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
+    })
 }
 
 /// The sorted names of all tags of these series.

@@ -14,7 +14,7 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, interleave};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use storage_format::chunk::{ColumnValues, Values};
-use storage_format::point::{FieldType, Time, TimeRange};
+use storage_format::point::{Time, TimeRange};
 
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -158,17 +158,6 @@ fn merge_column(
     let newer = newer.as_ref().unwrap_or(&none);
     let merged = interleave(&[older.as_ref(), newer.as_ref(), none.as_ref()], &picks);
     Some(merged.expect("both sources of a column have the field's type"))
-}
-
-/// The Arrow type of a field's column.
-pub fn data_type(field_type: FieldType) -> DataType {
-    match field_type {
-        FieldType::Float => DataType::Float64,
-        FieldType::Int => DataType::Int64,
-        FieldType::UInt => DataType::UInt64,
-        FieldType::Bool => DataType::Boolean,
-        FieldType::Str => DataType::Utf8,
-    }
 }
 
 /// A decoded chunk column, without copying its values.

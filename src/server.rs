@@ -55,6 +55,9 @@ struct Doors {
 /// How long requests may take to end after the signal to stop. Telegraf gives up on a write after 5 s.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// A client that takes nothing of its answer for this long is cut off.
+const STALLED_MAX: Duration = Duration::from_secs(60);
+
 /// Histograms keep every value until they are summed up, by a scrape or by this.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -114,10 +117,9 @@ pub fn run(
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("wait for signals"))?;
         let address = listener.local_addr().map_err(system("listen"))?;
         listener.set_nonblocking(true).map_err(system("listen"))?;
-        // An acknowledgement is one small packet that somebody waits for.
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(system("listen"))?
-            .tap_io(|connection| drop(connection.set_nodelay(true)));
+            .tap_io(|connection| set_options(connection));
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let serving = axum::serve(listener, router(doors))
@@ -149,6 +151,21 @@ pub fn run(
     // Cut-off queries see that nobody waits for them; what still runs after this ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
+}
+
+fn set_options(connection: &tokio::net::TcpStream) {
+    use rustix::net::sockopt;
+    let set = || -> std::io::Result<()> {
+        // An acknowledgement is one small packet that somebody waits for.
+        connection.set_nodelay(true)?;
+        // A client that stops taking its answer would hold the answer's memory and its place among the queries for ever.
+        sockopt::set_tcp_user_timeout(connection, STALLED_MAX.as_millis() as u32)?;
+        Ok(sockopt::set_socket_keepalive(connection, true)?)
+    };
+    // A connection works without them.
+    if let Err(error) = set() {
+        tracing::debug!(%error, "the options of a connection could not be set");
+    }
 }
 
 fn router(doors: Arc<Doors>) -> Router {

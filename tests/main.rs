@@ -2,6 +2,7 @@
 
 mod support;
 
+mod cli;
 mod clients;
 mod compaction;
 mod crash;
@@ -12,6 +13,7 @@ mod grafana;
 mod http;
 mod kill;
 mod random;
+mod readme;
 mod restart;
 mod rules;
 mod scripts;
@@ -23,5 +25,5 @@ mod benches;
 fn benchmarks_in_small_size_give_right_answers() {
     let mut table = Vec::new();
     benches::run(&mut table, benches::support::Size::Small, &[]).unwrap();
-    assert!(String::from_utf8(table).unwrap().contains("ns/value"));
+    assert!(String::from_utf8(table).unwrap().contains("CPU ms/M"));
 }

@@ -66,8 +66,10 @@ impl Answer {
 impl Stats {
     /// What gave the answer; None for statements that read no points.
     pub fn source(&self) -> Option<String> {
-        if !self.rollups.is_empty() {
-            let uses: Vec<String> = self.rollups.iter().map(RollupUse::describe).collect();
+        // A rollup whose buckets are all still open gives none of them: those come from the newest points.
+        let uses: Vec<String> =
+            self.rollups.iter().filter(|rollup| rollup.buckets > 0).map(RollupUse::describe).collect();
+        if !uses.is_empty() {
             return Some(uses.join(" and "));
         }
         if self.series == 0 {

@@ -15,17 +15,27 @@ use ureq::{Agent, Body};
 use crate::cli::answer::Answer;
 use crate::error::{Error, Kind, Rejection, Result};
 
-/// Which server and which database: the flags of every subcommand that asks one.
-#[derive(clap::Args, Clone, Debug)]
+/// Which server: a flag of every subcommand that asks one.
+#[derive(clap::Args, Debug)]
 pub struct ServerArgs {
     /// Address of the server
-    #[arg(long, env = "WATERCLOCK_URL", default_value = "http://127.0.0.1:8086", value_name = "URL")]
+    #[arg(long, env = "WATERCLOCK_URL", default_value = DEFAULT_URL, value_name = "URL")]
     pub url: String,
+}
+
+/// Which server and which of its databases.
+#[derive(clap::Args, Debug)]
+pub struct DatabaseArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
 
     /// Database
-    #[arg(long, default_value = "default", value_name = "NAME")]
+    #[arg(long, default_value = DEFAULT_DATABASE, value_name = "NAME")]
     pub db: String,
 }
+
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8086";
+pub const DEFAULT_DATABASE: &str = "default";
 
 /// A request body that is not there after this is a server that hangs; its own limit of a query is far below.
 const ANSWER_WAIT: Duration = Duration::from_secs(600);
@@ -35,14 +45,23 @@ pub struct Client {
     agent: Agent,
     /// Without a slash at its end.
     url: String,
-    db: String,
 }
 
 /// Parameters of a request, in order; empty ones do not belong here.
 pub type Params<'a> = Vec<(&'a str, &'a str)>;
 
+impl DatabaseArgs {
+    pub fn client(&self) -> Result<Client> {
+        Client::new(&self.server.url)
+    }
+
+    pub fn params(&self) -> Params<'_> {
+        vec![("db", &self.db)]
+    }
+}
+
 impl Client {
-    pub fn new(args: &ServerArgs) -> Result<Client> {
+    pub fn new(url: &str) -> Result<Client> {
         let config = Agent::config_builder()
             // An error's body says more than its status.
             .http_status_as_error(false)
@@ -51,7 +70,7 @@ impl Client {
             .user_agent(concat!("waterclock/", env!("CARGO_PKG_VERSION")))
             // The server is a neighbour; a proxy of the environment is for the web.
             .proxy(None);
-        Ok(Client { agent: config.build().new_agent(), url: base_url(&args.url)?, db: args.db.clone() })
+        Ok(Client { agent: config.build().new_agent(), url: base_url(url)? })
     }
 
     pub fn url(&self) -> &str {
@@ -61,7 +80,7 @@ impl Client {
     /// Runs a statement; the answer's body is read by the caller, in the asked format.
     pub fn wql(&self, statement: &str, accept: &str, params: &Params<'_>) -> Result<Response<Body>> {
         let request = self.agent.post(format!("{}/api/wql", self.url)).header("accept", accept);
-        let request = request.content_type("text/plain; charset=utf-8").query("db", &self.db);
+        let request = request.content_type("text/plain; charset=utf-8");
         let response = request.query_pairs(params.iter().copied()).send(statement);
         self.checked(response)
     }
@@ -72,15 +91,15 @@ impl Client {
 
     /// A request without a body, answered with JSON.
     pub fn post<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &Params<'_>) -> Result<T> {
-        let request = self.agent.post(format!("{}{path}", self.url)).query("db", &self.db);
+        let request = self.agent.post(format!("{}{path}", self.url));
         let response = request.query_pairs(params.iter().copied()).send_empty();
         self.json(self.checked(response)?)
     }
 
-    /// Line protocol with times in seconds.
+    /// Line protocol with times in seconds, to the database `default`.
     pub fn write_seconds(&self, lines: &str) -> Result<()> {
         let request = self.agent.post(format!("{}/write", self.url));
-        let response = request.query("db", &self.db).query("precision", "s").send(lines);
+        let response = request.query("db", DEFAULT_DATABASE).query("precision", "s").send(lines);
         self.checked(response).map(drop)
     }
 

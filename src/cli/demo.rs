@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::cli::client::{Client, ServerArgs};
+use crate::cli::client::{Client, DEFAULT_URL};
 use crate::cli::demo::collector::Collector;
 use crate::cli::demo::screen::Ears;
 use crate::cli::table::put;
@@ -48,7 +48,8 @@ pub fn run(args: Args) -> Result<()> {
     log_to(notes.clone());
     let opened = serve::open(config)?;
     let url = format!("http://{}", reachable(opened.address()?));
-    let asking = ServerArgs { url: url.clone(), db: "default".into() };
+
+    let collector = Collector::new(Client::new(&url)?, Arc::new(SystemClock::new()))?;
 
     let (running, ended) = bounded::<()>(0);
     let server = spawn("server", move || {
@@ -57,16 +58,10 @@ pub fn run(args: Args) -> Result<()> {
     });
     let (stop, stopped) = bounded::<()>(0);
     let (tick, written) = bounded(1);
-    let writing = Client::new(&asking)?;
-    let collector = spawn("collector", move || -> Result<()> {
-        let mut collector = Collector::new(writing, Arc::new(SystemClock::new()))?;
-        collector.begin()?;
-        collector.run(&stopped, &tick, &notes);
-        Ok(())
-    });
+    let collector = spawn("collector", move || collector.run(&stopped, &tick, &notes));
 
     let header = header(&url, &data_dir);
-    let client = Client::new(&asking)?;
+    let client = Client::new(&url)?;
     let ears = Ears { written: &written, notes: &told, ended: &ended };
     let shown = match terminal::is_stdout() {
         true => screen::run(&header, &client, &ears, end_this_process),
@@ -77,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     drop(stop);
     let served = server.join().expect("bug: the server panicked");
-    drop(collector.join());
+    collector.join().expect("bug: the collector panicked");
     served?;
     shown?;
     put(&mut std::io::stdout().lock(), &format!("stopped; the data stay in {data_dir}\n"))
@@ -125,8 +120,6 @@ fn header(url: &str, data_dir: &str) -> String {
     ]
     .concat()
 }
-
-const DEFAULT_URL: &str = "http://127.0.0.1:8086";
 
 /// This program as it was called, so that what is printed can be pasted.
 fn program() -> String {

@@ -24,7 +24,7 @@ pub fn compact(args: Args) -> Result<()> {
 
 /// Prints what the server says it did, a line per number.
 fn ask(server: &ServerArgs, path: &str) -> Result<()> {
-    let done: Value = Client::new(server)?.post(path, &Vec::new())?;
+    let done: Value = Client::new(&server.url)?.post(path, &Vec::new())?;
     let mut out = std::io::stdout().lock();
     let Value::Object(fields) = done else { return put(&mut out, &format!("{done}\n")) };
     fields.iter().try_for_each(|(name, value)| put(&mut out, &format!("{name}: {value}\n")))

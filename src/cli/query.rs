@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use crate::cli::client::{Client, Params, ServerArgs};
+use crate::cli::client::{Client, DatabaseArgs, Params};
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ pub struct Args {
     file: Option<PathBuf>,
 
     #[command(flatten)]
-    server: ServerArgs,
+    database: DatabaseArgs,
 
     /// table and vertical are for people and round fractions; the others are exact
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -80,8 +80,8 @@ enum TimeText {
 
 pub fn run(args: Args) -> Result<()> {
     let statement = statement(&args)?;
-    let client = Client::new(&args.server)?;
-    let mut params: Params<'_> = Vec::new();
+    let client = args.database.client()?;
+    let mut params = args.database.params();
     params.extend(args.from.as_deref().map(|from| ("from", from)));
     params.extend(args.to.as_deref().map(|to| ("to", to)));
     if args.no_rollups {
@@ -113,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn statement(args: &Args) -> Result<String> {
     match (&args.file, args.statement.as_deref()) {
-        (Some(path), _) => terminal::read_file(path),
+        (Some(path), _) => terminal::read_file("read the statement in", path),
         (None, Some("-")) => {
             let mut text = String::new();
             let read = std::io::stdin().lock().read_to_string(&mut text);

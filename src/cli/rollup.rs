@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use crate::cli::answer::{Answer, thousands};
-use crate::cli::client::{Client, Params, ServerArgs, path_segment};
+use crate::cli::client::{DatabaseArgs, path_segment};
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Kind, Result};
@@ -22,25 +22,25 @@ enum Action {
     /// Every rollup: on what, computed until when, how many buckets are dirty or missing
     List {
         #[command(flatten)]
-        server: ServerArgs,
+        database: DatabaseArgs,
     },
     /// One rollup
     Show {
         name: String,
         #[command(flatten)]
-        server: ServerArgs,
+        database: DatabaseArgs,
     },
     /// Create one: 'cpu_1m as cpu | every 1m avg(usage) by host'
     Create {
         statement: String,
         #[command(flatten)]
-        server: ServerArgs,
+        database: DatabaseArgs,
     },
     /// Drop one with its states; the raw points stay
     Drop {
         name: String,
         #[command(flatten)]
-        server: ServerArgs,
+        database: DatabaseArgs,
     },
     /// Compute missing and dirty buckets now instead of in the background
     Refresh {
@@ -52,7 +52,7 @@ enum Action {
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         to: Option<String>,
         #[command(flatten)]
-        server: ServerArgs,
+        database: DatabaseArgs,
     },
 }
 
@@ -65,26 +65,26 @@ pub fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let style = terminal::style_of_stdout();
     match args.action {
-        Action::List { server } => {
-            let answer = Client::new(&server)?.answer(SHOW, &Vec::new())?;
+        Action::List { database } => {
+            let answer = database.client()?.answer(SHOW, &database.params())?;
             if answer.rows.is_empty() {
                 let cure =
                     "create one with: waterclock rollup create 'NAME as TABLE | every 1m avg(FIELD) by TAG'";
-                terminal::note(&[format!("no rollups in database {}; {cure}", server.db)]);
+                terminal::note(&[format!("no rollups in database {}; {cure}", database.db)]);
             }
             write_table(&mut out, &answer, style)
         }
-        Action::Show { name, server } => {
-            let answer = only(Client::new(&server)?.answer(SHOW, &Vec::new())?, &name)?;
+        Action::Show { name, database } => {
+            let answer = only(database.client()?.answer(SHOW, &database.params())?, &name)?;
             write_vertical(&mut out, &answer, style)
         }
-        Action::Create { statement, server } => {
+        Action::Create { statement, database } => {
             let text = statement.trim();
             let whole = match text.split_whitespace().next() {
                 Some("create") => text.to_string(),
                 _ => format!("{CREATE}{text}"),
             };
-            Client::new(&server)?.answer(&whole, &Vec::new())?;
+            database.client()?.answer(&whole, &database.params())?;
             let name =
                 text.strip_prefix(CREATE).unwrap_or(text).split_whitespace().next().unwrap_or_default();
             put(
@@ -94,17 +94,17 @@ pub fn run(args: Args) -> Result<()> {
                 ),
             )
         }
-        Action::Drop { name, server } => {
+        Action::Drop { name, database } => {
             let statement = format!("drop rollup {}", query_lang::print::name(&name));
-            Client::new(&server)?.answer(&statement, &Vec::new())?;
+            database.client()?.answer(&statement, &database.params())?;
             put(&mut out, &format!("dropped {name}\n"))
         }
-        Action::Refresh { name, from, to, server } => {
-            let mut params: Params<'_> = Vec::new();
+        Action::Refresh { name, from, to, database } => {
+            let mut params = database.params();
             params.extend(from.as_deref().map(|from| ("from", from)));
             params.extend(to.as_deref().map(|to| ("to", to)));
             let path = format!("/api/rollups/{}/refresh", path_segment(&name));
-            let refreshed: Refreshed = Client::new(&server)?.post(&path, &params)?;
+            let refreshed: Refreshed = database.client()?.post(&path, &params)?;
             put(&mut out, &format!("{name}: {} buckets computed\n", thousands(refreshed.buckets)))
         }
     }

@@ -12,7 +12,7 @@ use crate::error::Result;
 const NOT_SETTINGS: [&str; 2] = ["WATERCLOCK_URL", "WATERCLOCK_CONFIG"];
 
 pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config> {
-    let text = file.map(terminal::read_file).transpose()?;
+    let text = file.map(|path| terminal::read_file("read the settings in", path)).transpose()?;
     let name = file.map(|path| path.display().to_string());
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

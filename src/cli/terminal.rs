@@ -41,6 +41,6 @@ pub fn colour_wanted() -> bool {
 }
 
 /// A file that the caller named: theirs, not the database's, so it does not go through `disk`.
-pub fn read_file(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::io("read", path.display().to_string(), source))
+pub fn read_file(doing: &'static str, path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::io(doing, path.display().to_string(), source))
 }

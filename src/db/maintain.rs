@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use storage_format::manifest::BlockEntry;
 use storage_format::point::TimeRange;
 
 use crate::compact;
@@ -16,7 +17,7 @@ use crate::db::manifest::{Edit, StoredLayer};
 use crate::db::{Core, Db, saturating_sub_duration};
 use crate::error::{Error, Kind, Result};
 use crate::flush;
-use crate::head::PartitionKey;
+use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::{Due, Refresh, Work};
 
 /// When a partition was first seen in the head: it has to stand a while before it is flushed.
@@ -56,20 +57,24 @@ impl Db {
             let seq = live.seq;
             frozen = keys.into_iter().filter_map(|key| live.head.freeze(key, seq)).collect();
         }
-        let mut added = Vec::new();
-        for partition in &frozen {
-            added.extend(flush::write_points(&core.disk, partition, core.next_block())?);
-        }
         let stored = core.freeze_states(scope == FlushScope::All || !frozen.is_empty());
-        let outcome = core.write_states(&stored, &mut added).and_then(|()| {
-            if frozen.is_empty() && stored.is_empty() {
-                return Ok(0);
+        if frozen.is_empty() && stored.is_empty() {
+            return Ok(0);
+        }
+        let mut added = Vec::new();
+        let outcome = match core.write_all(&frozen, &stored, &mut added) {
+            Ok(()) => {
+                let blocks = added.len();
+                metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
+                // After a failed commit the manifest on disk may name the new files: they stay.
+                let edit = Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() };
+                core.commit(edit).map(|()| blocks)
             }
-            let blocks = added.len();
-            metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
-            core.commit(Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() })?;
-            Ok(blocks)
-        });
+            Err(error) => {
+                core.remove_files(&added);
+                Err(error)
+            }
+        };
         if outcome.is_err() {
             let mut live = core.live.write();
             for layer in &stored {
@@ -99,7 +104,7 @@ impl Db {
                 applied: merged.applied,
                 ..Edit::default()
             })?;
-            core.remove_blocks(&merging.files);
+            core.remove_files(merging.files.iter().map(|file| &file.entry));
             metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
         }
         Ok(merges.len())
@@ -216,11 +221,16 @@ impl Core {
         stored
     }
 
-    fn write_states(
+    /// Writes the blocks of a flush; `added` are those that are whole, also after a failure.
+    fn write_all(
         &self,
+        frozen: &[Arc<FrozenPartition>],
         stored: &[StoredLayer],
-        added: &mut Vec<storage_format::manifest::BlockEntry>,
+        added: &mut Vec<BlockEntry>,
     ) -> Result<()> {
+        for partition in frozen {
+            added.extend(flush::write_points(&self.disk, partition, self.next_block())?);
+        }
         for layer in stored {
             let (key, fields, width, seq) = {
                 let live = self.live.read();

@@ -68,12 +68,12 @@ impl Core {
         commits.next_block - 1
     }
 
-    /// Removes files that a commit has replaced. Readers that hold them keep them.
-    pub(super) fn remove_blocks(&self, files: &[Arc<BlockFile>]) {
-        for file in files {
-            let name = format!("{}/{}", blocks::FOLDER, file.entry.file);
+    /// Removes blocks that no manifest names, or that a commit has replaced. Readers that hold them keep them.
+    pub(super) fn remove_files<'a>(&self, blocks: impl IntoIterator<Item = &'a BlockEntry>) {
+        for entry in blocks {
+            let name = format!("{}/{}", blocks::FOLDER, entry.file);
             if let Err(error) = self.disk.remove(&name) {
-                tracing::warn!(file = %self.disk.describe(&name), %error, "a replaced block could not be removed; the next start will");
+                tracing::warn!(file = %self.disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
             }
         }
     }

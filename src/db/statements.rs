@@ -294,7 +294,7 @@ impl Db {
             live.rollups.insert(rollup);
             return Err(error);
         }
-        self.core.remove_blocks(&files);
+        self.core.remove_files(files.iter().map(|file| &file.entry));
         Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
     }
 

@@ -8,13 +8,14 @@ use arrow::array::{Array, ArrayRef, StringArray, TimestampNanosecondArray, new_n
 use arrow::compute::{concat, take};
 use query_lang::catalog::FieldInfo;
 use storage_format::point::{TagSet, Time};
+use storage_format::state::data_type;
 
 use crate::error::Result;
 use crate::query::Guard;
 use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
-use crate::rows::{Rows, data_type};
+use crate::rows::Rows;
 use crate::scan::{Scan, Touched};
 
 /// The scan's columns are `fields`, in their order. `tags` are the table's.

@@ -27,6 +27,7 @@ pub use finalize::{Finalized, Finalizer, finalize};
 pub use run::StateRun;
 pub use stored::{block_arrays, block_fields};
 pub use sum::{FloatSum, IntSum};
+pub use value::data_type;
 pub use wide::Wide;
 
 use crate::point::FieldType;

@@ -223,5 +223,5 @@ impl<'a> Delete<'a> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+#[expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 mod tests;

@@ -135,6 +135,25 @@ fn limits_are_answers() {
 }
 
 #[test]
+fn an_answer_counts_until_it_is_sent() {
+    use std::io::Write;
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--set", "queries_running_max=1"]);
+    // More than the buffers of a socket take.
+    let lines: String = (0..400_000).map(|i| format!("m v={i}i {i}\n")).collect();
+    assert_eq!(server.post("/write", lines.as_bytes()).status, 204);
+    let mut silent = std::net::TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    silent.write_all(b"GET /api/wql?q=m HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // The first byte of the answer: now the query has run, and its rows wait to be taken.
+    silent.read_exact(&mut [0]).unwrap();
+    let refused = server.post("/api/wql", b"show tables");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "2"), "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "too_many_queries");
+    drop(silent);
+    while server.post("/api/wql", b"show tables").status == 503 {}
+}
+
+#[test]
 fn a_rollup_from_birth_to_end() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);

@@ -1,18 +1,16 @@
-//! Repeatable luck: SplitMix64. A failing test prints its seed.
+//! Repeatable luck for tests, over the generator of the benchmarks. A failing test prints its seed.
 
-pub struct Dice(u64);
+use crate::benches::support::Random;
+
+pub struct Dice(Random);
 
 impl Dice {
     pub fn new(seed: u64) -> Dice {
-        Dice(seed)
+        Dice(Random::new(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.bits()
     }
 
     /// From 0 to `sides - 1`.

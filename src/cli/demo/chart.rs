@@ -69,7 +69,11 @@ impl Picture {
         for line in &mut lines {
             line.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
-        let source = answer.stats.source().unwrap_or_else(|| "nothing".into());
+        let mut source = answer.stats.source().unwrap_or_else(|| "nothing".into());
+        if answer.stats.rollups.iter().any(|rollup| rollup.buckets > 0) {
+            // The open buckets of a rollup are computed from them at every look.
+            source.push_str(" and the newest points");
+        }
         Some(Picture { now_s: now_s as f64, lines, cpus, source, elapsed_ms: answer.stats.elapsed_ms })
     }
 
@@ -109,7 +113,7 @@ impl Picture {
     }
 
     fn foot(&self) -> Line<'static> {
-        let text = format!("from {} in {} · q or Ctrl-C stops", self.source, elapsed(self.elapsed_ms));
+        let text = format!("from {} in {} · q stops", self.source, elapsed(self.elapsed_ms));
         Line::styled(text, Style::new().add_modifier(Modifier::DIM))
     }
 
@@ -240,7 +244,7 @@ mod tests {
             "━━ cpu0 40.0",
             "00:16:40",
             "00:17:40 UTC",
-            "from cpu_10s (4 buckets, 2 recomputed) in 1.2 ms",
+            "from cpu_10s (4 buckets, 2 recomputed) and the newest points in 1.2 ms",
         ] {
             assert!(screen.contains(part), "{part} in\n{screen}");
         }

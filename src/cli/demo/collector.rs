@@ -47,26 +47,11 @@ impl Collector {
         Ok(Collector { vitals, client, clock })
     }
 
-    /// The first sample, and rollups over the tables that it made.
-    pub fn begin(&mut self) -> Result<()> {
-        self.write(self.clock.now().div_euclid(NANOS))?;
-        let existing = self.client.answer("show rollups", &Vec::new())?;
-        let names: Vec<&str> =
-            existing.rows.iter().filter_map(|row| row.first().and_then(|name| name.as_str())).collect();
-        let tables = self.client.answer("show tables", &Vec::new())?;
-        let has = |table: &str| tables.rows.iter().any(|row| row.first().is_some_and(|name| name == table));
-        for (name, query) in ROLLUPS.iter().filter(|(name, _)| !names.contains(name)) {
-            let table = query.split([' ', '_']).next().unwrap_or_default();
-            // A machine without load averages, or a container without disks.
-            if has(table) {
-                self.client.answer(&format!("create rollup {name} as {query}"), &Vec::new())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Samples until `stop` is closed. Every written second is told to `written`; trouble goes to `notes`.
     pub fn run(mut self, stop: &Receiver<()>, written: &Sender<i64>, notes: &Sender<String>) {
+        if let Err(error) = self.begin() {
+            tell(notes, &format!("the demo's rollups are not complete: {error}"));
+        }
         let mut failing = false;
         loop {
             let now = self.clock.now();
@@ -86,6 +71,24 @@ impl Collector {
             // Nobody waits for it if drawing takes longer than a second.
             let _ = written.try_send(next_s);
         }
+    }
+
+    /// The first sample, and rollups over the tables that it made.
+    fn begin(&mut self) -> Result<()> {
+        self.write(self.clock.now().div_euclid(NANOS))?;
+        let existing = self.client.answer("show rollups", &Vec::new())?;
+        let names: Vec<&str> =
+            existing.rows.iter().filter_map(|row| row.first().and_then(|name| name.as_str())).collect();
+        let tables = self.client.answer("show tables", &Vec::new())?;
+        let has = |table: &str| tables.rows.iter().any(|row| row.first().is_some_and(|name| name == table));
+        for (name, query) in ROLLUPS.iter().filter(|(name, _)| !names.contains(name)) {
+            let table = query.split([' ', '_']).next().unwrap_or_default();
+            // A machine without load averages, or a container without disks.
+            if has(table) {
+                self.client.answer(&format!("create rollup {name} as {query}"), &Vec::new())?;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, time_s: i64) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The demo without a terminal: a line of current values every ten seconds.
 //!
-//! Invariant: one line is one moment, so that the output of hours can be searched.
+//! Invariant: one line is one moment, so that the output of hours can be searched; notes go to standard error.
+//! Not here: the picture (`screen`, `chart`).
 
 use std::io::Write;
 

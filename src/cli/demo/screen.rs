@@ -41,7 +41,7 @@ const ROWS_MAX: u16 = 24;
 /// Shows pictures until the server ends; a key that asks for the end calls `stop`.
 pub fn run(header: &str, client: &Client, ears: &Ears<'_>, stop: impl Fn()) -> Result<()> {
     let mut screen = Screen::open(header).map_err(unusable)?;
-    let mut notes: Vec<String> = Vec::new();
+    let mut trouble = String::new();
     loop {
         if let Err(TryRecvError::Disconnected) = ears.ended.try_recv() {
             return Ok(());
@@ -53,15 +53,21 @@ pub fn run(header: &str, client: &Client, ears: &Ears<'_>, stop: impl Fn()) -> R
                 _ => {}
             }
         }
-        notes.extend(ears.notes.try_iter());
-        for note in notes.drain(..) {
+        for note in ears.notes.try_iter() {
             screen.say(&note).map_err(unusable)?;
         }
         if let Some(second) = ears.written.try_iter().last() {
             match client.answer(STATEMENT, &vec![("time", "s")]) {
-                Ok(answer) => screen.show(Picture::new(&answer, second)).map_err(unusable)?,
-                // The server may be about to end: the next look finds out.
-                Err(error) => notes.push(error.to_string()),
+                Ok(answer) => {
+                    trouble.clear();
+                    screen.show(Picture::new(&answer, second)).map_err(unusable)?;
+                }
+                // Once, not every second.
+                Err(error) if error.to_string() != trouble => {
+                    trouble = error.to_string();
+                    screen.say(&trouble).map_err(unusable)?;
+                }
+                Err(_) => {}
             }
         }
     }

@@ -45,7 +45,8 @@ pub trait Whole: Number + TryFrom<i128> {
     fn sum(values: &[Self]) -> i128;
 }
 
-pub(super) fn data_type(field_type: FieldType) -> DataType {
+/// The Arrow type of a field's values.
+pub fn data_type(field_type: FieldType) -> DataType {
     match field_type {
         FieldType::Float => DataType::Float64,
         FieldType::Int => DataType::Int64,
