@@ -111,11 +111,13 @@ pub struct Merged {
     pub applied: Vec<u64>,
 }
 
-/// Writes the merged block.
+/// Writes the merged block. With `settled` no older points wait in memory: then the block may stand for the sequences of
+/// the deletes that it has applied, too, and these are done with it. Else it must stay below what has yet to be flushed.
 pub fn merge(
     disk: &Arc<dyn Disk>,
     merging: &Merging,
     tombstones: &[Arc<Tombstone>],
+    settled: bool,
     id: u64,
 ) -> Result<Merged> {
     let mut fields: Vec<BlockField> = Vec::new();
@@ -139,7 +141,8 @@ pub fn merge(
     let scan = Captured::blocks(&merging.files, &applied, columns, how).open()?;
     let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields };
     let seq_min = merging.files.iter().map(|file| file.entry.seq_min).min().unwrap_or(0);
-    let seq_max = merging.files.iter().map(|file| file.entry.seq_max).max().unwrap_or(0);
+    let deletes = applied.iter().filter(|_| settled).map(|tombstone| tombstone.seq);
+    let seq_max = merging.files.iter().map(|file| file.entry.seq_max).chain(deletes).max().unwrap_or(0);
     let entry = new_entry(id, &merging.key, merging.window, (seq_min, seq_max));
     let entry = write_block(disk, entry, schema, ZSTD_LEVEL_COMPACTION, |block| push_scan(block, &scan))?;
     let applied = applied.iter().map(|tombstone| tombstone.seq).collect();

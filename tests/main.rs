@@ -4,6 +4,7 @@ mod support;
 
 mod cli;
 mod clients;
+mod compaction;
 mod crash;
 mod damage;
 mod disk_faults;

@@ -91,12 +91,13 @@ impl Db {
         let core = &*self.core;
         let _maintenance = core.maintenance.lock();
         let ended = saturating_sub_duration(core.clock.now(), core.config.server.compact_after);
-        let (merges, tombstones) = {
+        let (merges, tombstones, settled) = {
             let live = core.live.read();
-            (compact::due(&live.blocks, &live.tombstones, ended, force), live.tombstones.clone())
+            let merges = compact::due(&live.blocks, &live.tombstones, ended, force);
+            (merges, live.tombstones.clone(), live.head.frozen().is_empty())
         };
         for merging in &merges {
-            let merged = compact::merge(&core.disk, merging, &tombstones, core.next_block())?;
+            let merged = compact::merge(&core.disk, merging, &tombstones, settled, core.next_block())?;
             core.commit(Edit {
                 added: merged.entry.into_iter().collect(),
                 removed: merging.files.iter().map(|file| file.entry.id).collect(),
