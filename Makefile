@@ -39,5 +39,6 @@ CARGO_FUZZ := target/tools/bin/cargo-fuzz
 fuzz:
 	test -x $(CARGO_FUZZ) || cargo install --quiet --locked --root target/tools cargo-fuzz
 	for target in log chunk block statement lines; do \
-	    $(CARGO_FUZZ) run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	    PATH=target/tools/bin:$$PATH cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
+	        -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done

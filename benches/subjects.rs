@@ -12,7 +12,7 @@ mod tsbs;
 
 use std::io::{self, Write};
 
-use support::{Report, Size, table};
+use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
@@ -24,11 +24,16 @@ const SUBJECTS: [Subject; 5] = [
     ("http", http::run),
 ];
 
-/// Runs the named subjects, or all if none is named, and prints a table of each.
-pub fn run(out: &mut impl Write, size: Size, named: &[String]) -> io::Result<()> {
+/// Runs the named subjects, or all if none is named, and prints what each reports in the given form.
+pub fn run(
+    out: &mut impl Write,
+    size: Size,
+    named: &[String],
+    form: fn(&[Report]) -> String,
+) -> io::Result<()> {
     for (name, subject) in SUBJECTS {
         if named.is_empty() || named.iter().any(|wanted| wanted == name) {
-            writeln!(out, "{}", table(&subject(size)))?;
+            write!(out, "{}", form(&subject(size)))?;
         }
     }
     Ok(())

@@ -54,6 +54,23 @@ pub fn table(reports: &[Report]) -> String {
     text
 }
 
+/// The same as lines of CSV, for benches/results.
+pub fn csv(reports: &[Report]) -> String {
+    let line = |report: &Report| {
+        let per_value = |amount: u64| match amount {
+            0 => String::new(),
+            amount => format!("{:.2}", amount as f64 / report.values.max(1) as f64),
+        };
+        let note = report.note.replace('"', "'");
+        let (cpu, bytes) = (per_value(report.cpu_nanos), per_value(report.bytes));
+        format!("\"{}\",{},{cpu},{bytes},\"{note}\"\n", report.name, report.values)
+    };
+    reports.iter().map(line).collect()
+}
+
+/// The names of the columns of [`csv`].
+pub const CSV_HEADER: &str = "name,values,cpu_ms_per_million_values,bytes_per_value,note\n";
+
 /// This thread's CPU time for the best of a few runs, and what the last one returned.
 pub fn best_of<T>(runs: usize, mut work: impl FnMut() -> T) -> (u64, T) {
     let mut best = u64::MAX;

@@ -21,9 +21,13 @@ mod scripts;
 #[path = "../benches/subjects.rs"]
 mod benches;
 
+use benches::support::{CSV_HEADER, Report, Size, csv, table};
+
 #[test]
 fn benchmarks_in_small_size_give_right_answers() {
-    let mut table = Vec::new();
-    benches::run(&mut table, benches::support::Size::Small, &[]).unwrap();
-    assert!(String::from_utf8(table).unwrap().contains("CPU ms/M"));
+    let mut text = Vec::new();
+    let both = |reports: &[Report]| table(reports) + CSV_HEADER + &csv(reports);
+    benches::run(&mut text, Size::Small, &[], both).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("CPU ms/M") && text.contains("\"flush\""), "{text}");
 }
