@@ -2,7 +2,7 @@
 //!
 //! Invariant: a merge takes *all* blocks of its window and table, so the result stands in the place of all their sequences;
 //! deletes that stand against them are applied. The old files go after the manifest has named the new one.
-//! Memory is bounded by the tasks that a scan decodes ahead.
+//! Memory is bounded by the tasks that a scan decodes ahead, and by the largest series of a window.
 //! Not here: the commit (`db`), when to look for work (`jobs`).
 
 use std::collections::BTreeMap;

@@ -22,7 +22,8 @@ use crossbeam_channel::Sender;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::ast::Statement;
-use storage_format::point::{Time, TimeRange};
+use storage_format::point::Time;
+use storage_format::ranges::RangeSet;
 
 use crate::blocks::BlockList;
 use crate::clock::Clock;
@@ -58,6 +59,8 @@ struct Core {
     /// To the log's thread. None once closing.
     queue: RwLock<Option<Sender<pipeline::Submitted>>>,
     waiting_bytes: AtomicUsize,
+    /// What the head took when it was last changed.
+    head_bytes: AtomicUsize,
     /// One change of the manifest at a time.
     commits: Mutex<Commits>,
     /// One flush or compaction at a time.
@@ -236,20 +239,19 @@ impl Live {
         View { seq: self.seq, head: &self.head, blocks: &self.blocks, tombstones: &self.tombstones }
     }
 
-    /// From the first point's time to just after the last's, as far as partitions and blocks tell; None if there are none.
-    fn data_range(&self, table: &crate::series::Table) -> Option<TimeRange> {
+    /// Where points of a table are, as far as partitions and blocks tell. One point with a bad clock does not make the
+    /// centuries between a place where points are.
+    fn data_ranges(&self, table: &crate::series::Table) -> RangeSet {
         let key = crate::blocks::TableKey {
             kind: storage_format::block::BlockKind::Points,
             database: Arc::clone(&table.database),
             table: Arc::clone(&table.name),
         };
-        let active =
-            self.head.active().filter(|(key, _)| key.table == table.id).map(|(_, partition)| partition.range);
-        let frozen =
-            self.head.frozen().iter().filter(|layer| layer.table.id == table.id).map(|layer| layer.range);
+        let active = self.head.active().filter(|(key, _)| key.table == table.id);
+        let active = active.map(|(_, partition)| partition.range);
+        let frozen = self.head.frozen().iter().filter(|layer| layer.table.id == table.id);
         let blocks = self.blocks.of(&key).iter().map(|file| file.time());
-        let cover = |a: TimeRange, b: TimeRange| TimeRange::new(a.start.min(b.start), a.end.max(b.end));
-        active.chain(frozen).chain(blocks).reduce(cover)
+        active.chain(frozen.map(|layer| layer.range)).chain(blocks).collect()
     }
 }
 

@@ -69,6 +69,7 @@ impl LocalDisk {
     #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
     pub fn open(root: &Path) -> Result<LocalDisk> {
         let name = root.display().to_string();
+        raise_open_files();
         std::fs::create_dir_all(root).map_err(|source| Error::io("create the folder", &name, source))?;
         let root = root.canonicalize().map_err(|source| Error::io("open the folder", &name, source))?;
         let path = root.join(LOCK_FILE);
@@ -169,6 +170,16 @@ impl Disk for LocalDisk {
 
     fn describe(&self, name: &str) -> String {
         self.path(name).display().to_string()
+    }
+}
+
+/// Each block that is read stays open, and the usual soft limit of 1,024 files is meant for programs that use select.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

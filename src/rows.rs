@@ -68,9 +68,10 @@ impl Rows {
         }
     }
 
+    /// What the rows take, and not the buffers that they may be slices of.
     pub fn heap_bytes(&self) -> usize {
-        let columns = self.columns.iter().flatten().map(|array| array.get_buffer_memory_size());
-        self.times.len() * 8 + columns.sum::<usize>()
+        let of_array = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_default();
+        self.times.len() * 8 + self.columns.iter().flatten().map(of_array).sum::<usize>()
     }
 }
 
@@ -100,8 +101,16 @@ pub fn in_time_order(mut sources: Vec<Rows>, merge: Merge) -> Vec<Rows> {
 
 fn merge_cluster(mut cluster: Vec<(usize, Rows)>, merge: Merge) -> Rows {
     cluster.sort_by_key(|(rank, _)| *rank);
-    let rows = cluster.into_iter().map(|(_, rows)| rows);
-    rows.reduce(|older, newer| merge_two(&older, &newer, merge)).unwrap_or_default()
+    let mut rows: Vec<Rows> = cluster.into_iter().map(|(_, rows)| rows).collect();
+    // Neighbours in pairs, round after round: each row is copied once a round, not once a source.
+    while rows.len() > 1 {
+        let pair = |pair: &[Rows]| match pair {
+            [older, newer] => merge_two(older, newer, merge),
+            rest => rest.first().cloned().unwrap_or_default(),
+        };
+        rows = rows.chunks(2).map(pair).collect();
+    }
+    rows.pop().unwrap_or_default()
 }
 
 /// Where a merged row comes from: a row of the older source, of the newer, or of both.

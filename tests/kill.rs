@@ -23,7 +23,7 @@ const FLAGS: [&str; 10] = [
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
-    "head_bytes_max=4KiB",
+    "head_bytes_max=1MiB",
     "--set",
     "flush_after=1ms",
     "--set",

@@ -8,17 +8,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::TimeRange;
 
+use crate::blocks::TableKey;
 use crate::compact;
 use crate::db::manifest::{Edit, StoredLayer};
 use crate::db::{Core, Db, saturating_sub_duration};
 use crate::error::{Error, Kind, Result};
 use crate::flush;
 use crate::head::{FrozenPartition, PartitionKey};
-use crate::rollup::{Due, Refresh, Work};
+use crate::rollup::{Due, Refresh, Rollup, Work};
 
 /// When a partition was first seen in the head: it has to stand a while before it is flushed.
 #[derive(Default)]
@@ -86,28 +87,21 @@ impl Db {
         outcome
     }
 
-    /// Merges blocks where that is due; with `force`, wherever there is more than one. Returns how many merges it took.
+    /// Merges blocks where that is due; with `force`, wherever there is more than one. Returns how many merges it took. One
+    /// that fails keeps no other from being done; flushes come between two of them.
     pub fn compact(&self, force: bool) -> Result<usize> {
-        let core = &*self.core;
-        let _maintenance = core.maintenance.lock();
-        let ended = saturating_sub_duration(core.clock.now(), core.config.server.compact_after);
-        let (merges, tombstones, settled) = {
-            let live = core.live.read();
-            let merges = compact::due(&live.blocks, &live.tombstones, ended, force);
-            (merges, live.tombstones.clone(), live.head.frozen().is_empty())
-        };
-        for merging in &merges {
-            let merged = compact::merge(&core.disk, merging, &tombstones, settled, core.next_block())?;
-            core.commit(Edit {
-                added: merged.entry.into_iter().collect(),
-                removed: merging.files.iter().map(|file| file.entry.id).collect(),
-                applied: merged.applied,
-                ..Edit::default()
-            })?;
-            core.remove_files(merging.files.iter().map(|file| &file.entry));
-            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+        let mut visited = HashSet::new();
+        let (mut merges, mut failed) = (0, None);
+        while let Some(outcome) = self.core.compact_next(force, &mut visited) {
+            match outcome {
+                Ok(()) => merges += 1,
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(merges.len())
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(merges),
+        }
     }
 
     /// Takes one step of every rollup in the scope that has something to do. Returns how many buckets were computed.
@@ -166,6 +160,32 @@ impl Db {
 }
 
 impl Core {
+    /// The next merge that this pass has not visited. None if there is none.
+    fn compact_next(&self, force: bool, visited: &mut HashSet<(TableKey, TimeRange)>) -> Option<Result<()>> {
+        let _maintenance = self.maintenance.lock();
+        let ended = saturating_sub_duration(self.clock.now(), self.config.server.compact_after);
+        let (merges, tombstones, settled) = {
+            let live = self.live.read();
+            let merges = compact::due(&live.blocks, &live.tombstones, ended, force);
+            (merges, live.tombstones.clone(), live.head.frozen().is_empty())
+        };
+        let is_new = |merging: &compact::Merging| visited.insert((merging.key.clone(), merging.window));
+        let merging = merges.into_iter().find(is_new)?;
+        let merge = || {
+            let merged = compact::merge(&self.disk, &merging, &tombstones, settled, self.next_block())?;
+            self.commit(Edit {
+                added: merged.entry.into_iter().collect(),
+                removed: merging.files.iter().map(|file| file.entry.id).collect(),
+                applied: merged.applied,
+                ..Edit::default()
+            })?;
+            self.remove_files(merging.files.iter().map(|file| &file.entry));
+            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+            Ok(())
+        };
+        Some(merge())
+    }
+
     fn due_partitions(&self, seen: &mut Seen, scope: FlushScope) -> Vec<PartitionKey> {
         let elapsed = self.clock.elapsed();
         let oldest_in_log = {
@@ -258,13 +278,14 @@ impl Core {
                 .rollups
                 .get(database, name)
                 .and_then(|rollup| self.registry.table(database, &rollup.info.table));
-            let data = table.as_ref().and_then(|table| live.data_range(table));
-            match (table, data, live.rollups.get_mut(database, name)) {
-                (Some(table), data, Some(rollup)) => {
+            let data = table.as_ref().map(|table| live.data_ranges(table)).unwrap_or_default();
+            // A rollup of this name that was made meanwhile has a lock of its own.
+            let same = |rollup: &&mut Rollup| Arc::ptr_eq(&rollup.refreshing, &lock);
+            match (table, live.rollups.get_mut(database, name).filter(same)) {
+                (Some(table), Some(rollup)) => {
                     let due = Due {
                         now: self.clock.now(),
-                        // All points may be gone, but the buckets that a delete made dirty are not.
-                        data: data.unwrap_or(TimeRange::new(0, 0)),
+                        data,
                         within,
                         states_max: self.config.limits.refresh_states_max,
                     };
@@ -277,7 +298,9 @@ impl Core {
         };
         let outcome = self.refresh_work(&work, &table, db);
         let mut live = self.live.write();
-        let Some(rollup) = live.rollups.get_mut(database, name) else { return Ok(0) };
+        // The states are of the rollup that was registered, and of no other that has its name by now.
+        let same = |rollup: &&mut Rollup| Arc::ptr_eq(&rollup.refreshing, &lock);
+        let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else { return Ok(0) };
         match outcome {
             Ok(Some((seq, runs))) => {
                 let buckets = rollup.finish(&work, seq, runs);

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use storage_format::manifest::{BlockEntry, FlushedEntry, Manifest, TableEntry, TombstoneEntry};
 use storage_format::ranges::RangeSet;
@@ -53,7 +54,12 @@ impl Core {
             self.live.read().manifest(self, &edit, commits.number + 1, commits.next_block, first_in_log);
         write_manifest(&*self.disk, &manifest)?;
         commits.number += 1;
-        let low = self.live.write().change(self, edit, &manifest, first_in_log);
+        let low = {
+            let mut live = self.live.write();
+            let low = live.change(self, edit, &manifest, first_in_log);
+            self.head_bytes.store(live.head.heap_bytes(), Ordering::Relaxed);
+            low
+        };
         // From here on failures cost space, not truth: the next commit or the next start tries again.
         if let Err(error) = self.wal.lock().truncate_below(low) {
             tracing::warn!(%error, "an old log segment could not be removed; it will be tried again");

@@ -65,6 +65,7 @@ impl Db {
             wal: Mutex::new(wal),
             queue: RwLock::new(Some(queue)),
             waiting_bytes: AtomicUsize::new(0),
+            head_bytes: AtomicUsize::new(0),
             commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
             maintenance: Mutex::new(maintain::Seen::default()),
             disk,

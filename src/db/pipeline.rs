@@ -44,6 +44,9 @@ struct Durable {
 /// Groups between the two threads: one being applied, one waiting. More would only make acknowledgements later.
 const GROUPS_AHEAD: usize = 2;
 
+/// Above the limit the head is flushed while writes go on; this many times above it they are refused.
+const HEAD_OVER_LIMIT_MAX: usize = 2;
+
 /// Changes of one group. Bounds how long the first of them waits.
 const GROUP_MAX: usize = 1_024;
 
@@ -79,6 +82,19 @@ impl Core {
                 format!(
                     "more than {} MiB of points wait for the disk, the limit (ingest_waiting_bytes_max); send it again a little later",
                     self.config.limits.ingest_waiting_bytes_max >> 20
+                ),
+            )));
+        }
+        let head_max = self.config.limits.head_bytes_max.saturating_mul(HEAD_OVER_LIMIT_MAX);
+        if self.head_bytes.load(Ordering::Relaxed) > head_max {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return done(Err(Error::rejected(
+                Kind::Unavailable,
+                "head_full",
+                format!(
+                    "points in memory are over {} MiB, {HEAD_OVER_LIMIT_MAX} times their limit (head_bytes_max), because they cannot \
+                     be written to blocks fast enough; send it again a little later, and see the log",
+                    head_max >> 20
                 ),
             )));
         }
@@ -154,6 +170,7 @@ impl Core {
                     live.head.apply(part, seq, |_| false);
                 }
                 live.seq = seq;
+                self.head_bytes.store(live.head.heap_bytes(), Ordering::Relaxed);
                 (batch.rows() as u64, batch.values() as u64)
             }
             Change::Delete(tombstone) => {

@@ -259,6 +259,16 @@ impl Db {
                     format!("there is a rollup {name} already; drop it first, or choose another name"),
                 ));
             }
+            // What it was planned on may have been dropped since.
+            if let Some(parent) = &rollup.info.parent
+                && live.rollups.get(database, parent).is_none()
+            {
+                return Err(Error::rejected(
+                    Kind::NotFound,
+                    "unknown_rollup",
+                    format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
+                ));
+            }
             live.rollups.insert(rollup);
         }
         if let Err(error) = self.core.commit(Edit::default()) {
@@ -273,6 +283,18 @@ impl Db {
         let _maintenance = self.core.maintenance.lock();
         let (rollup, files) = {
             let mut live = self.core.live.write();
+            // Made since the statement was planned, while this waited for the lock.
+            let child = live
+                .rollups
+                .iter()
+                .find(|other| *other.database == *database && other.info.parent.as_deref() == Some(name));
+            if let Some(child) = child {
+                return Err(Error::rejected(
+                    Kind::Conflict,
+                    "rollup",
+                    format!("the rollup {} is defined on {name}; drop that one first", child.info.name),
+                ));
+            }
             let rollup = live.rollups.remove(database, name);
             let files =
                 rollup.as_ref().map(|rollup| live.blocks.of(&rollup.key).to_vec()).unwrap_or_default();
@@ -291,7 +313,9 @@ impl Db {
             let mut rollup = rollup;
             // It has not seen the writes since.
             rollup.mark_range(TimeRange::ALL, live.seq);
-            live.rollups.insert(rollup);
+            if live.rollups.get(database, name).is_none() {
+                live.rollups.insert(rollup);
+            }
             return Err(error);
         }
         self.core.remove_files(files.iter().map(|file| &file.entry));
@@ -304,11 +328,9 @@ impl Db {
         let of_database = live.rollups.iter().filter(|rollup| *rollup.database == *database);
         let status = |rollup: &Rollup| {
             let table = self.core.registry.table(database, &rollup.info.table);
-            let data = table.and_then(|table| live.data_range(&table));
-            let missing = data.map_or(0, |data| {
-                let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
-                rollup.missing_buckets(&due)
-            });
+            let data = table.map(|table| live.data_ranges(&table)).unwrap_or_default();
+            let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
+            let missing = rollup.missing_buckets(&due);
             RollupStatus {
                 name: rollup.info.name.clone(),
                 on: rollup.info.parent.clone().unwrap_or_else(|| rollup.info.table.clone()),

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use storage_format::point::{FieldType, TagSet, Time};
 use storage_format::wal::{PointRow, Points, StrRef};
 
@@ -35,7 +36,7 @@ pub struct Parsed {
 
 /// Parses a body of line protocol. Lines without a time get `server_time`.
 pub fn parse_lines(body: &[u8], target: &Target<'_>, precision: Precision, server_time: Time) -> Parsed {
-    let mut builder = Builder { target, parts: Vec::new(), last_part: 0 };
+    let mut builder = Builder { target, parts: Vec::new(), last_part: 0, places: HashMap::new() };
     let mut errors = Vec::new();
     for line in line_protocol::lines(body) {
         if let Err(error) = line.and_then(|line| builder.add(&line, precision, server_time)) {
@@ -52,6 +53,8 @@ struct Builder<'a> {
     parts: Vec<Part>,
     /// Lines of one table tend to follow each other.
     last_part: usize,
+    /// A table's number -> its place in `parts`.
+    places: HashMap<u32, usize>,
 }
 
 struct Part {
@@ -138,7 +141,7 @@ impl Builder<'_> {
     fn part(&mut self, table: &Arc<Table>) -> &mut Part {
         let is_it = |part: &Part| part.table.id == table.id;
         if !self.parts.get(self.last_part).is_some_and(is_it) {
-            self.last_part = self.parts.iter().position(is_it).unwrap_or_else(|| {
+            self.last_part = *self.places.entry(table.id).or_insert_with(|| {
                 self.parts.push(Part {
                     table: Arc::clone(table),
                     points: Points::default(),

@@ -75,7 +75,11 @@ impl Groups {
         for (group, run) in small.runs {
             guard.check()?;
             match large.runs.get_mut(&group) {
-                Some(known) => known.merge(&run),
+                Some(known) => {
+                    let before = known.heap_bytes() + run.heap_bytes() + GROUP_BYTES;
+                    known.merge(&run);
+                    guard.release(before.saturating_sub(known.heap_bytes()));
+                }
                 None => {
                     large.runs.insert(group, run);
                 }

@@ -78,6 +78,13 @@ impl Guard {
         ))
     }
 
+    /// Gives back what was merged into something already counted.
+    pub fn release(&self, bytes: usize) {
+        // Sizes are estimates that grow on the way; never below nothing.
+        let left = |held: usize| Some(held.saturating_sub(bytes));
+        let _ = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
+
     pub fn check_rows(&self, rows: usize) -> Result<()> {
         if rows <= self.rows_max {
             return Ok(());

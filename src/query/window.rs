@@ -5,7 +5,7 @@
 
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Grouping, Window};
-use storage_format::point::{TagSet, Time, floor_time};
+use storage_format::point::{TagSet, Time, ceil_time, floor_time};
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
 
 use crate::error::Result;
@@ -81,8 +81,9 @@ impl StatePlan {
             };
             let rows = match self.window {
                 Window::WholeRange => times.len() - row,
-                Window::Every { step, .. } => {
-                    let end = start.saturating_add(step);
+                Window::Every { step, origin } => {
+                    // Not start + step: the first slot of all is cut short by the beginning of time.
+                    let end = ceil_time(time.saturating_add(1), step, origin);
                     rows_before(&times[row..], end)
                 }
             };

@@ -39,7 +39,15 @@ impl Dirty {
 
     /// The range is of whole buckets.
     pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
-        self.ranges.retain(|(known, _)| !range.covers(*known));
+        // The latest of the marks that become one, or a refresh in between would clear too much.
+        let mut seq = seq;
+        self.ranges.retain(|(known, marked)| {
+            let covered = range.covers(*known);
+            if covered {
+                seq = seq.max(*marked);
+            }
+            !covered
+        });
         self.ranges.push((range, seq));
     }
 

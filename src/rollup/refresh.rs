@@ -36,12 +36,12 @@ pub struct Work {
 }
 
 /// What is asked of a refresh.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Due {
     /// Buckets that end after this are still open.
     pub now: Time,
-    /// From the first point's time to just after the last's.
-    pub data: TimeRange,
+    /// Where there are points.
+    pub data: RangeSet,
     /// Only these times.
     pub within: TimeRange,
     /// About how many states a step may compute.
@@ -69,10 +69,14 @@ pub type Runs = HashMap<TagSet, Arc<StateRun>>;
 impl Rollup {
     /// The ranges that have no states, and the dirty ones, as far as they are due.
     pub fn pending(&self, due: &Due) -> (RangeSet, RangeSet) {
-        let start = self.bucket(due.data.start);
-        let end = self.bucket(due.now).min(ceil_time(due.data.end, self.info.step, self.info.origin));
-        let within = RangeSet::from(due.within).whole_slots(self.info.step, self.info.origin);
-        let missing = RangeSet::from(TimeRange::new(start, end)).intersect(&within).minus(&self.computed);
+        let (step, origin) = (self.info.step, self.info.origin);
+        let over = TimeRange::new(Time::MIN, self.bucket(due.now));
+        let whole =
+            |range: &TimeRange| TimeRange::new(self.bucket(range.start), ceil_time(range.end, step, origin));
+        let with_points: RangeSet =
+            due.data.ranges().iter().map(|range| whole(range).intersect(over)).collect();
+        let within = RangeSet::from(due.within).whole_slots(step, origin);
+        let missing = with_points.intersect(&within).minus(&self.computed);
         (missing, self.dirty.spans(&self.computed.intersect(&within)))
     }
 
@@ -86,7 +90,9 @@ impl Rollup {
             (None, dirty) => dirty?,
         };
         let buckets = (due.states_max / groups.max(1)).max(1) as i64;
-        let start = range.end.saturating_sub(self.info.step.saturating_mul(buckets)).max(range.start);
+        let start = range.end.saturating_sub(self.info.step.saturating_mul(buckets));
+        // Where that saturated it is no edge of a bucket.
+        let start = ceil_time(start, self.info.step, self.info.origin).max(range.start);
         let range = TimeRange::new(start, range.end);
         self.registered = Some(range);
         Some(Work { database: Arc::clone(&self.database), rollup: self.info.name.clone(), range })
@@ -95,6 +101,7 @@ impl Rollup {
     /// The step's states replace what was there; marks up to `seq` are cleared. Returns how many buckets it was.
     pub fn finish(&mut self, work: &Work, seq: u64, runs: Runs) -> u64 {
         self.registered = None;
+        self.last_error = None;
         self.dirty.clear(work.range, seq);
         self.computed.insert(work.range);
         if !runs.is_empty() {

@@ -15,6 +15,10 @@ use crate::series::{LastLayout, Table};
 /// Writers of different series seldom meet on one lock.
 const SHARDS: usize = 64;
 
+/// A client that writes its tags in every order has a thousand spellings of each series. Those above 16 million in all
+/// are not remembered; their lines are looked up by name.
+const SPELLINGS_PER_SHARD_MAX: usize = (16 << 20) / SHARDS;
+
 pub struct Spellings {
     hasher: foldhash::fast::RandomState,
     shards: [RwLock<HashTable<Arc<Spelling>>>; SHARDS],
@@ -45,8 +49,11 @@ impl Spellings {
         if let Some(known) = shard.find(hash, |known| *known.raw == *raw) {
             return Arc::clone(known);
         }
+        let room = shard.len() < SPELLINGS_PER_SHARD_MAX;
         let new = Arc::new(Spelling { raw: raw.into(), table, series, last_layout: LastLayout::default() });
-        shard.insert_unique(hash, Arc::clone(&new), |known| self.hasher.hash_one(&*known.raw));
+        if room {
+            shard.insert_unique(hash, Arc::clone(&new), |known| self.hasher.hash_one(&*known.raw));
+        }
         new
     }
 
