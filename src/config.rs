@@ -107,7 +107,7 @@ settings! {
         line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
         series_per_table_max: usize = "10000000", "series of one table";
         fields_per_table_max: usize = "4096", "fields of one table";
-        head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early";
+        head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
         wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";
         query_memory_bytes_max: usize = "2GiB", "memory of one query";

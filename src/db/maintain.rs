@@ -272,6 +272,8 @@ impl Core {
             return Ok(0);
         };
         let _one_at_a_time = lock.lock();
+        // A rollup of this name that was made meanwhile has a lock of its own, and neither this step nor its states are its.
+        let same = |rollup: &&mut Rollup| Arc::ptr_eq(&rollup.refreshing, &lock);
         let Some((work, table)) = ({
             let mut live = self.live.write();
             let table = live
@@ -279,8 +281,6 @@ impl Core {
                 .get(database, name)
                 .and_then(|rollup| self.registry.table(database, &rollup.info.table));
             let data = table.as_ref().map(|table| live.data_ranges(table)).unwrap_or_default();
-            // A rollup of this name that was made meanwhile has a lock of its own.
-            let same = |rollup: &&mut Rollup| Arc::ptr_eq(&rollup.refreshing, &lock);
             match (table, live.rollups.get_mut(database, name).filter(same)) {
                 (Some(table), Some(rollup)) => {
                     let due = Due {
@@ -298,8 +298,6 @@ impl Core {
         };
         let outcome = self.refresh_work(&work, &table, db);
         let mut live = self.live.write();
-        // The states are of the rollup that was registered, and of no other that has its name by now.
-        let same = |rollup: &&mut Rollup| Arc::ptr_eq(&rollup.refreshing, &lock);
         let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else { return Ok(0) };
         match outcome {
             Ok(Some((seq, runs))) => {
