@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use query_lang::ast::{Range, StatementKind, TimeLiteral};
-use query_lang::plan::{CreateRollup, Plan, Select, Shape, Show};
+use query_lang::plan::{CreateRollup, Keep, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
-use storage_format::point::TimeRange;
+use storage_format::point::{TagSet, TimeRange};
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
 use crate::db::manifest::Edit;
@@ -19,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::query::{Answer, Guard, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
+use crate::scan::Scan;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
 use crate::series::{CompiledFilter, Table};
@@ -87,7 +89,11 @@ impl Db {
             Plan::Select(select) => self.select(&select, options, guard),
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
+            Plan::CreateRollup(create) if create.keep != Keep::Default => {
+                Err(not_kept_yet("keep of a rollup"))
+            }
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
+            Plan::Alter(_) => Err(not_kept_yet("alter")),
             Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
             Plan::Delete(delete) => {
                 let statement = delete_text(kind, delete.range);
@@ -209,6 +215,12 @@ impl Db {
                 let series = self.series(&table, &filter, options, guard)?;
                 one("series", series.iter().map(ToString::to_string).collect())
             }
+            Show::Cardinality { table, filter } => {
+                let table = self.table(database, table)?;
+                let scan = self.scan_of_series(&table, &CompiledFilter::new(filter)?, options, guard)?;
+                cardinality(scan.series_tags(), guard)?
+            }
+            Show::Storage => return Err(not_kept_yet("show storage")),
             Show::Rollups => {
                 let time = |time: Option<i64>| time.map(query_lang::time::format_time).unwrap_or_default();
                 let rows: Vec<Vec<String>> = self
@@ -237,14 +249,26 @@ impl Db {
         filter: &CompiledFilter,
         options: &QueryOptions,
         guard: &Guard,
-    ) -> Result<Vec<storage_format::point::TagSet>> {
+    ) -> Result<Vec<TagSet>> {
+        let scan = self.scan_of_series(table, filter, options, guard)?;
+        let series: Vec<_> = scan.series_tags().cloned().collect();
+        guard.check_rows(series.len())?;
+        Ok(series)
+    }
+
+    /// A scan that knows which series there are and reads none of their fields.
+    fn scan_of_series(
+        &self,
+        table: &Arc<Table>,
+        filter: &CompiledFilter,
+        options: &QueryOptions,
+        guard: &Guard,
+    ) -> Result<Scan> {
         let range = options.range.unwrap_or(TimeRange::ALL);
         let captured = Captured::points(&self.core.live.read().view(), table, filter, range.into(), &[]);
         let scan = captured.open()?;
         guard.check()?;
-        let series: Vec<_> = scan.series_tags().cloned().collect();
-        guard.check_rows(series.len())?;
-        Ok(series)
+        Ok(scan)
     }
 
     fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
@@ -345,6 +369,47 @@ impl Db {
         of_database.map(status).collect()
     }
 }
+
+fn not_kept_yet(what: &str) -> Error {
+    Error::invalid("unsupported", format!("{what} is not there yet; data are kept until they are deleted"))
+}
+
+/// One row per tag, the tag with the most values first: that one multiplies the series.
+fn cardinality<'a>(series: impl Iterator<Item = &'a TagSet>, guard: &Guard) -> Result<Answer> {
+    let mut tags: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
+    let mut count = 0;
+    for set in series {
+        count += 1;
+        if count % SERIES_PER_CHECK == 0 {
+            guard.check()?;
+        }
+        for (tag, value) in set.iter() {
+            *tags.entry(tag).or_default().entry(value).or_default() += 1;
+        }
+    }
+    let mut rows: Vec<_> = tags
+        .into_iter()
+        .map(|(tag, values)| {
+            let series: usize = values.values().sum();
+            // The share of the series that have the tag. Of two values equally common, the one that sorts first.
+            let commonest = values.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
+            let (value, most) = commonest.expect("a tag has a value");
+            let share = format!("{:.1}%", *most as f64 * 100.0 / series as f64);
+            (values.len(), tag, series, *value, share)
+        })
+        .collect();
+    rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(values, tag, series, value, share)| {
+            vec![tag.to_string(), values.to_string(), series.to_string(), value.to_string(), share]
+        })
+        .collect();
+    Ok(text_table(&["tag", "values", "series", "commonest", "share"], &rows))
+}
+
+/// Series between two looks at the guard: some ms of work.
+const SERIES_PER_CHECK: usize = 65_536;
 
 /// A delete with its times made absolute: what the log and the manifest keep.
 fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
