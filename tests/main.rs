@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod disk_faults;
 mod formats;
+mod full_disk;
 mod grafana;
 mod http;
 mod kill;
