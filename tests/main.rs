@@ -4,6 +4,7 @@ mod support;
 
 mod cli;
 mod clients;
+mod clocks;
 mod compaction;
 mod crash;
 mod damage;
