@@ -8,6 +8,7 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod inventory;
 mod maintain;
 mod manifest;
 mod open;

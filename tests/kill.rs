@@ -19,13 +19,15 @@ const TIMES: u64 = 40;
 const NOON_S: u64 = 1_767_268_800;
 
 /// Flush, merge and refresh all the time, in small segments.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 12] = [
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
     "head_bytes_max=1MiB",
     "--set",
     "flush_after=1ms",
+    "--set",
+    "flush_small_after=1ms",
     "--set",
     "compact_after=1ms",
     "--set",
