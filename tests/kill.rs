@@ -17,7 +17,7 @@ use crate::support::server::{Door, Server, folder};
 const WRITERS: usize = 3;
 
 /// Small segments, a small head, and the background's own flushes, merges and refreshes as often as they come.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 14] = [
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
@@ -25,7 +25,11 @@ const FLAGS: [&str; 10] = [
     "--set",
     "flush_after=1ms",
     "--set",
+    "flush_small_after=1ms",
+    "--set",
     "compact_after=1ms",
+    "--set",
+    "delete_after=1ms",
     "--set",
     "refresh_every=10ms",
 ];

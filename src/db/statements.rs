@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use query_lang::ast::{Range, StatementKind, TimeLiteral};
-use query_lang::plan::{CreateRollup, Keep, Plan, Select, Shape, Show};
+use query_lang::plan::{Alter, AlterTarget, CreateRollup, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
 use storage_format::point::{TagSet, TimeRange};
+use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
+use crate::db::inventory::{cardinality, keep_asked, keep_text};
 use crate::db::manifest::Edit;
 use crate::db::pipeline::Change;
-use crate::db::{Db, describe};
+use crate::db::retention::Keeper;
+use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::query::{Answer, Guard, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
@@ -49,6 +51,8 @@ pub struct RollupStatus {
     pub dirty_buckets: u64,
     /// Buckets that are over and have no states yet.
     pub missing_buckets: u64,
+    /// How long its states are kept: a duration or `forever`.
+    pub keep: String,
     pub last_error: Option<String>,
 }
 
@@ -89,13 +93,15 @@ impl Db {
             Plan::Select(select) => self.select(&select, options, guard),
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
-            Plan::CreateRollup(create) if create.keep != Keep::Default => {
-                Err(not_kept_yet("keep of a rollup"))
-            }
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
-            Plan::Alter(_) => Err(not_kept_yet("alter")),
+            Plan::Alter(alter) => self.alter(&alter, &options.database),
             Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
             Plan::Delete(delete) => {
+                if let Some(table) = self.core.registry.table(&options.database, &delete.table)
+                    && let Some(refusal) = self.core.live.read().delete_refusal(&table, delete.range)
+                {
+                    return Err(refusal);
+                }
                 let statement = delete_text(kind, delete.range);
                 let tombstone = Tombstone {
                     seq: 0,
@@ -126,7 +132,8 @@ impl Db {
                 let columns = crate::rollup::columns_of(&table, &names);
                 let captured = {
                     let live = self.core.live.read();
-                    Captured::points(&live.view(), &table, &filter, select.range.into(), &columns)
+                    let range = self.visible_part(&live, &table, select.range);
+                    Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
                 select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
             }
@@ -142,6 +149,7 @@ impl Db {
                         &select.filter,
                         aggregate,
                         None,
+                        live.visible(&self.core, &table),
                     )?
                 };
                 let touched = Touched::default();
@@ -182,14 +190,7 @@ impl Db {
             text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
         };
         Ok(match show {
-            Show::Tables => {
-                let row = |name: String| {
-                    let table = self.core.registry.table(database, &name)?;
-                    Some(vec![name, table.series_count().to_string(), table.columns().len().to_string()])
-                };
-                let rows: Vec<Vec<String>> = self.core.tables(database).into_iter().filter_map(row).collect();
-                text_table(&["table", "series", "fields"], &rows)
-            }
+            Show::Tables => self.core.show_tables(database),
             Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();
@@ -220,7 +221,7 @@ impl Db {
                 let scan = self.scan_of_series(&table, &CompiledFilter::new(filter)?, options, guard)?;
                 cardinality(scan.series_tags(), guard)?
             }
-            Show::Storage => return Err(not_kept_yet("show storage")),
+            Show::Storage => self.core.show_storage(database),
             Show::Rollups => {
                 let time = |time: Option<i64>| time.map(query_lang::time::format_time).unwrap_or_default();
                 let rows: Vec<Vec<String>> = self
@@ -233,11 +234,15 @@ impl Db {
                             time(status.computed_until),
                             status.dirty_buckets.to_string(),
                             status.missing_buckets.to_string(),
+                            status.keep,
                             status.definition,
                         ]
                     })
                     .collect();
-                text_table(&["rollup", "on", "computed_until", "dirty", "missing", "definition"], &rows)
+                text_table(
+                    &["rollup", "on", "computed_until", "dirty", "missing", "keep", "definition"],
+                    &rows,
+                )
             }
         })
     }
@@ -265,15 +270,45 @@ impl Db {
         guard: &Guard,
     ) -> Result<Scan> {
         let range = options.range.unwrap_or(TimeRange::ALL);
-        let captured = Captured::points(&self.core.live.read().view(), table, filter, range.into(), &[]);
+        let captured = {
+            let live = self.core.live.read();
+            Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
+        };
         let scan = captured.open()?;
         guard.check()?;
         Ok(scan)
     }
 
+    fn alter(&self, alter: &Alter, database: &str) -> Result<Answer> {
+        let keep = keep_asked(alter.keep);
+        let name = match &alter.target {
+            AlterTarget::Table(name) => {
+                self.core.set_keep(&Keeper::Table(&self.table(database, name)?), keep)?;
+                name
+            }
+            AlterTarget::Rollup(name) => {
+                self.core.set_keep(&Keeper::Rollup { database, name }, keep)?;
+                name
+            }
+            AlterTarget::Database(name) => {
+                let name = name.as_deref().unwrap_or(database);
+                self.core.set_keep(&Keeper::Database(name), keep)?;
+                return Ok(text_table(&["altered"], &[vec![name.to_string()]]));
+            }
+        };
+        Ok(text_table(&["altered"], &[vec![name.clone()]]))
+    }
+
+    /// The part of a range for which retention has not ended.
+    fn visible_part(&self, live: &Live, table: &Table, range: TimeRange) -> RangeSet {
+        let from = live.visible_from(&self.core.registry, table, self.core.clock.now());
+        range.intersect(TimeRange::new(from, i64::MAX)).into()
+    }
+
     fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
         let name = create.rollup.name.clone();
-        let rollup = Rollup::new(database, create.rollup)?;
+        let mut rollup = Rollup::new(database, create.rollup)?;
+        rollup.keep = keep_asked(create.keep);
         {
             let mut live = self.core.live.write();
             if live.rollups.get(database, &name).is_some() {
@@ -293,6 +328,11 @@ impl Db {
                     format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
                 ));
             }
+            // Points that have expired do not come back by a rollup that is made after it.
+            if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
+                let now = self.core.clock.now();
+                rollup.seal(live.visible_from(&self.core.registry, &table, now));
+            }
             live.rollups.insert(rollup);
         }
         if let Err(error) = self.core.commit(Edit::default()) {
@@ -304,7 +344,8 @@ impl Db {
 
     fn drop_rollup(&self, name: &str, database: &str) -> Result<Answer> {
         // After a flush or a compaction of its blocks, not in the middle of one.
-        let _maintenance = self.core.maintenance.lock();
+        let _compaction = self.core.compaction.lock();
+        let _flushing = self.core.flushing.lock();
         let (rollup, files) = {
             let mut live = self.core.live.write();
             // Made since the statement was planned, while this waited for the lock.
@@ -352,7 +393,7 @@ impl Db {
         let of_database = live.rollups.iter().filter(|rollup| *rollup.database == *database);
         let status = |rollup: &Rollup| {
             let table = self.core.registry.table(database, &rollup.info.table);
-            let data = table.map(|table| live.data_ranges(&table)).unwrap_or_default();
+            let data = table.map(|table| live.data_of(&table, rollup)).unwrap_or_default();
             let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
             let missing = rollup.missing_buckets(&due);
             RollupStatus {
@@ -363,53 +404,13 @@ impl Db {
                 computed: rollup.computed().ranges().to_vec(),
                 dirty_buckets: rollup.dirty_count(),
                 missing_buckets: missing,
+                keep: keep_text(rollup.keep),
                 last_error: rollup.last_error.clone(),
             }
         };
         of_database.map(status).collect()
     }
 }
-
-fn not_kept_yet(what: &str) -> Error {
-    Error::invalid("unsupported", format!("{what} is not there yet; data are kept until they are deleted"))
-}
-
-/// One row per tag, the tag with the most values first: that one multiplies the series.
-fn cardinality<'a>(series: impl Iterator<Item = &'a TagSet>, guard: &Guard) -> Result<Answer> {
-    let mut tags: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
-    let mut count = 0;
-    for set in series {
-        count += 1;
-        if count % SERIES_PER_CHECK == 0 {
-            guard.check()?;
-        }
-        for (tag, value) in set.iter() {
-            *tags.entry(tag).or_default().entry(value).or_default() += 1;
-        }
-    }
-    let mut rows: Vec<_> = tags
-        .into_iter()
-        .map(|(tag, values)| {
-            let series: usize = values.values().sum();
-            // The share of the series that have the tag. Of two values equally common, the one that sorts first.
-            let commonest = values.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
-            let (value, most) = commonest.expect("a tag has a value");
-            let share = format!("{:.1}%", *most as f64 * 100.0 / series as f64);
-            (values.len(), tag, series, *value, share)
-        })
-        .collect();
-    rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .map(|(values, tag, series, value, share)| {
-            vec![tag.to_string(), values.to_string(), series.to_string(), value.to_string(), share]
-        })
-        .collect();
-    Ok(text_table(&["tag", "values", "series", "commonest", "share"], &rows))
-}
-
-/// Series between two looks at the guard: some ms of work.
-const SERIES_PER_CHECK: usize = 65_536;
 
 /// A delete with its times made absolute: what the log and the manifest keep.
 fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
