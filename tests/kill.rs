@@ -142,11 +142,12 @@ impl Life<'_> {
         };
         while self.lives() {
             let (name, query) = *dice.pick(&ROLLUPS);
-            let answer = match dice.roll(8) {
-                0 | 1 => count("/api/flush", "blocks").map(|blocks| ("blocks", blocks)),
-                2 | 3 => count("/api/compact?force=on", "merges").map(|merges| ("merges", merges)),
-                4 => rollups.change(self, name, false, "DELETE", ""),
-                5 => rollups.change(self, name, true, "POST", query),
+            // Flushes are rare, so that most of what a kill meets is in the log only; refreshes are many.
+            let answer = match dice.roll(16) {
+                0 => count("/api/flush", "blocks").map(|blocks| ("blocks", blocks)),
+                1 => count("/api/compact?force=on", "merges").map(|merges| ("merges", merges)),
+                2 => rollups.change(self, name, false, "DELETE", ""),
+                3 | 4 => rollups.change(self, name, true, "POST", query),
                 _ => {
                     let path = format!("/api/rollups/{name}/refresh");
                     count(&path, "buckets").map(|buckets| ("buckets", buckets))
