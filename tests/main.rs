@@ -4,11 +4,13 @@ mod support;
 
 mod cli;
 mod clients;
+mod clocks;
 mod compaction;
 mod crash;
 mod damage;
 mod disk_faults;
 mod formats;
+mod full_disk;
 mod grafana;
 mod http;
 mod kill;
