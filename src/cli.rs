@@ -4,6 +4,7 @@
 //! and 2 for a command line that makes no sense.
 //! Not here: what a command does (one file each).
 
+mod check;
 mod config;
 mod demo;
 mod maintain;
@@ -13,6 +14,7 @@ mod serve;
 
 mod answer; // what /api/wql answers
 mod client; // requests to a server
+mod progress; // how far a long work is
 mod settings; // flags, environment and file to a Config
 mod table; // answers for people
 mod terminal; // colours, widths, standard error
@@ -40,6 +42,8 @@ enum Command {
     Query(query::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
+    /// Verify a data folder that no server uses, and mend it if asked to
+    Check(check::Args),
     /// Print every setting in force and where it came from
     Config(config::Args),
     /// Write the points in memory to blocks now
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Rollup(args) => rollup::run(args),
+        Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Flush(args) => maintain::flush(args),
         Command::Compact(args) => maintain::compact(args),

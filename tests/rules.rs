@@ -17,6 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["compact"],
     &["rollup"],
     &["db"],
+    &["check"],
     &["jobs"],
     &["server"],
     &["cli"],
