@@ -4,6 +4,7 @@
 //! and 2 for a command line that makes no sense.
 //! Not here: what a command does (one file each).
 
+mod backup;
 mod check;
 mod config;
 mod demo;
@@ -42,6 +43,10 @@ enum Command {
     Query(query::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
+    /// Copy everything to a second folder, while the server runs
+    Backup(backup::BackupArgs),
+    /// Make a data folder from a backup
+    Restore(backup::RestoreArgs),
     /// Verify a data folder that no server uses, and mend it if asked to
     Check(check::Args),
     /// Print every setting in force and where it came from
@@ -59,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Rollup(args) => rollup::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Flush(args) => maintain::flush(args),

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod backup;
 mod check;
 mod cli;
 mod clients;

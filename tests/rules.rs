@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["rollup"],
     &["db"],
     &["check"],
+    &["backup"],
     &["jobs"],
     &["server"],
     &["cli"],

@@ -120,7 +120,7 @@ fn summary(report: &Report) -> String {
     text
 }
 
-fn print(report: &Report) -> Result<()> {
+pub fn print(report: &Report) -> Result<()> {
     lines(report.damage.iter().map(|Finding { file, offset, what, cure, .. }| {
         format!("damaged   {file} at byte {offset}: {what}\n          {cure}\n")
     }))?;

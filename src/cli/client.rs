@@ -96,6 +96,12 @@ impl Client {
         self.json(self.checked(response)?)
     }
 
+    /// A request without a body, answered line by line for as long as the work takes.
+    pub fn post_and_listen(&self, path: &str, params: &Params<'_>) -> Result<Response<Body>> {
+        let request = self.agent.post(format!("{}{path}", self.url)).config().timeout_global(None).build();
+        self.checked(request.query_pairs(params.iter().copied()).send_empty())
+    }
+
     /// Line protocol with times in seconds, to the database `default`.
     pub fn write_seconds(&self, lines: &str) -> Result<()> {
         let request = self.agent.post(format!("{}/write", self.url));
