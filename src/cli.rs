@@ -8,6 +8,8 @@ mod backup;
 mod check;
 mod config;
 mod demo;
+mod export;
+mod import;
 mod maintain;
 mod query;
 mod rollup;
@@ -15,6 +17,7 @@ mod serve;
 
 mod answer; // what /api/wql answers
 mod client; // requests to a server
+mod line_text; // values to line protocol
 mod progress; // how far a long work is
 mod settings; // flags, environment and file to a Config
 mod table; // answers for people
@@ -43,6 +46,10 @@ enum Command {
     Query(query::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
+    /// Write points to files that other tools read: Parquet, CSV, line protocol
+    Export(export::Args),
+    /// Read points from such files, ours or others'
+    Import(import::Args),
     /// Copy everything to a second folder, while the server runs
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
@@ -64,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Rollup(args) => rollup::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Check(args) => check::run(args),

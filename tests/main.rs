@@ -19,6 +19,7 @@ mod readme;
 mod restart;
 mod rules;
 mod scripts;
+mod transfer;
 
 #[path = "../benches/subjects.rs"]
 mod benches;
