@@ -2,6 +2,8 @@
 
 mod support;
 
+mod backup;
+mod check;
 mod cli;
 mod clients;
 mod clocks;
@@ -19,6 +21,7 @@ mod readme;
 mod restart;
 mod rules;
 mod scripts;
+mod transfer;
 
 #[path = "../benches/subjects.rs"]
 mod benches;

@@ -425,7 +425,7 @@ fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
 }
 
 /// The opposite of [`delete_text`].
-pub(super) fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
+pub fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
     match plan_stored(statement, None)? {
         Plan::Delete(delete) => Ok(Tombstone {
             seq,

@@ -99,6 +99,12 @@ impl FaultyDisk {
         disk
     }
 
+    /// The same for a disk that has been used: counted from now.
+    pub fn crash_in(&self, operations: u64) {
+        let mut state = self.state.lock();
+        state.faults.crash_after = Some(state.operations + operations);
+    }
+
     pub fn crashed(&self) -> bool {
         let state = self.state.lock();
         state.faults.crash_after.is_some_and(|last| state.operations > last)
@@ -210,6 +216,12 @@ impl FaultyDisk {
         let inode = Arc::new(Mutex::new(Content { durable: bytes.clone(), bytes, pending: Vec::new() }));
         state.durable.insert(name.to_string(), Arc::clone(&inode));
         state.names.insert(name.to_string(), inode);
+    }
+
+    /// Every file with its bytes.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state.lock();
+        state.names.iter().map(|(name, inode)| (name.clone(), inode.lock().bytes.clone())).collect()
     }
 
     /// Takes a file away, as somebody with a shell does.
