@@ -5,14 +5,17 @@
 //! takes away everything else at a power cut.
 //! Not here: what the files mean.
 
-mod local;
+mod local; // a folder of this machine
+mod read_only; // a disk that nobody may change
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use local::LocalDisk;
+pub use read_only::ReadOnly;
 
 /// The suffix of a file that is being written and will be renamed.
 pub const TEMPORARY: &str = "new";
@@ -52,6 +55,37 @@ pub trait Disk: Send + Sync {
     }
     /// The name as a person would type it.
     fn describe(&self, name: &str) -> String;
+    /// Where the file is among those of this machine, if it is: then it can have a second name instead of a copy.
+    fn local_path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
+    /// Gives a file of another disk this name here, without copying its bytes. False if that cannot be; the folder is there.
+    fn link(&self, _from: &dyn Disk, _from_name: &str, _name: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Bytes that a copy holds in memory.
+const COPY_BYTES: u64 = 4 << 20;
+
+/// Copies the first `len` bytes of a file, durably: it has its name only once it is whole.
+pub fn copy(from: &dyn Disk, from_name: &str, len: u64, to: &dyn Disk, name: &str) -> io::Result<()> {
+    let source = from.open(from_name)?;
+    let temporary = format!("{name}.{TEMPORARY}");
+    let write = || {
+        let mut file = to.create(&temporary)?;
+        let mut at = 0;
+        while at < len {
+            let piece = COPY_BYTES.min(len - at);
+            file.write_all(&source.read_at(at, piece as usize)?)?;
+            at += piece;
+        }
+        file.flush()?;
+        file.sync()?;
+        drop(file);
+        to.rename(&temporary, name)
+    };
+    write().inspect_err(|_| drop(to.remove(&temporary)))
 }
 
 pub trait WriteFile: Write + Send {
