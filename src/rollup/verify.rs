@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::query::Guard;
 use crate::rollup::read::{DirtyPairs, read_run, window_of};
 use crate::rollup::refresh::live_starts;
-use crate::rollup::{Access, Rollup, Rollups};
+use crate::rollup::{Access, Rollup, Rollups, Visible};
 use crate::scan::{Captured, Touched, View};
 use crate::series::{CompiledFilter, Table};
 
