@@ -29,7 +29,13 @@ fn parse(hosts: usize, ticks: usize) -> Report {
     let registry = Registry::default();
     let database = registry.database_or_new("default");
     let limits = Config::default().limits;
-    let target = Target { registry: &registry, database: &database, limits: &limits, refusal: &|_| None };
+    let target = Target {
+        registry: &registry,
+        database: &database,
+        limits: &limits,
+        refusal: &|_| None,
+        accepted_from: &|_| i64::MIN,
+    };
     let mut data = Hosts::new(hosts);
     let (mut cpu, mut values, mut bytes) = (0, 0, 0);
     let mut body = String::new();

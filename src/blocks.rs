@@ -103,8 +103,8 @@ impl BlockFile {
         self.entry.time.into()
     }
 
-    /// Sequences of two blocks of one partition never overlap; the number decides between blocks of one commit.
-    fn rank(&self) -> (u64, u64) {
+    /// Which of two blocks' rows win where they meet: the greater one's. The number decides between blocks of one commit.
+    pub fn rank(&self) -> (u64, u64) {
         (self.entry.seq_max, self.entry.id)
     }
 

@@ -96,7 +96,10 @@ settings! {
         data_dir: PathBuf = "waterclock-data", "folder of the log, the blocks and the manifest";
         listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
+        flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
+        delete_after: Duration = "1h", "blocks are rewritten without deleted points when the delete has stood this long";
+        retention_after: Duration = "1h", "expired blocks are removed when they have been expired this long, so that a clock that jumps for less removes nothing";
         refresh_every: Duration = "1s", "how often the background looks for buckets to compute";
         log: LogFormat = "text", "form of the log lines: text or json";
         log_level: String = "info", "what is logged: error, warn, info, debug, trace, or a filter such as info,waterclock=debug";
@@ -110,6 +113,8 @@ settings! {
         head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
         wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";
+        block_bytes_max: usize = "256MiB", "size up to which days are merged to blocks of 30, 360 and 3,600 days";
+        blocks_behind_max: usize = "1000", "blocks that wait to be merged; above it each flush first merges some, so that writers are slowed down";
         query_memory_bytes_max: usize = "2GiB", "memory of one query";
         query_rows_max: usize = "5000000", "rows of one answer";
         query_time_max: Duration = "60s", "time of one query";

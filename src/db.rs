@@ -4,7 +4,7 @@
 //! and head in sequence order; only then it is answered. A read takes what it needs from [`Live`] under its lock, which
 //! is one view at one sequence, and runs without it. A flush or a compaction writes files first, then replaces the
 //! manifest, then changes [`Live`].
-//! Invariant: lock order is `maintenance`, then `commits`, then `wal`, then `live`; nobody does I/O under `live`.
+//! Invariant: lock order is `compaction`, then `flushing`, then `commits`, then `wal`, then `live`; nobody does I/O under `live`.
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
@@ -12,6 +12,7 @@ mod maintain;
 mod manifest;
 mod open;
 mod pipeline;
+mod retention;
 mod snapshot; // one moment, held still to be copied
 mod statements;
 mod verify; // rollups against raw points
@@ -69,12 +70,16 @@ struct Core {
     head_bytes: AtomicUsize,
     /// One change of the manifest at a time.
     commits: Mutex<Commits>,
-    /// One flush or compaction at a time.
-    maintenance: Mutex<maintain::Seen>,
     /// The log's folder as the manifest names it.
     log: Option<String>,
     /// Blocks that have to stay for a while although no manifest names them any more.
     kept: Mutex<snapshot::Kept>,
+    /// One flush at a time.
+    flushing: Mutex<maintain::Seen>,
+    /// One merge, removal of expired blocks or drop of a rollup at a time; flushes go on meanwhile.
+    compaction: Mutex<maintain::Standing>,
+    /// One thread for flush and compaction, so that queries and writers have the others.
+    background: rayon::ThreadPool,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -110,6 +115,9 @@ pub struct Status {
     pub head_rows: u64,
     pub blocks: usize,
     pub block_bytes: u64,
+    /// Blocks that wait to be merged.
+    pub blocks_behind: usize,
+    pub deletes_standing: usize,
 }
 
 /// A body of line protocol.
@@ -127,13 +135,16 @@ impl Db {
         let core = &self.core;
         let database = core.registry.database_or_new(lines.database);
         let refusal = |table: &str| core.write_refusal(lines.database, table);
+        let now = core.clock.now();
+        let accepted_from = |table: &crate::series::Table| core.live.read().accepted_from(core, table, now);
         let target = Target {
             registry: &core.registry,
             database: &database,
             limits: &core.config.limits,
             refusal: &refusal,
+            accepted_from: &accepted_from,
         };
-        let parsed = parse_lines(lines.body, &target, lines.precision, core.clock.now());
+        let parsed = parse_lines(lines.body, &target, lines.precision, now);
         metrics::counter!(crate::metrics::LINES_REFUSED).increment(parsed.errors.len() as u64);
         let refused = !lines.accept_partial && !parsed.errors.is_empty();
         if parsed.batch.is_empty() || refused {
@@ -196,6 +207,8 @@ impl Db {
         let live = self.core.live.read();
         let entries = live.blocks.entries();
         Status {
+            blocks_behind: self.core.blocks_behind(&live),
+            deletes_standing: live.tombstones.len(),
             wal_bytes,
             head_bytes: live.head.heap_bytes(),
             head_rows: live.head.rows(),
@@ -213,6 +226,8 @@ impl Db {
         metrics::gauge!(names::HEAD_ROWS).set(status.head_rows as f64);
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
+        metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
+        metrics::gauge!(names::DELETES_STANDING).set(status.deletes_standing as f64);
         for rollup in self.core.live.read().rollups.iter() {
             let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
             metrics::gauge!(names::ROLLUP_DIRTY, &labels).set(rollup.dirty_count() as f64);

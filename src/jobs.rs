@@ -67,7 +67,11 @@ impl Jobs {
             jobs.threads.push(thread.expect("the system can start a thread"));
         };
         add("flush", FLUSH_EVERY, |db| db.flush(FlushScope::Due).map(|_| false));
-        add("compaction", COMPACT_EVERY, |db| db.compact(false).map(|_| false));
+        add("compaction", COMPACT_EVERY, |db| {
+            let expired = db.expire();
+            db.compact(false)?;
+            expired.map(|_| false)
+        });
         add("refresh", refresh_every, |db| Ok(db.refresh_step(&RefreshScope::default())? > 0));
         jobs
     }

@@ -21,8 +21,8 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use query_lang::catalog::RollupInfo;
 use storage_format::block::BlockKind;
-use storage_format::manifest::{DirtyGroups, RollupEntry};
-use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, floor_time};
+use storage_format::manifest::{DirtyGroups, Keep, RollupEntry};
+use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, ceil_time, floor_time};
 use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun, block_fields};
 
@@ -34,7 +34,7 @@ use crate::scan::StateLayer;
 use crate::series::{CompiledFilter, Table};
 
 pub use dirty::Dirty;
-pub use read::{Access, columns_of};
+pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
 pub use verify::{Difference, Verify};
 
@@ -66,6 +66,10 @@ pub struct Rollup {
     /// One refresh at a time; taken without holding the lock of the view.
     pub refreshing: Arc<Mutex<()>>,
     pub last_error: Option<String>,
+    /// How long its states are kept. None: for ever.
+    pub keep: Option<Keep>,
+    /// Buckets that begin before this are final.
+    sealed_until: Time,
 }
 
 /// States of one or more refreshes, not yet in blocks. A bucket whose points are all gone stays as identities.
@@ -171,6 +175,8 @@ impl Rollup {
             groups: HashMap::new(),
             refreshing: Arc::default(),
             last_error: None,
+            keep: None,
+            sealed_until: Time::MIN,
         })
     }
 
@@ -178,6 +184,8 @@ impl Rollup {
     pub fn restore(&mut self, entry: &RollupEntry) {
         self.stored = entry.computed.iter().map(|range| TimeRange::from(*range)).collect();
         self.computed = self.stored.clone();
+        self.keep = entry.keep;
+        self.sealed_until = entry.sealed_until.unwrap_or(Time::MIN);
         for range in &entry.dirty {
             self.dirty.mark_range((*range).into(), 0);
         }
@@ -218,6 +226,8 @@ impl Rollup {
                 .into_iter()
                 .map(|(bucket, groups)| DirtyGroups { bucket, groups: groups.iter().map(pairs).collect() })
                 .collect(),
+            keep: self.keep,
+            sealed_until: Some(self.sealed_until).filter(|sealed| *sealed > Time::MIN),
         }
     }
 
@@ -225,10 +235,16 @@ impl Rollup {
         &self.computed
     }
 
-    /// Forgets the states of a range, because they are lost: they are to be computed again.
-    pub fn uncompute(&mut self, range: TimeRange) {
-        self.computed.remove(range);
-        self.stored.remove(range);
+    /// The states of these buckets are lost. Those whose points are there are computed again; dirty, and not only absent,
+    /// so that groups that have gone meanwhile are said to, because older states of them may still be there. Sealed ones
+    /// are gone for good.
+    pub fn lose(&mut self, range: TimeRange, seq: u64) {
+        let last = self.bucket(range.end.saturating_sub(1)).saturating_add(self.info.step);
+        let whole = TimeRange::new(self.bucket(range.start), last);
+        let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
+        self.computed.remove(sealed);
+        self.stored.remove(sealed);
+        self.mark_range(whole, seq);
     }
 
     pub fn dirty_count(&self) -> u64 {
@@ -282,8 +298,11 @@ impl Rollup {
     fn mark(&mut self, part: &BatchPart, seq: u64, groups_max: usize) {
         // The common case: points newer than everything computed.
         let newest = self.computed.hull().map_or(Time::MIN, |hull| hull.end);
-        let registered = self.registered;
+        let (registered, sealed) = (self.registered, self.sealed_until);
         let matters = |time: Time| {
+            if time < sealed {
+                return false;
+            }
             registered.is_some_and(|range| range.contains(time))
                 || (time < newest && self.computed.contains(time))
         };
@@ -313,11 +332,52 @@ impl Rollup {
             let end = self.bucket(part.end - 1).saturating_add(self.info.step);
             TimeRange::new(self.bucket(part.start), end)
         };
+        let range = range.intersect(TimeRange::new(self.sealed_until, Time::MAX));
         let parts: Vec<TimeRange> =
             touched.map(|own| own.intersect(range)).filter(|part| !part.is_empty()).map(whole).collect();
         for part in parts {
             self.dirty.mark_range(part, seq);
         }
+    }
+
+    /// Buckets that begin before this are never computed again.
+    pub fn sealed_until(&self) -> Time {
+        self.sealed_until
+    }
+
+    /// Points before this are not, or soon no longer, there. What has no states by now will have none.
+    pub fn seal(&mut self, before: Time) {
+        if before > self.sealed_until {
+            self.sealed_until = ceil_time(before, self.info.step, self.info.origin);
+        }
+    }
+
+    /// The first bucket that reads find.
+    pub fn visible_from(&self, now: Time) -> Time {
+        let expired = self.keep.and_then(|keep| keep.expired_before(now));
+        expired.map_or(Time::MIN, |expired| self.bucket(expired))
+    }
+
+    /// Whether all that can be computed within the asked times is computed, clean and in blocks.
+    pub fn is_settled(&self, due: &Due) -> bool {
+        let (missing, dirty) = self.pending(due);
+        let inside = self.computed.intersect(&due.within.into());
+        let in_memory = |layer: &Arc<Layer>| {
+            layer.runs.values().any(|run| run.starts.iter().any(|start| due.within.contains(*start)))
+        };
+        missing.is_empty()
+            && dirty.is_empty()
+            && self.registered.is_none_or(|range| !range.overlaps(due.within))
+            && inside.minus(&self.stored).is_empty()
+            && !self.layers.iter().any(in_memory)
+    }
+
+    /// Forgets what was computed before a time.
+    pub fn expire(&mut self, before: Time) {
+        let gone = TimeRange::new(Time::MIN, before);
+        self.computed = self.computed.minus(&gone.into());
+        self.stored = self.stored.minus(&gone.into());
+        self.dirty.clear(gone, u64::MAX);
     }
 
     /// States that no block holds yet.

@@ -167,13 +167,14 @@ impl Captured {
         }
     }
 
-    /// All rows of a frozen partition, for its flush.
-    pub fn frozen(frozen: &FrozenPartition, columns: &[Column]) -> Captured {
+    /// All rows of frozen partitions of one table, for their flush.
+    pub fn frozen(group: &[Arc<FrozenPartition>], columns: &[Column]) -> Captured {
         let ids: Vec<u32> = (0..columns.len() as u32).collect();
-        let capture = Capture {
+        let capture = |frozen: &Arc<FrozenPartition>| Capture {
             frozen_at: Some(frozen.seq_max),
             series: frozen.capture(&frozen.series(), &TimeRange::ALL.into(), &ids),
         };
+        let captures = group.iter().map(capture).collect();
         Captured {
             columns: columns.iter().map(|column| column.name.to_string()).collect(),
             ids,
@@ -181,29 +182,30 @@ impl Captured {
             filter: CompiledFilter::All,
             files: Vec::new(),
             tombstones: Vec::new(),
-            points: Some((Arc::clone(&frozen.table), vec![capture])),
+            points: group.first().map(|frozen| (Arc::clone(&frozen.table), captures)),
             states: Vec::new(),
             ranges: TimeRange::ALL.into(),
         }
     }
 
-    /// All rows of these blocks, for compaction. Tombstones above a block's last sequence are applied.
+    /// The rows of these blocks in a range, for compaction. Tombstones above a block's last sequence are applied.
     pub fn blocks(
         files: &[Arc<BlockFile>],
         tombstones: &[Arc<Tombstone>],
         columns: Vec<String>,
         merge: Merge,
+        range: TimeRange,
     ) -> Captured {
         Captured {
             columns,
             ids: Vec::new(),
             merge,
             filter: CompiledFilter::All,
-            files: files.to_vec(),
+            files: touching(files, &range.into()),
             tombstones: tombstones.to_vec(),
             points: None,
             states: Vec::new(),
-            ranges: TimeRange::ALL.into(),
+            ranges: range.into(),
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
+use storage_format::manifest::Keep;
 use storage_format::point::{FieldType, TagSet};
 
 use crate::config::Limits;
@@ -34,6 +35,7 @@ pub struct Registry {
 pub struct Database {
     pub name: Arc<str>,
     tables: RwLock<BTreeMap<String, Arc<Table>>>,
+    keep: RwLock<Option<Keep>>,
     /// Raw series text of line protocol -> series.
     pub spellings: Spellings,
 }
@@ -45,6 +47,7 @@ pub struct Table {
     pub name: Arc<str>,
     schema: RwLock<Schema>,
     index: RwLock<TagIndex>,
+    keep: RwLock<Option<Keep>>,
 }
 
 #[derive(Default)]
@@ -84,6 +87,11 @@ impl Registry {
         self.databases.read().keys().cloned().collect()
     }
 
+    pub fn database_keeps(&self) -> BTreeMap<String, Keep> {
+        let databases = self.databases.read();
+        databases.iter().filter_map(|(name, database)| Some((name.clone(), database.keep()?))).collect()
+    }
+
     /// Databases are made on first use.
     pub fn database_or_new(&self, name: &str) -> Arc<Database> {
         if let Some(database) = self.database(name) {
@@ -94,6 +102,7 @@ impl Registry {
             Arc::new(Database {
                 name: name.into(),
                 tables: RwLock::default(),
+                keep: RwLock::default(),
                 spellings: Spellings::default(),
             })
         }))
@@ -118,6 +127,7 @@ impl Registry {
             name: name.into(),
             schema: RwLock::default(),
             index: RwLock::default(),
+            keep: RwLock::default(),
         });
         all.push(Arc::clone(&table));
         tables.insert(name.to_string(), Arc::clone(&table));
@@ -139,9 +149,27 @@ impl Database {
     pub fn tables(&self) -> Vec<Arc<Table>> {
         self.tables.read().values().cloned().collect()
     }
+
+    /// How long tables that say nothing themselves keep their points. None: for ever.
+    pub fn keep(&self) -> Option<Keep> {
+        *self.keep.read()
+    }
+
+    pub fn set_keep(&self, keep: Option<Keep>) {
+        *self.keep.write() = keep;
+    }
 }
 
 impl Table {
+    /// How long its points are kept. None: as its database says.
+    pub fn keep(&self) -> Option<Keep> {
+        *self.keep.read()
+    }
+
+    pub fn set_keep(&self, keep: Option<Keep>) {
+        *self.keep.write() = keep;
+    }
+
     pub fn columns(&self) -> Vec<Column> {
         self.schema.read().columns.clone()
     }

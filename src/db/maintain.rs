@@ -9,22 +9,51 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use storage_format::block::BlockKind;
 use storage_format::manifest::BlockEntry;
 use storage_format::point::TimeRange;
 
 use crate::blocks::TableKey;
 use crate::compact;
+use crate::compact::Merging;
 use crate::db::manifest::{Edit, StoredLayer};
-use crate::db::{Core, Db, saturating_sub_duration};
+use crate::db::retention::Expired;
+use crate::db::{Core, Db, Live, saturating_sub_duration};
 use crate::error::{Error, Kind, Result};
 use crate::flush;
 use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::{Due, Refresh, Rollup, Work};
+use crate::scan::Tombstone;
 
 /// When a partition was first seen in the head: it has to stand a while before it is flushed.
 #[derive(Default)]
 pub(super) struct Seen {
     partitions: HashMap<PartitionKey, Duration>,
+}
+
+/// What has to stand a while before blocks are rewritten or removed for it.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// When a delete was first seen, by its sequence.
+    deletes: HashMap<u64, Duration>,
+    pub expired: Expired,
+}
+
+/// Merges that a pass has tried.
+#[derive(Default)]
+struct Visited {
+    merges: HashSet<Vec<u64>>,
+    /// Single blocks that were rewritten for deletes, by what they cover.
+    rewrites: HashSet<(TableKey, TimeRange)>,
+}
+
+impl Visited {
+    fn is_new(&mut self, merging: &Merging) -> bool {
+        match merging.files.as_slice() {
+            [one] => self.rewrites.insert((merging.key.clone(), one.entry.partition.into())),
+            files => self.merges.insert(files.iter().map(|file| file.entry.id).collect()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +62,8 @@ pub enum FlushScope {
     Due,
     /// Everything in memory.
     All,
+    /// States of rollups, and no points.
+    States,
 }
 
 /// Which refresh steps to take.
@@ -50,20 +81,26 @@ impl Db {
     /// Writes what is due from memory to blocks. Returns how many blocks that made.
     pub fn flush(&self, scope: FlushScope) -> Result<usize> {
         let core = &*self.core;
-        let mut seen = core.maintenance.lock();
-        let keys = core.due_partitions(&mut seen, scope);
-        let mut frozen = core.live.read().head.frozen().to_vec();
-        if frozen.is_empty() {
-            let mut live = core.live.write();
-            let seq = live.seq;
-            frozen = keys.into_iter().filter_map(|key| live.head.freeze(key, seq)).collect();
+        if scope == FlushScope::Due {
+            core.catch_up();
         }
-        let stored = core.freeze_states(scope == FlushScope::All || !frozen.is_empty());
+        let mut seen = core.flushing.lock();
+        let mut frozen = Vec::new();
+        if scope != FlushScope::States {
+            let keys = core.due_partitions(&mut seen, scope);
+            frozen = core.live.read().head.frozen().to_vec();
+            if frozen.is_empty() {
+                let mut live = core.live.write();
+                let seq = live.seq;
+                frozen = keys.into_iter().filter_map(|key| live.head.freeze(key, seq)).collect();
+            }
+        }
+        let stored = core.freeze_states(scope != FlushScope::Due || !frozen.is_empty());
         if frozen.is_empty() && stored.is_empty() {
             return Ok(0);
         }
         let mut added = Vec::new();
-        let outcome = match core.write_all(&frozen, &stored, &mut added) {
+        let outcome = match core.background.install(|| core.write_all(&frozen, &stored, &mut added)) {
             Ok(()) => {
                 let blocks = added.len();
                 metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
@@ -90,7 +127,7 @@ impl Db {
     /// Merges blocks where that is due; with `force`, wherever there is more than one. Returns how many merges it took. One
     /// that fails keeps no other from being done; flushes come between two of them.
     pub fn compact(&self, force: bool) -> Result<usize> {
-        let mut visited = HashSet::new();
+        let mut visited = Visited::default();
         let (mut merges, mut failed) = (0, None);
         while let Some(outcome) = self.core.compact_next(force, &mut visited) {
             match outcome {
@@ -159,31 +196,99 @@ impl Db {
     }
 }
 
+impl Standing {
+    /// The deletes that have stood long enough to rewrite blocks for.
+    fn deletes_due(&mut self, tombstones: &[Arc<Tombstone>], core: &Core) -> HashSet<u64> {
+        let elapsed = core.clock.elapsed();
+        let standing: HashSet<u64> = tombstones.iter().map(|tombstone| tombstone.seq).collect();
+        self.deletes.retain(|seq, _| standing.contains(seq));
+        for seq in standing {
+            self.deletes.entry(seq).or_insert(elapsed);
+        }
+        let after = core.config.server.delete_after;
+        let due = self.deletes.iter().filter(|(_, since)| elapsed.saturating_sub(**since) >= after);
+        due.map(|(seq, _)| *seq).collect()
+    }
+}
+
 impl Core {
     /// The next merge that this pass has not visited. None if there is none.
-    fn compact_next(&self, force: bool, visited: &mut HashSet<(TableKey, TimeRange)>) -> Option<Result<()>> {
-        let _maintenance = self.maintenance.lock();
-        let ended = saturating_sub_duration(self.clock.now(), self.config.server.compact_after);
-        let (merges, tombstones, settled) = {
+    fn compact_next(&self, force: bool, visited: &mut Visited) -> Option<Result<()>> {
+        let mut standing = self.compaction.lock();
+        let deletes_due = standing.deletes_due(&self.live.read().tombstones, self);
+        let merging = {
             let live = self.live.read();
-            let merges = compact::due(&live.blocks, &live.tombstones, ended, force);
-            (merges, live.tombstones.clone(), live.head.frozen().is_empty())
+            let merges = compact::due(&live.blocks, &self.policy(&live, force, &deletes_due));
+            merges.into_iter().find(|merging| visited.is_new(merging))?
         };
-        let is_new = |merging: &compact::Merging| visited.insert((merging.key.clone(), merging.window));
-        let merging = merges.into_iter().find(is_new)?;
-        let merge = || {
-            let merged = compact::merge(&self.disk, &merging, &tombstones, settled, self.next_block())?;
+        // Before the tombstones are looked at: whatever is flushed after that has a greater number.
+        let first_id = self.next_blocks(merging.windows.len());
+        let deletes = {
+            let live = self.live.read();
+            let settled = live.head.frozen().is_empty();
+            compact::Deletes::against(
+                &merging,
+                live.blocks.of(&merging.key),
+                &live.tombstones,
+                settled,
+                first_id,
+            )
+        };
+        let bytes: u64 = merging.files.iter().map(|file| file.entry.bytes).sum();
+        metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(bytes as f64);
+        let mut added = Vec::new();
+        let merged = self
+            .background
+            .install(|| compact::merge(&self.disk, &merging, &deletes, first_id, &mut added))
+            .inspect_err(|_| self.remove_files(&added));
+        metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(0.0);
+        let finish = || {
+            merged?;
             self.commit(Edit {
-                added: merged.entry.into_iter().collect(),
+                added,
                 removed: merging.files.iter().map(|file| file.entry.id).collect(),
-                applied: merged.applied,
+                applied: deletes.sequences(),
                 ..Edit::default()
             })?;
             self.remove_files(merging.files.iter().map(|file| &file.entry));
             metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+            metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
             Ok(())
         };
-        Some(merge())
+        Some(finish())
+    }
+
+    fn policy<'a>(
+        &'a self,
+        live: &'a Live,
+        force: bool,
+        deletes_due: &'a HashSet<u64>,
+    ) -> compact::Policy<'a> {
+        compact::Policy {
+            over_before: saturating_sub_duration(self.clock.now(), self.config.server.compact_after),
+            block_bytes_max: self.config.limits.block_bytes_max as u64,
+            force,
+            tombstones: &live.tombstones,
+            deletes_due,
+            width_max: Box::new(move |key| live.width_max(&self.registry, key)),
+        }
+    }
+
+    /// Blocks that wait to be merged.
+    pub(super) fn blocks_behind(&self, live: &Live) -> usize {
+        compact::files_behind(&live.blocks, &self.policy(live, false, &HashSet::new()))
+    }
+
+    /// Where merges have fallen behind, whoever wants to flush helps first, and writers feel it. A merge that fails holds
+    /// nobody up.
+    fn catch_up(&self) {
+        let mut visited = Visited::default();
+        while self.blocks_behind(&self.live.read()) > self.config.limits.blocks_behind_max {
+            match self.compact_next(false, &mut visited) {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return,
+            }
+        }
     }
 
     fn due_partitions(&self, seen: &mut Seen, scope: FlushScope) -> Vec<PartitionKey> {
@@ -200,15 +305,31 @@ impl Core {
         let mut bytes = live.head.heap_bytes();
         let mut due = Vec::new();
         let mut rest = Vec::new();
+        // Small ones are not worth a file each: they go along with others of their table.
+        let mut small = Vec::new();
         for (key, partition) in live.head.active() {
             let first_seen = *seen.partitions.entry(*key).or_insert(elapsed);
-            let by_time = partition.range.end <= passed && elapsed.saturating_sub(first_seen) >= after;
+            let stood = elapsed.saturating_sub(first_seen);
+            let is_small = partition.heap_bytes() < flush::SMALL_PARTITION_BYTES;
+            let by_time = partition.range.end <= passed && stood >= after;
             let by_log = oldest_in_log.is_some_and(|seq| partition.first_seq <= seq);
-            if scope == FlushScope::All || by_time || by_log {
+            let waits = is_small && stood < self.config.server.flush_small_after;
+            if scope == FlushScope::All || by_time && !waits || by_log {
                 bytes = bytes.saturating_sub(partition.heap_bytes());
                 due.push(*key);
+            } else if by_time {
+                small.push((partition.range.start, *key, partition.heap_bytes()));
             } else {
                 rest.push((partition.range.start, *key, partition.heap_bytes()));
+            }
+        }
+        let tables: HashSet<u32> = due.iter().map(|key| key.table).collect();
+        for (start, key, of_partition) in small {
+            if tables.contains(&key.table) {
+                bytes = bytes.saturating_sub(of_partition);
+                due.push(key);
+            } else {
+                rest.push((start, key, of_partition));
             }
         }
         // Over the limit the oldest times go, until half is free again: else the next batch would be over it, too.
@@ -248,8 +369,16 @@ impl Core {
         stored: &[StoredLayer],
         added: &mut Vec<BlockEntry>,
     ) -> Result<()> {
-        for partition in frozen {
-            added.extend(flush::write_points(&self.disk, partition, self.next_block())?);
+        let width_max = |table: &crate::series::Table| {
+            let key = TableKey {
+                kind: BlockKind::Points,
+                database: Arc::clone(&table.database),
+                table: Arc::clone(&table.name),
+            };
+            self.live.read().width_max(&self.registry, &key)
+        };
+        for group in flush::groups(frozen, self.clock.now(), width_max) {
+            added.extend(flush::write_points(&self.disk, &group, self.next_block())?);
         }
         for layer in stored {
             let (key, fields, width, seq) = {
@@ -280,7 +409,9 @@ impl Core {
                 .rollups
                 .get(database, name)
                 .and_then(|rollup| self.registry.table(database, &rollup.info.table));
-            let data = table.as_ref().map(|table| live.data_ranges(table)).unwrap_or_default();
+            let rollup = live.rollups.get(database, name);
+            let data = table.as_ref().zip(rollup).map(|(table, rollup)| live.data_of(table, rollup));
+            let data = data.unwrap_or_default();
             match (table, live.rollups.get_mut(database, name).filter(same)) {
                 (Some(table), Some(rollup)) => {
                     let due = Due {

@@ -69,9 +69,14 @@ impl Core {
 
     /// A number for a new block, never used before, not even by a block that a crash left unnamed.
     pub(super) fn next_block(&self) -> u64 {
+        self.next_blocks(1)
+    }
+
+    /// The first of some numbers for new blocks.
+    pub(super) fn next_blocks(&self, count: usize) -> u64 {
         let mut commits = self.commits.lock();
-        commits.next_block += 1;
-        commits.next_block - 1
+        commits.next_block += count as u64;
+        commits.next_block - count as u64
     }
 
     /// Removes blocks that no manifest names, or that a commit has replaced. Readers that hold them keep them.
@@ -163,6 +168,7 @@ impl Live {
             next_block,
             seq: self.seq,
             databases: core.registry.databases(),
+            database_keeps: core.registry.database_keeps(),
             tables: tables
                 .iter()
                 .filter(|table| !table.columns().is_empty())
@@ -209,5 +215,6 @@ fn table_entry(table: &crate::series::Table) -> TableEntry {
             .map(|column| (column.name.to_string(), column.field_type.name().to_string()))
             .collect(),
         tags: table.tags(),
+        keep: table.keep(),
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
 use crate::db::manifest::{MANIFEST, write_manifest};
-use crate::db::{Commits, Core, Db, Live, maintain, pipeline, snapshot, statements};
+use crate::db::{Commits, Core, Db, Live, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::head::{Head, PartitionKey};
@@ -73,9 +73,11 @@ impl Db {
             waiting_bytes: AtomicUsize::new(0),
             head_bytes: AtomicUsize::new(0),
             commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
-            maintenance: Mutex::new(maintain::Seen::default()),
             log: manifest.log.clone(),
             kept: Mutex::default(),
+            flushing: Mutex::default(),
+            compaction: Mutex::default(),
+            background: background(),
             disk,
         });
         tracing::info!(
@@ -89,6 +91,11 @@ impl Db {
         let threads = pipeline::start(&core, queued);
         Ok(Db { core, threads })
     }
+}
+
+fn background() -> rayon::ThreadPool {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "background".to_string());
+    pool.build().expect("the system can start a thread")
 }
 
 /// None if there is none.
@@ -134,7 +141,7 @@ fn first_manifest(disk: &dyn Disk) -> Result<Manifest> {
 
 fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
     for database in &manifest.databases {
-        registry.database_or_new(database);
+        registry.database_or_new(database).set_keep(manifest.database_keeps.get(database).copied());
     }
     for entry in &manifest.tables {
         let database = registry.database_or_new(&entry.database);
@@ -148,6 +155,7 @@ fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
             table.restore_column(name, field_type);
         }
         table.remember_tags(entry.tags.iter().map(String::as_str));
+        table.set_keep(entry.keep);
     }
     Ok(())
 }

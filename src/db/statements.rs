@@ -10,11 +10,12 @@ use query_lang::ast::{Range, StatementKind, TimeLiteral};
 use query_lang::plan::{CreateRollup, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
 use storage_format::point::TimeRange;
+use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
 use crate::db::manifest::Edit;
 use crate::db::pipeline::Change;
-use crate::db::{Db, describe};
+use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::query::{Answer, Guard, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
@@ -90,6 +91,11 @@ impl Db {
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
             Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
             Plan::Delete(delete) => {
+                if let Some(table) = self.core.registry.table(&options.database, &delete.table)
+                    && let Some(refusal) = self.core.live.read().delete_refusal(&table, delete.range)
+                {
+                    return Err(refusal);
+                }
                 let statement = delete_text(kind, delete.range);
                 let tombstone = Tombstone {
                     seq: 0,
@@ -120,7 +126,8 @@ impl Db {
                 let columns = crate::rollup::columns_of(&table, &names);
                 let captured = {
                     let live = self.core.live.read();
-                    Captured::points(&live.view(), &table, &filter, select.range.into(), &columns)
+                    let range = self.visible_part(&live, &table, select.range);
+                    Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
                 select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
             }
@@ -136,6 +143,7 @@ impl Db {
                         &select.filter,
                         aggregate,
                         None,
+                        live.visible(&self.core, &table),
                     )?
                 };
                 let touched = Touched::default();
@@ -239,7 +247,10 @@ impl Db {
         guard: &Guard,
     ) -> Result<Vec<storage_format::point::TagSet>> {
         let range = options.range.unwrap_or(TimeRange::ALL);
-        let captured = Captured::points(&self.core.live.read().view(), table, filter, range.into(), &[]);
+        let captured = {
+            let live = self.core.live.read();
+            Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
+        };
         let scan = captured.open()?;
         guard.check()?;
         let series: Vec<_> = scan.series_tags().cloned().collect();
@@ -247,9 +258,15 @@ impl Db {
         Ok(series)
     }
 
+    /// The part of a range for which retention has not ended.
+    fn visible_part(&self, live: &Live, table: &Table, range: TimeRange) -> RangeSet {
+        let from = live.visible_from(&self.core.registry, table, self.core.clock.now());
+        range.intersect(TimeRange::new(from, i64::MAX)).into()
+    }
+
     fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
         let name = create.rollup.name.clone();
-        let rollup = Rollup::new(database, create.rollup)?;
+        let mut rollup = Rollup::new(database, create.rollup)?;
         {
             let mut live = self.core.live.write();
             if live.rollups.get(database, &name).is_some() {
@@ -269,6 +286,11 @@ impl Db {
                     format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
                 ));
             }
+            // Points that have expired do not come back by a rollup that is made after it.
+            if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
+                let now = self.core.clock.now();
+                rollup.seal(live.visible_from(&self.core.registry, &table, now));
+            }
             live.rollups.insert(rollup);
         }
         if let Err(error) = self.core.commit(Edit::default()) {
@@ -280,7 +302,8 @@ impl Db {
 
     fn drop_rollup(&self, name: &str, database: &str) -> Result<Answer> {
         // After a flush or a compaction of its blocks, not in the middle of one.
-        let _maintenance = self.core.maintenance.lock();
+        let _compaction = self.core.compaction.lock();
+        let _flushing = self.core.flushing.lock();
         let (rollup, files) = {
             let mut live = self.core.live.write();
             // Made since the statement was planned, while this waited for the lock.
@@ -328,7 +351,7 @@ impl Db {
         let of_database = live.rollups.iter().filter(|rollup| *rollup.database == *database);
         let status = |rollup: &Rollup| {
             let table = self.core.registry.table(database, &rollup.info.table);
-            let data = table.map(|table| live.data_ranges(&table)).unwrap_or_default();
+            let data = table.map(|table| live.data_of(&table, rollup)).unwrap_or_default();
             let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
             let missing = rollup.missing_buckets(&due);
             RollupStatus {

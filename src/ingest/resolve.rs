@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use query_lang::time::format_time;
 use storage_format::point::{FieldType, TagSet, Time};
 use storage_format::wal::{PointRow, Points, StrRef};
 
@@ -25,6 +26,8 @@ pub struct Target<'a> {
     pub limits: &'a Limits,
     /// Says why nobody may write to a table of this name.
     pub refusal: &'a dyn Fn(&str) -> Option<String>,
+    /// Points of a table before this are refused: retention has ended for them.
+    pub accepted_from: &'a dyn Fn(&Table) -> Time,
 }
 
 /// What became of a body.
@@ -59,6 +62,7 @@ struct Builder<'a> {
 
 struct Part {
     table: Arc<Table>,
+    accepted_from: Time,
     points: Points,
     /// The layouts of `points`, in the same order.
     layouts: Vec<Arc<Layout>>,
@@ -71,6 +75,7 @@ impl Builder<'_> {
         let time = line.time_or(server_time, precision)?;
         if let Some(spelling) = self.target.database.spellings.find(line.series) {
             let part = self.part(&spelling.table);
+            part.accept(line, time)?;
             if let Some(layout) = part.layout_by_id(spelling.last_layout.get())
                 && part.push_known(line, &spelling, layout, time)?
             {
@@ -110,6 +115,7 @@ impl Builder<'_> {
             }
         };
         let (table, tags) = new_series;
+        self.part(&table).accept(line, time)?;
         // The layout first: a clash of types must not leave a new series behind.
         let shape: Vec<(&str, &str, FieldType)> =
             fields.iter().map(|(raw, name, value)| (*raw, &**name, value.field_type())).collect();
@@ -143,6 +149,7 @@ impl Builder<'_> {
         if !self.parts.get(self.last_part).is_some_and(is_it) {
             self.last_part = *self.places.entry(table.id).or_insert_with(|| {
                 self.parts.push(Part {
+                    accepted_from: (self.target.accepted_from)(table),
                     table: Arc::clone(table),
                     points: Points::default(),
                     layouts: Vec::new(),
@@ -156,6 +163,19 @@ impl Builder<'_> {
 }
 
 impl Part {
+    fn accept(&self, line: &Line<'_>, time: Time) -> line_protocol::Result<()> {
+        if time >= self.accepted_from {
+            return Ok(());
+        }
+        let why = format!(
+            "its time {} is before {}, up to which the points of table {} have expired; `alter table` changes how long they are kept",
+            format_time(time),
+            format_time(self.accepted_from),
+            self.table.name
+        );
+        Err(line.refuse(line.series, why))
+    }
+
     /// The place of a remembered layout in this part, if the number still means one.
     fn layout_by_id(&mut self, id: u32) -> Option<u32> {
         match self.by_id.get(id as usize) {
@@ -244,7 +264,13 @@ mod tests {
         let database = registry.database_or_new("db");
         let limits = crate::config::Config::default().limits;
         let refusal = |table: &str| (table == "taken").then(|| "\"taken\" is a rollup".to_string());
-        let target = Target { registry, database: &database, limits: &limits, refusal: &refusal };
+        let target = Target {
+            registry,
+            database: &database,
+            limits: &limits,
+            refusal: &refusal,
+            accepted_from: &|_| Time::MIN,
+        };
         parse_lines(body.as_bytes(), &target, Precision::Nanos, 99)
     }
 

@@ -53,6 +53,19 @@ struct Stored {
     left: u64,
 }
 
+/// What retention lets a read see. A refresh sees all that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Visible {
+    /// Raw points from here on.
+    pub points_from: Time,
+    /// States, as long as their rollup keeps them.
+    pub now: Time,
+}
+
+impl Visible {
+    pub const ALL: Visible = Visible { points_from: Time::MIN, now: Time::MIN };
+}
+
 pub type DirtyPairs = BTreeMap<Time, HashSet<TagSet>>;
 
 /// Above this many groups it is cheaper to scan all series than to name them.
@@ -68,18 +81,27 @@ impl Access {
         filter: &TagFilter,
         plan: &Aggregate,
         own: Option<&str>,
+        visible: Visible,
     ) -> Result<Access> {
         let whole_start = wanted.hull().map_or(0, |hull| hull.start);
         let state_plan = StatePlan::new(&plan.states, plan.window, whole_start);
         let mut need = wanted;
         let mut stored = Vec::new();
+        // Expired points are read only where a rollup has yet to take them into a bucket that it goes on showing.
+        let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
             let Some(rollup) = rollups.get(&table.database, &choice.name) else { continue };
-            if let Some((piece, taken)) = Stored::capture(view, rollup, table, &need, filter, plan)? {
+            let shown = RangeSet::from(TimeRange::new(rollup.visible_from(visible.now), Time::MAX));
+            let wanted = need.intersect(&shown).intersect(&rollup.computed);
+            let candidate = wanted.whole_slots(rollup.info.step, rollup.info.origin);
+            let (dirty, _) = rollup.dirty.within(&candidate);
+            readable = readable.union(&dirty);
+            if let Some((piece, taken)) = Stored::capture(view, rollup, table, &candidate, filter, plan)? {
                 need = need.minus(&taken);
                 stored.push(piece);
             }
         }
+        let need = need.intersect(&readable);
         let columns = columns_of(table, &state_plan.fields);
         let raw = Captured::points(view, table, &CompiledFilter::new(filter)?, need, &columns);
         Ok(Access { by: plan.by.clone(), plan: state_plan, stored, raw })
@@ -99,18 +121,17 @@ impl Access {
 }
 
 impl Stored {
-    /// None if the rollup has nothing clean there.
+    /// `candidate` are computed buckets. None if the rollup has nothing clean there.
     fn capture(
         view: &View<'_>,
         rollup: &Rollup,
         table: &Arc<Table>,
-        need: &RangeSet,
+        candidate: &RangeSet,
         filter: &TagFilter,
         plan: &Aggregate,
     ) -> Result<Option<(Stored, RangeSet)>> {
         let info = &rollup.info;
-        let candidate = need.intersect(&rollup.computed).whole_slots(info.step, info.origin);
-        let (whole, pairs) = rollup.dirty.within(&candidate);
+        let (whole, pairs) = rollup.dirty.within(candidate);
         let taken = candidate.minus(&whole);
         if taken.is_empty() {
             return Ok(None);

@@ -21,6 +21,7 @@ use crate::query::Guard;
 use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
+use crate::rollup::Visible;
 use crate::rollup::read::{DirtyPairs, points_of_pairs, read_run, run_of_pairs, window_of};
 use crate::scan::Captured;
 use crate::scan::Touched;
@@ -75,7 +76,8 @@ impl Rollup {
             |range: &TimeRange| TimeRange::new(self.bucket(range.start), ceil_time(range.end, step, origin));
         let with_points: RangeSet =
             due.data.ranges().iter().map(|range| whole(range).intersect(over)).collect();
-        let within = RangeSet::from(due.within).whole_slots(step, origin);
+        let kept = TimeRange::new(self.visible_from(due.now), Time::MAX);
+        let within = RangeSet::from(due.within.intersect(kept)).whole_slots(step, origin);
         let missing = with_points.intersect(&within).minus(&self.computed);
         (missing, self.dirty.spans(&self.computed.intersect(&within)))
     }
@@ -160,7 +162,8 @@ impl Refresh {
                 rejected: Vec::new(),
             };
             let own = Some(info.name.as_str());
-            let access = Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, own)?;
+            let all = Visible::ALL;
+            let access = Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, own, all)?;
             let computed_before = rollup.computed.intersect(&range);
             let before = (!computed_before.is_empty()).then(|| {
                 let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();

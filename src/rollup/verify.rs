@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::query::Guard;
 use crate::rollup::read::{DirtyPairs, read_run, window_of};
 use crate::rollup::refresh::live_starts;
-use crate::rollup::{Access, Rollup, Rollups};
+use crate::rollup::{Access, Rollup, Rollups, Visible};
 use crate::scan::{Captured, Touched, View};
 use crate::series::{CompiledFilter, Table};
 
@@ -39,9 +39,11 @@ pub struct Verify {
 }
 
 impl Rollup {
-    /// The whole buckets that reads take from stored states, but for single dirty groups.
+    /// The whole buckets that reads take from stored states, but for single dirty groups, and whose points are there.
     pub fn clean(&self) -> RangeSet {
-        let whole = self.computed.whole_slots(self.info.step, self.info.origin);
+        let with_points = RangeSet::from(TimeRange::new(self.sealed_until, Time::MAX));
+        let computed = self.computed.intersect(&with_points);
+        let whole = computed.whole_slots(self.info.step, self.info.origin);
         let (dirty, _) = self.dirty.within(&whole);
         whole.minus(&dirty)
     }
@@ -75,7 +77,7 @@ impl Verify {
         Ok(Verify {
             keys: rollup.keys.clone(),
             stored: Captured::states(view, &rollup.key, layers, &all, range.clone(), columns),
-            raw: Access::capture(view, rollups, table, range, &info.filter, &plan, None)?,
+            raw: Access::capture(view, rollups, table, range, &info.filter, &plan, None, Visible::ALL)?,
             dirty: dirty.collect(),
             info: Arc::clone(info),
         })

@@ -6,6 +6,8 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockKind;
@@ -21,6 +23,9 @@ pub struct Manifest {
     pub next_block: u64,
     pub seq: u64,
     pub databases: Vec<String>,
+    /// How long a database keeps the points of tables that say nothing themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub database_keeps: BTreeMap<String, Keep>,
     pub tables: Vec<TableEntry>,
     pub blocks: Vec<BlockEntry>,
     pub flushed: Vec<FlushedEntry>,
@@ -40,6 +45,9 @@ pub struct TableEntry {
     /// Name and type ([`crate::point::FieldType::name`]), in column order.
     pub fields: Vec<(String, String)>,
     pub tags: Vec<String>,
+    /// None: as its database says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +92,25 @@ pub struct RollupEntry {
     pub computed: Vec<Range>,
     pub dirty: Vec<Range>,
     pub dirty_groups: Vec<DirtyGroups>,
+    /// None: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// Buckets that begin before this are never computed again: their raw points may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_until: Option<Time>,
+}
+
+/// How long data are kept, in nanoseconds; 0 for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep(pub i64);
+
+impl Keep {
+    pub const FOREVER: Keep = Keep(0);
+
+    /// The time before which data have expired at `now`. None if they never do.
+    pub fn expired_before(self, now: Time) -> Option<Time> {
+        (self.0 > 0).then(|| now.saturating_sub(self.0))
+    }
 }
 
 /// Groups of one bucket, each a list of tag and value.

@@ -11,7 +11,7 @@ fuzz_target!(|body: &[u8]| {
     let registry = Registry::default();
     let database = registry.database_or_new("db");
     let limits = Config::default().limits;
-    let target = Target { registry: &registry, database: &database, limits: &limits, refusal: &|_| None };
+    let target = Target { registry: &registry, database: &database, limits: &limits, refusal: &|_| None, accepted_from: &|_| i64::MIN };
     let parsed = parse_lines(body, &target, Precision::Auto, 1);
     for part in &parsed.batch.parts {
         let types = part.table.column_types();

@@ -1,0 +1,261 @@
+//! How long data are kept: what reads show, what writes and deletes are refused, what is removed.
+//!
+//! Three lines in time, for a table that keeps its points for K: points before now - K are *expired*: reads do not show
+//! them and writes there are refused, exactly and at once, by the wall clock. Blocks whose points have all been expired
+//! for `retention_after`, by a clock that does not jump, are *removed*. Before that, buckets of rollups over them are
+//! *sealed*: they stay as they are for ever, so that the rollup outlives its points.
+//! Invariant: a bucket is sealed only when it is computed, clean and in blocks; nothing marks it after that; a delete that
+//! would have to change it is refused. Expiry falls on edges of buckets, so that no bucket loses only some of its points.
+//! A database's time is for its tables; a rollup is kept for ever unless it says otherwise itself.
+//! Not here: the language (`alter ... keep`), the manifest's commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use storage_format::block::BlockKind;
+use storage_format::manifest::Keep;
+use storage_format::point::{Time, TimeRange, ceil_time};
+use storage_format::ranges::RangeSet;
+
+use crate::blocks::{BlockFile, TableKey};
+use crate::db::manifest::Edit;
+use crate::db::{Core, Db, FlushScope, Live};
+use crate::error::{Error, Kind, Result};
+use crate::rollup::{Due, Rollup, Visible};
+use crate::series::{Registry, Table};
+
+/// Since when, by a clock that does not jump, data before a time have been expired.
+#[derive(Default)]
+pub(super) struct Expired {
+    noted: HashMap<TableKey, (Duration, Time)>,
+}
+
+impl Expired {
+    /// The time before which data have been expired for `after`; asks again from now on for what expired since.
+    fn long_enough(
+        &mut self,
+        key: &TableKey,
+        before: Time,
+        elapsed: Duration,
+        after: Duration,
+    ) -> Option<Time> {
+        let (since, noted) = *self.noted.entry(key.clone()).or_insert((elapsed, before));
+        if elapsed.saturating_sub(since) < after {
+            return None;
+        }
+        self.noted.insert(key.clone(), (elapsed, before));
+        // The clock may have been set back, or the time to keep made longer.
+        Some(noted.min(before))
+    }
+}
+
+/// Whose time to keep is changed.
+pub(super) enum Keeper<'a> {
+    Database(&'a str),
+    Table(&'a Arc<Table>),
+    Rollup { database: &'a str, name: &'a str },
+}
+
+pub(super) fn keep_of(registry: &Registry, table: &Table) -> Option<Keep> {
+    table.keep().or_else(|| registry.database(&table.database)?.keep())
+}
+
+impl Live {
+    pub(super) fn rollups_over<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = &'a Rollup> {
+        self.rollups.iter().filter(|rollup| rollup.is_over(table))
+    }
+
+    /// The first time that reads of a table's points show.
+    pub(super) fn visible_from(&self, registry: &Registry, table: &Table, now: Time) -> Time {
+        let expired = keep_of(registry, table).and_then(|keep| keep.expired_before(now));
+        let Some(expired) = expired else { return Time::MIN };
+        self.rollups_over(table).map(|rollup| rollup.bucket(expired)).min().unwrap_or(expired)
+    }
+
+    pub(super) fn visible(&self, core: &Core, table: &Table) -> Visible {
+        let now = core.clock.now();
+        Visible { points_from: self.visible_from(&core.registry, table, now), now }
+    }
+
+    /// The first time at which points of a table are taken.
+    pub(super) fn accepted_from(&self, core: &Core, table: &Table, now: Time) -> Time {
+        let sealed = self.rollups_over(table).map(Rollup::sealed_until).max().unwrap_or(Time::MIN);
+        self.visible_from(&core.registry, table, now).max(sealed)
+    }
+
+    /// Why points in this range may not be deleted.
+    pub(super) fn delete_refusal(&self, table: &Table, range: TimeRange) -> Option<Error> {
+        let sealed = |rollup: &&Rollup| {
+            let touched = range.intersect(TimeRange::new(Time::MIN, rollup.sealed_until()));
+            !touched.is_empty() && rollup.computed().overlaps(touched)
+        };
+        let rollup = self.rollups_over(table).filter(sealed).max_by_key(|rollup| rollup.sealed_until())?;
+        Some(Error::rejected(
+            Kind::Conflict,
+            "sealed",
+            format!(
+                "the rollup {} keeps buckets before {} whose points are no longer kept, so it could not follow this delete; add \
+                 `since {}`, or drop the rollup first",
+                rollup.info.name,
+                query_lang::time::format_time(rollup.sealed_until()),
+                query_lang::time::format_time(rollup.sealed_until()),
+            ),
+        ))
+    }
+
+    /// Where a rollup has something to compute from: points, or states of its parent whose points are gone.
+    pub(super) fn data_of(&self, table: &Table, rollup: &Rollup) -> RangeSet {
+        let points =
+            self.data_ranges(table).intersect(&TimeRange::new(rollup.sealed_until(), Time::MAX).into());
+        let parent =
+            rollup.info.parent.as_deref().and_then(|parent| self.rollups.get(&table.database, parent));
+        parent.map_or(points.clone(), |parent| points.union(parent.computed()))
+    }
+
+    /// The width that blocks may have, so that they expire not long after their first points.
+    pub(super) fn width_max(&self, registry: &Registry, key: &TableKey) -> i64 {
+        let keep = match key.kind {
+            BlockKind::Points => {
+                registry.table(&key.database, &key.table).and_then(|table| keep_of(registry, &table))
+            }
+            BlockKind::Rollup => self.rollups.get(&key.database, &key.table).and_then(|rollup| rollup.keep),
+        };
+        const BLOCKS_PER_KEEP: i64 = 4;
+        keep.filter(|keep| *keep != Keep::FOREVER).map_or(i64::MAX, |keep| keep.0 / BLOCKS_PER_KEEP)
+    }
+
+    /// Whether every rollup that passes has done, for good, what can be done before `limit` (or its next edge).
+    fn are_settled(&self, core: &Core, table: &Table, limit: Time, which: impl Fn(&Rollup) -> bool) -> bool {
+        let now = core.clock.now();
+        self.rollups_over(table).filter(|rollup| which(rollup)).all(|rollup| {
+            let edge = ceil_time(limit, rollup.info.step, rollup.info.origin);
+            let within = TimeRange::new(Time::MIN, edge);
+            let due = Due { now, data: self.data_of(table, rollup), within, states_max: 0 };
+            edge <= rollup.bucket(now) && rollup.is_settled(&due)
+        })
+    }
+
+    fn expired_blocks(&self, key: &TableKey, before: Time) -> Vec<Arc<BlockFile>> {
+        self.blocks.of(key).iter().filter(|file| file.time().end <= before).cloned().collect()
+    }
+}
+
+impl Db {
+    /// Removes blocks whose retention has ended. Returns how many.
+    pub fn expire(&self) -> Result<usize> {
+        let core = &*self.core;
+        let mut standing = core.compaction.lock();
+        let mut removed = 0;
+        for table in core.registry.tables() {
+            removed += core.expire_points(&mut standing.expired, &table, self)?;
+        }
+        let rollups: Vec<TableKey> =
+            core.live.read().rollups.iter().map(|rollup| rollup.key.clone()).collect();
+        for key in rollups {
+            removed += core.expire_states(&mut standing.expired, &key)?;
+        }
+        Ok(removed)
+    }
+}
+
+impl Core {
+    fn expire_points(&self, expired: &mut Expired, table: &Arc<Table>, db: &Db) -> Result<usize> {
+        let key = TableKey {
+            kind: BlockKind::Points,
+            database: Arc::clone(&table.database),
+            table: Arc::clone(&table.name),
+        };
+        let before = self.live.read().visible_from(&self.registry, table, self.clock.now());
+        let after = self.config.server.retention_after;
+        let Some(before) = expired.long_enough(&key, before, self.clock.elapsed(), after) else {
+            return Ok(0);
+        };
+        if self.live.read().expired_blocks(&key, before).is_empty() {
+            return Ok(0);
+        }
+        // States that only memory has would be lost with their points.
+        db.flush(FlushScope::States)?;
+        let files = {
+            let mut live = self.live.write();
+            if !live.are_settled(self, table, before, |_| true) {
+                tracing::info!(table = %table.name, "expired points stay until the rollups over them are computed");
+                return Ok(0);
+            }
+            for rollup in live.rollups.iter_mut().filter(|rollup| rollup.is_over(table)) {
+                rollup.seal(before);
+            }
+            live.expired_blocks(&key, before)
+        };
+        self.remove_expired(&files)
+    }
+
+    fn expire_states(&self, expired: &mut Expired, key: &TableKey) -> Result<usize> {
+        let before = {
+            let live = self.live.read();
+            let Some(rollup) = live.rollups.get(&key.database, &key.table) else { return Ok(0) };
+            rollup.visible_from(self.clock.now())
+        };
+        let after = self.config.server.retention_after;
+        let Some(before) = expired.long_enough(key, before, self.clock.elapsed(), after) else {
+            return Ok(0);
+        };
+        let files = {
+            let mut live = self.live.write();
+            let files = live.expired_blocks(key, before);
+            let table = live.rollups.get(&key.database, &key.table).map(|rollup| rollup.info.table.clone());
+            let table = table.and_then(|table| self.registry.table(&key.database, &table));
+            let Some(table) = table.filter(|_| !files.is_empty()) else { return Ok(0) };
+            let is_child = |rollup: &Rollup| rollup.info.parent.as_deref() == Some(&*key.table);
+            if !live.are_settled(self, &table, before, is_child) {
+                tracing::info!(rollup = %key.table, "expired states stay until the rollups on them are computed");
+                return Ok(0);
+            }
+            if let Some(rollup) = live.rollups.get_mut(&key.database, &key.table) {
+                rollup.expire(before);
+            }
+            files
+        };
+        self.remove_expired(&files)
+    }
+
+    fn remove_expired(&self, files: &[Arc<BlockFile>]) -> Result<usize> {
+        let removed = files.iter().map(|file| file.entry.id).collect();
+        self.commit(Edit { removed, ..Edit::default() })?;
+        self.remove_files(files.iter().map(|file| &file.entry));
+        metrics::counter!(crate::metrics::EXPIRED_BLOCKS).increment(files.len() as u64);
+        Ok(files.len())
+    }
+
+    /// Durable when it returns. None: as nobody had said anything.
+    pub(super) fn set_keep(&self, keeper: &Keeper<'_>, keep: Option<Keep>) -> Result<()> {
+        let before = self.exchange_keep(keeper, keep)?;
+        self.commit(Edit::default()).inspect_err(|_| {
+            // It was there a moment ago; if it was dropped since, there is nothing to put back.
+            drop(self.exchange_keep(keeper, before));
+        })
+    }
+
+    fn exchange_keep(&self, keeper: &Keeper<'_>, keep: Option<Keep>) -> Result<Option<Keep>> {
+        match keeper {
+            Keeper::Database(name) => {
+                let database = self.registry.database_or_new(name);
+                let before = database.keep();
+                database.set_keep(keep);
+                Ok(before)
+            }
+            Keeper::Table(table) => {
+                let before = table.keep();
+                table.set_keep(keep);
+                Ok(before)
+            }
+            Keeper::Rollup { database, name } => {
+                let mut live = self.live.write();
+                let rollup = live.rollups.get_mut(database, name).ok_or_else(|| {
+                    Error::rejected(Kind::NotFound, "unknown_rollup", format!("there is no rollup {name}"))
+                })?;
+                Ok(std::mem::replace(&mut rollup.keep, keep))
+            }
+        }
+    }
+}
