@@ -8,6 +8,7 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod inventory;
 mod maintain;
 mod manifest;
 mod open;
@@ -70,16 +71,16 @@ struct Core {
     head_bytes: AtomicUsize,
     /// One change of the manifest at a time.
     commits: Mutex<Commits>,
-    /// The log's folder as the manifest names it.
-    log: Option<String>,
-    /// Blocks that have to stay for a while although no manifest names them any more.
-    kept: Mutex<snapshot::Kept>,
     /// One flush at a time.
     flushing: Mutex<maintain::Seen>,
     /// One merge, removal of expired blocks or drop of a rollup at a time; flushes go on meanwhile.
     compaction: Mutex<maintain::Standing>,
     /// One thread for flush and compaction, so that queries and writers have the others.
     background: rayon::ThreadPool,
+    /// The log's folder as the manifest names it.
+    log: Option<String>,
+    /// Blocks that have to stay for a while although no manifest names them any more.
+    kept: Mutex<snapshot::Kept>,
 }
 
 /// What is readable now. All of it is at one sequence.

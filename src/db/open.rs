@@ -73,11 +73,11 @@ impl Db {
             waiting_bytes: AtomicUsize::new(0),
             head_bytes: AtomicUsize::new(0),
             commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
-            log: manifest.log.clone(),
-            kept: Mutex::default(),
             flushing: Mutex::default(),
             compaction: Mutex::default(),
             background: background(),
+            log: manifest.log.clone(),
+            kept: Mutex::default(),
             disk,
         });
         tracing::info!(
