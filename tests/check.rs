@@ -19,6 +19,8 @@ use crate::damage::{
 use crate::support::engine::{NOON, SECOND, ask, open, rows, run, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
 
+const DAY: i64 = 86_400 * SECOND;
+
 fn look(disk: &FaultyDisk) -> Report {
     let before = disk.contents();
     let clock: Arc<dyn Clock> = Arc::new(clock());
@@ -456,6 +458,57 @@ fn states_that_are_not_those_of_the_points_are_found() {
     assert!(look(&disk).is_sound());
     let db = open(&disk, &clock()).unwrap();
     assert_eq!(rows(&ask(&db, BY_MINUTE, true).unwrap()), rows(&ask(&db, BY_MINUTE, false).unwrap()));
+}
+
+/// Of sealed buckets there are no points: their states are neither held against any nor computed again.
+#[test]
+fn sealed_states_are_left_alone_and_lost_ones_are_gone() {
+    let sealed = || {
+        let (disk, clock) = (FaultyDisk::new(), clock());
+        let db = open(&disk, &clock).unwrap();
+        for day in [40, 41, 0] {
+            let lines: String = (1..5)
+                .map(|n| format!("cpu,host=a n={n}i {}\n", NOON - day * DAY - n * 60 * SECOND))
+                .collect();
+            write(&db, &lines).unwrap();
+        }
+        run(&db, "create rollup minutes as cpu | every 1m count, sum(n) by host").unwrap();
+        db.refresh(&RefreshScope::default()).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        run(&db, "alter table cpu keep 20d").unwrap();
+        db.expire().unwrap();
+        clock.advance(std::time::Duration::from_secs(2 * 3_600));
+        assert!(db.expire().unwrap() > 0, "no block has expired");
+        disk
+    };
+    let counts = |disk: &FaultyDisk| {
+        let db = open(disk, &clock()).unwrap();
+        rows(&ask(&db, "minutes | every 1d count by ()", true).unwrap())
+    };
+    let disk = sealed();
+    let report = look(&disk);
+    assert!(report.is_sound() && report.counts.states == 4, "{:?} {:?}", said(&report), report.counts);
+    assert_eq!(counts(&disk).len(), 3, "the old buckets are still there");
+    let states: Vec<String> =
+        disk.files_with("/minutes/").into_iter().filter(|file| file.starts_with("blocks/")).collect();
+    assert!(states.len() > 1, "{states:?}");
+    for file in &states {
+        let disk = sealed();
+        let lost = manifest(&disk).blocks.into_iter().find(|entry| file.ends_with(&entry.file)).unwrap();
+        disk.edit(file, |bytes| bytes[100] ^= 1);
+        let report = look(&disk);
+        assert_eq!(report.damage.len(), 1, "{:?}", said(&report));
+        mend(&disk, &report);
+        assert!(look(&disk).is_sound());
+        let left = counts(&disk);
+        let has_old = lost.time.0 < NOON - 20 * DAY;
+        assert_eq!(left.len() == 3, !has_old, "{file}: {left:?}");
+        assert!(left.last().unwrap().ends_with("count=4"), "{left:?}");
+        let db = open(&disk, &clock()).unwrap();
+        db.refresh(&RefreshScope::default()).unwrap();
+        drop(db);
+        assert_eq!(counts(&disk), left, "{file}");
+    }
 }
 
 /// A repair that a crash cuts off leaves a folder that a repair mends.
