@@ -235,10 +235,16 @@ impl Rollup {
         &self.computed
     }
 
-    /// Forgets the states of a range, because they are lost: they are to be computed again.
-    pub fn uncompute(&mut self, range: TimeRange) {
-        self.computed.remove(range);
-        self.stored.remove(range);
+    /// The states of these buckets are lost. Those whose points are there are computed again; dirty, and not only absent,
+    /// so that groups that have gone meanwhile are said to, because older states of them may still be there. Sealed ones
+    /// are gone for good.
+    pub fn lose(&mut self, range: TimeRange, seq: u64) {
+        let last = self.bucket(range.end.saturating_sub(1)).saturating_add(self.info.step);
+        let whole = TimeRange::new(self.bucket(range.start), last);
+        let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
+        self.computed.remove(sealed);
+        self.stored.remove(sealed);
+        self.mark_range(whole, seq);
     }
 
     pub fn dirty_count(&self) -> u64 {

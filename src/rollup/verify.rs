@@ -39,11 +39,13 @@ pub struct Verify {
 }
 
 impl Rollup {
-    /// The whole buckets that reads take from stored states, but for single dirty groups; of sealed ones the points may be gone.
+    /// The whole buckets that reads take from stored states, but for single dirty groups, and whose points are there.
     pub fn clean(&self) -> RangeSet {
-        let whole = self.computed.whole_slots(self.info.step, self.info.origin);
+        let with_points = RangeSet::from(TimeRange::new(self.sealed_until, Time::MAX));
+        let computed = self.computed.intersect(&with_points);
+        let whole = computed.whole_slots(self.info.step, self.info.origin);
         let (dirty, _) = self.dirty.within(&whole);
-        whole.minus(&dirty).minus(&TimeRange::new(Time::MIN, self.sealed_until).into())
+        whole.minus(&dirty)
     }
 }
 
