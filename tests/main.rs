@@ -12,6 +12,7 @@ mod formats;
 mod grafana;
 mod http;
 mod kill;
+mod memory;
 mod random;
 mod readme;
 mod restart;

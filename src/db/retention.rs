@@ -222,7 +222,7 @@ impl Core {
     fn remove_expired(&self, files: &[Arc<BlockFile>]) -> Result<usize> {
         let removed = files.iter().map(|file| file.entry.id).collect();
         self.commit(Edit { removed, ..Edit::default() })?;
-        self.remove_files(files.iter().map(|file| &file.entry));
+        files.iter().for_each(|file| file.retire());
         metrics::counter!(crate::metrics::EXPIRED_BLOCKS).increment(files.len() as u64);
         Ok(files.len())
     }
