@@ -17,7 +17,8 @@ use crate::db::retention::keep_of;
 use crate::db::{Core, Live};
 use crate::error::Result;
 use crate::flush::DAY;
-use crate::query::{Answer, Guard, text_table};
+use crate::guard::Guard;
+use crate::query::{Answer, text_table};
 use crate::series::Table;
 
 /// As the manifest has it. None: as nobody had said anything.

@@ -19,7 +19,8 @@ use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
-use crate::query::{Answer, Guard, finish, select_points, text_table};
+use crate::guard::Guard;
+use crate::query::{Answer, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -81,7 +82,7 @@ impl Db {
     }
 
     pub fn guard(&self) -> Guard {
-        Guard::new(Arc::clone(&self.core.clock), &self.core.config.limits)
+        Guard::query(&self.core.clock, &self.core.config.limits, &self.core.pool)
     }
 
     fn catalog(&self, database: &str) -> DatabaseCatalog {
@@ -383,7 +384,7 @@ impl Db {
             }
             return Err(error);
         }
-        self.core.remove_files(files.iter().map(|file| &file.entry));
+        files.iter().for_each(|file| file.retire());
         Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
     }
 

@@ -118,7 +118,7 @@ impl SeriesHead {
         }
         let columns: Vec<u32> = (0..types.len() as u32).collect();
         let Some(view) = self.capture(&TimeRange::ALL.into(), &columns) else { return };
-        let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
+        let sources = view.sources(&columns, TimeRange::ALL).expect("bug: a chunk in memory does not decode");
         let pieces = rows::in_time_order(sources, Merge::Field);
         let left = pieces.iter().map(|piece| piece.without(&[range])).collect();
         *self = SeriesHead { sealed: seal_pieces(&columns, left), ..SeriesHead::default() };
@@ -202,14 +202,16 @@ pub struct SeriesView {
 }
 
 impl SeriesView {
-    /// The rows of each chunk with the wanted columns, in the order in which they win.
-    pub fn sources(&self, columns: &[u32]) -> corrupt::Result<Vec<Rows>> {
+    /// The rows of each chunk that touches the times, with the wanted columns, in the order in which they win. A chunk
+    /// comes whole.
+    pub fn sources(&self, columns: &[u32], times: TimeRange) -> corrupt::Result<Vec<Rows>> {
+        let touches = |chunk: &&Arc<SealedChunk>| times.overlaps(range_of(chunk));
         let mut sources = Vec::with_capacity(self.main.len() + 1);
-        for chunk in &self.main {
+        for chunk in self.main.iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
         sources.extend(self.open.as_ref().map(|chunk| open_rows(chunk, columns)));
-        for chunk in &self.late {
+        for chunk in self.late.iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
         if !self.late_rows.is_empty() {
@@ -217,6 +219,36 @@ impl SeriesView {
         }
         Ok(sources)
     }
+
+    /// At least as many rows as there are, without a look into the chunks.
+    pub fn rows_max(&self) -> usize {
+        let chunks = self.main.len() + self.late.len() + usize::from(self.open.is_some());
+        chunks * CHUNK_ROWS_MAX + self.late_rows.len()
+    }
+
+    /// The first time and the rows of each chunk.
+    pub fn parts(&self, mut part: impl FnMut(Time, usize)) {
+        for chunk in self.main.iter().chain(&self.late) {
+            part(chunk.first_time(), chunk.rows());
+        }
+        if let Some((chunk, first)) = self.open.as_ref().and_then(|chunk| Some((chunk, chunk.first_time()?)))
+        {
+            part(first, chunk.rows());
+        }
+    }
+
+    pub fn touches(&self, ranges: &RangeSet) -> bool {
+        let chunks = self.main.iter().chain(&self.late).any(|chunk| ranges.overlaps(range_of(chunk)));
+        let open = self.open.as_ref().and_then(|chunk| Some((chunk.first_time()?, chunk.last_time()?)));
+        chunks
+            || open
+                .is_some_and(|(first, last)| ranges.overlaps(TimeRange::new(first, last.saturating_add(1))))
+            || self.late_rows.iter().any(|row| ranges.contains(row.time))
+    }
+}
+
+fn range_of(chunk: &SealedChunk) -> TimeRange {
+    TimeRange::new(chunk.first_time(), chunk.last_time().saturating_add(1))
 }
 
 fn sealed_rows(chunk: &SealedChunk, columns: &[u32]) -> corrupt::Result<Rows> {
