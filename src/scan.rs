@@ -83,6 +83,9 @@ enum MemoryRows {
 /// States of rollups that are not in blocks yet: one layer in memory.
 pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 
+/// A layer of points in memory, and the sequence at which it was frozen, if it is.
+type PointLayer = (Option<u64>, Vec<(TagSet, SeriesView)>);
+
 /// What a scan has touched, for the answer's `stats`.
 #[derive(Debug, Default)]
 pub struct Touched {
@@ -107,7 +110,7 @@ pub struct Captured {
     filter: CompiledFilter,
     files: Vec<Arc<BlockFile>>,
     tombstones: Vec<Arc<Tombstone>>,
-    points: Option<(Arc<Table>, Vec<Capture>)>,
+    points: Vec<PointLayer>,
     states: Vec<StateLayer>,
 }
 
@@ -139,7 +142,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
-            points: Some((Arc::clone(table), captures)),
+            points: named(table, captures),
             states: Vec::new(),
             ranges,
         }
@@ -161,7 +164,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
-            points: None,
+            points: Vec::new(),
             states: layers,
             ranges,
         }
@@ -172,7 +175,7 @@ impl Captured {
         let ids: Vec<u32> = (0..columns.len() as u32).collect();
         let capture = |frozen: &Arc<FrozenPartition>| Capture {
             frozen_at: Some(frozen.seq_max),
-            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into(), &ids),
+            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into()),
         };
         let captures = group.iter().map(capture).collect();
         Captured {
@@ -182,7 +185,7 @@ impl Captured {
             filter: CompiledFilter::All,
             files: Vec::new(),
             tombstones: Vec::new(),
-            points: group.first().map(|frozen| (Arc::clone(&frozen.table), captures)),
+            points: group.first().map_or_else(Vec::new, |frozen| named(&frozen.table, captures)),
             states: Vec::new(),
             ranges: TimeRange::ALL.into(),
         }
@@ -203,7 +206,7 @@ impl Captured {
             filter: CompiledFilter::All,
             files: touching(files, &range.into()),
             tombstones: tombstones.to_vec(),
-            points: None,
+            points: Vec::new(),
             states: Vec::new(),
             ranges: range.into(),
         }
@@ -221,19 +224,11 @@ impl Captured {
             series: Vec::new(),
         };
         let mut found: Vec<Found> = Vec::new();
-        if let Some((table, captures)) = self.points {
-            table.with_index(|index| {
-                for (layer, capture) in captures.into_iter().enumerate() {
-                    let frozen_at = capture.frozen_at;
-                    found.extend(capture.series.into_iter().map(|(series, view)| Found {
-                        tags: index.key(series).clone(),
-                        source: Source::Memory(
-                            layer as u32,
-                            Memorized { frozen_at, rows: MemoryRows::Points(view) },
-                        ),
-                    }));
-                }
-            });
+        for (layer, (frozen_at, series)) in self.points.into_iter().enumerate() {
+            found.extend(series.into_iter().map(|(tags, view)| Found {
+                tags,
+                source: Source::Memory(layer as u32, Memorized { frozen_at, rows: MemoryRows::Points(view) }),
+            }));
         }
         for (layer, groups) in self.states.into_iter().enumerate() {
             let groups = groups.into_iter().filter(|(tags, _)| self.filter.passes(tags));
@@ -246,6 +241,15 @@ impl Captured {
         scan.gather(found);
         Ok(scan)
     }
+}
+
+/// The captured series by name. Under the lock of the view: afterwards the numbers may be forgotten.
+fn named(table: &Table, captures: Vec<Capture>) -> Vec<PointLayer> {
+    table.with_index(|index| {
+        let name = |(series, view)| (index.key(series).clone(), view);
+        let layer = |capture: Capture| (capture.frozen_at, capture.series.into_iter().map(name).collect());
+        captures.into_iter().map(layer).collect()
+    })
 }
 
 fn touching(files: &[Arc<BlockFile>], ranges: &RangeSet) -> Vec<Arc<BlockFile>> {

@@ -245,8 +245,9 @@ impl Wal {
         error
     }
 
-    /// The current segment is complete. It was synced when it was last written.
-    fn rotate(&mut self) {
+    /// The current segment is complete, and may be removed once its points are in blocks. It was synced when it was last
+    /// written.
+    pub fn rotate(&mut self) {
         let number = self.current.number;
         let done = std::mem::replace(&mut self.current, Segment::new(number + 1));
         if done.file.is_some() {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod churn;
 mod cli;
 mod clients;
 mod compaction;
