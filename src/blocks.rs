@@ -16,12 +16,12 @@ use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
 use storage_format::block::{
-    Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex,
+    Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, RowFault, SeriesIndex,
 };
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
-use crate::disk::{Disk, ReadFile, WriteFile};
+use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
 use crate::series::TagPostings;
@@ -159,6 +159,24 @@ impl BlockFile {
         Ok(Rows { times: read.times, columns })
     }
 
+    /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
+    pub fn check(&self) -> Result<()> {
+        let opened = self.opened()?;
+        let damaged = |offset: u64, what: String| {
+            Err(Error::Corrupt { file: self.disk.describe(&self.name()), offset, what })
+        };
+        if opened.file.len() != self.entry.bytes {
+            let (found, named) = (opened.file.len(), self.entry.bytes);
+            return damaged(found.min(named), format!("it has {found} bytes, and the manifest says {named}"));
+        }
+        let reader = || Reader(Arc::clone(&opened.file));
+        opened.block.verify(&reader()).map_err(|error| self.error(error))?;
+        match opened.block.audit(reader()).map_err(|error| self.error(error))? {
+            Some(RowFault { row, what }) => damaged(0, format!("row {row} is wrong: {what}")),
+            None => Ok(()),
+        }
+    }
+
     fn error(&self, error: BlockError) -> Error {
         match error {
             BlockError::Corrupt(damage) => Error::corrupt(self.disk.describe(&self.name()), damage),
@@ -172,6 +190,55 @@ impl BlockFile {
     fn io(&self, doing: &'static str, source: io::Error) -> Error {
         Error::io(doing, self.disk.describe(&self.name()), source)
     }
+}
+
+/// The entry of a block that no manifest names, as the file itself tells it.
+pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
+    let name = format!("{FOLDER}/{file}");
+    let opened = disk.open(&name).map_err(|source| Error::io("open", disk.describe(&name), source))?;
+    let block = Block::open(&Reader(Arc::clone(&opened))).map_err(|error| Error::Corrupt {
+        file: disk.describe(&name),
+        offset: 0,
+        what: error.to_string(),
+    })?;
+    let id = block_number(file).ok_or_else(|| Error::Corrupt {
+        file: disk.describe(&name),
+        offset: 0,
+        what: "its name does not end in the number of a block".to_string(),
+    })?;
+    let meta = block.meta();
+    Ok(BlockEntry {
+        id,
+        file: file.to_string(),
+        database: meta.database.clone(),
+        table: meta.table.clone(),
+        kind: meta.kind,
+        partition: meta.partition.into(),
+        time: block.time().into(),
+        seq_min: meta.seq_min,
+        seq_max: meta.seq_max,
+        rows: block.rows(),
+        series: block.series_count() as u64,
+        bytes: opened.len(),
+    })
+}
+
+/// The number in the name that [`file_name`] made.
+pub fn block_number(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
+}
+
+/// The files below the folder of blocks, as the manifest names them.
+pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for database in disk.list_folders(FOLDER)? {
+        for table in disk.list_folders(&format!("{FOLDER}/{database}"))? {
+            let files = disk.list(&format!("{FOLDER}/{database}/{table}"))?;
+            found.extend(files.into_iter().map(|file| format!("{database}/{table}/{file}")));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
@@ -205,9 +272,6 @@ pub struct NewBlock {
     entry: BlockEntry,
     writer: BlockWriter<Box<dyn WriteFile>>,
 }
-
-/// The suffix of a block that is being written. Files with it are removed at start.
-const TEMPORARY: &str = "new";
 
 impl NewBlock {
     fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {

@@ -8,12 +8,15 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod inventory;
 mod maintain;
 mod manifest;
 mod open;
 mod pipeline;
 mod retention;
+mod snapshot; // one moment, held still to be copied
 mod statements;
+mod verify; // rollups against raw points
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,8 +44,12 @@ use crate::series::Registry;
 use crate::wal::Wal;
 
 pub use maintain::{FlushScope, RefreshScope};
+pub use manifest::{MANIFEST, write_manifest};
+pub use open::restored_rollups;
 pub use pipeline::Change;
-pub use statements::{QueryOptions, RollupStatus};
+pub use snapshot::{BACKUP_MARK, Snapshot};
+pub use statements::{QueryOptions, RollupStatus, parse_delete};
+pub use verify::RollupCheck;
 
 /// A running database. Dropping it stops its threads; what was acknowledged is in the log.
 pub struct Db {
@@ -70,6 +77,10 @@ struct Core {
     compaction: Mutex<maintain::Standing>,
     /// One thread for flush and compaction, so that queries and writers have the others.
     background: rayon::ThreadPool,
+    /// The log's folder as the manifest names it.
+    log: Option<String>,
+    /// Blocks that have to stay for a while although no manifest names them any more.
+    kept: Mutex<snapshot::Kept>,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -164,7 +175,7 @@ impl Db {
     /// Writes everything in memory to blocks, so that the next start has no log to read back. To be called when no writer
     /// is left; what one writes nevertheless stays in the log.
     pub fn flush_for_stop(&self) -> Result<()> {
-        self.core.wal.lock().rotate();
+        self.core.wal.lock().end_segment();
         self.flush(FlushScope::All)?;
         // A log whose points were in blocks already has yet to go.
         if self.core.wal.lock().bytes() > 0 {

@@ -12,6 +12,7 @@
 mod dirty;
 mod read;
 mod refresh;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::series::{CompiledFilter, Registry, Table};
 pub use dirty::Dirty;
 pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
+pub use verify::{Difference, Verify};
 
 /// All rollups of the server.
 #[derive(Default)]
@@ -240,6 +242,18 @@ impl Rollup {
 
     pub fn computed(&self) -> &RangeSet {
         &self.computed
+    }
+
+    /// The states of these buckets are lost. Those whose points are there are computed again; dirty, and not only absent,
+    /// so that groups that have gone meanwhile are said to, because older states of them may still be there. Sealed ones
+    /// are gone for good.
+    pub fn lose(&mut self, range: TimeRange, seq: u64) {
+        let last = self.bucket(range.end.saturating_sub(1)).saturating_add(self.info.step);
+        let whole = TimeRange::new(self.bucket(range.start), last);
+        let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
+        self.computed.remove(sealed);
+        self.stored.remove(sealed);
+        self.mark_range(whole, seq);
     }
 
     pub fn dirty_count(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::batch::{Batch, BatchPart};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::series::{Pin, Registry, Table};
-use crate::wal::{FOLDER, SegmentInfo, segment_name};
+use crate::wal::{SegmentInfo, segment_name, segment_number};
 
 /// What the log held and how it goes on.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub struct Replayed {
     pub segments: Vec<SegmentInfo>,
     pub damage: Vec<Damage>,
     pub batches: u64,
+    pub deletes: u64,
     pub rows: u64,
 }
 
@@ -53,45 +54,43 @@ const WINDOW_BYTES: usize = 8 << 20;
 
 pub fn replay(
     disk: &dyn Disk,
+    folder: &str,
     registry: &Registry,
     mut each: impl FnMut(Entry<'_>) -> Result<()> + Send,
 ) -> Result<Replayed> {
-    let files = disk.list(FOLDER).map_err(|source| Error::io("list", disk.describe(FOLDER), source))?;
+    let files = disk.list(folder).map_err(|source| Error::io("list", disk.describe(folder), source))?;
     let mut numbers: Vec<u64> = files.iter().filter_map(|file| segment_number(file)).collect();
     numbers.sort_unstable();
     let mut replayed = Replayed { next_seq: 1, next_number: 1, ..Replayed::default() };
-    let mut next = numbers.first().map(|number| read_segment(disk, *number));
+    let mut next = numbers.first().map(|number| read_segment(disk, folder, *number));
     for (at, number) in numbers.iter().enumerate() {
-        let segment = next.take().unwrap_or_else(|| read_segment(disk, *number))?;
+        let segment = next.take().unwrap_or_else(|| read_segment(disk, folder, *number))?;
         let last = at + 1 == numbers.len();
         // The disk works on the next one while the processors work on this one.
         let (outcome, ahead) = rayon::join(
-            || replay_segment(disk, registry, *number, &segment, last, &mut replayed, &mut each),
-            || numbers.get(at + 1).map(|number| read_segment(disk, *number)),
+            || replay_segment(disk, folder, registry, *number, &segment, last, &mut replayed, &mut each),
+            || numbers.get(at + 1).map(|number| read_segment(disk, folder, *number)),
         );
         outcome?;
         next = ahead;
         replayed.next_number = number + 1;
     }
     if !numbers.is_empty() {
-        let synced = disk.sync_folder(FOLDER);
-        synced.map_err(|source| Error::io("sync", disk.describe(FOLDER), source))?;
+        let synced = disk.sync_folder(folder);
+        synced.map_err(|source| Error::io("sync", disk.describe(folder), source))?;
     }
     Ok(replayed)
 }
 
-fn read_segment(disk: &dyn Disk, number: u64) -> Result<bytes::Bytes> {
-    let name = segment_name(number);
+fn read_segment(disk: &dyn Disk, folder: &str, number: u64) -> Result<bytes::Bytes> {
+    let name = segment_name(folder, number);
     let read = || disk.open(&name).and_then(|opened| opened.read_at(0, opened.len() as usize));
     read().map_err(|source| Error::io("read", disk.describe(&name), source))
 }
 
-fn segment_number(file: &str) -> Option<u64> {
-    u64::from_str_radix(file.strip_suffix(".wal")?, 16).ok()
-}
-
 fn replay_segment(
     disk: &dyn Disk,
+    folder: &str,
     registry: &Registry,
     number: u64,
     segment: &[u8],
@@ -99,7 +98,7 @@ fn replay_segment(
     replayed: &mut Replayed,
     each: &mut impl FnMut(Entry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let name = segment_name(number);
+    let name = segment_name(folder, number);
     let file = disk.describe(&name);
     let damage = |offset, next: u64, what| Damage { file: file.clone(), offset, bytes: next - offset, what };
     match format::decode_segment_header(segment) {
@@ -159,6 +158,7 @@ fn replay_segment(
                 window_bytes = 0;
                 match format::Delete::decode(record.body) {
                     Ok(delete) => {
+                        reading.replayed.deletes += 1;
                         reading.note(delete.seq);
                         (reading.each)(Entry::Delete(delete.seq, delete))?;
                     }
