@@ -29,11 +29,12 @@ use query_lang::ast::Statement;
 use storage_format::point::Time;
 use storage_format::ranges::RangeSet;
 
-use crate::blocks::BlockList;
+use crate::blocks::{BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
@@ -59,8 +60,11 @@ pub struct Db {
 
 struct Core {
     disk: Arc<dyn Disk>,
+    store: Arc<BlockStore>,
     clock: Arc<dyn Clock>,
     config: Config,
+    /// Memory of all queries together.
+    pool: Arc<Pool>,
     registry: Registry,
     live: RwLock<Live>,
     wal: Mutex<Wal>,
@@ -79,8 +83,6 @@ struct Core {
     background: rayon::ThreadPool,
     /// The log's folder as the manifest names it.
     log: Option<String>,
-    /// Blocks that have to stay for a while although no manifest names them any more.
-    kept: Mutex<snapshot::Kept>,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -322,6 +324,12 @@ impl Core {
             let mut live = self.live.write();
             live.rollups.iter_mut().for_each(|rollup| rollup.forget(&self.registry, &gone));
         }
+    }
+
+    /// For a flush or a compaction.
+    fn compaction_guard(&self) -> Guard {
+        let max = self.config.limits.compaction_memory_bytes_max;
+        Guard::background(&self.clock, "compaction_memory_bytes_max", max)
     }
 
     /// Tables that hold something; a name alone may come from a line that was refused.

@@ -17,6 +17,7 @@ mod full_disk;
 mod grafana;
 mod http;
 mod kill;
+mod memory;
 mod random;
 mod readme;
 mod restart;

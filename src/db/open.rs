@@ -12,7 +12,7 @@ use query_lang::plan::Plan;
 use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
 use storage_format::point::FieldType;
 
-use crate::blocks::{self, BlockList};
+use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
@@ -20,6 +20,7 @@ use crate::db::manifest::{MANIFEST, write_manifest};
 use crate::db::{Commits, Core, Db, Live, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups};
 use crate::series::Registry;
@@ -36,10 +37,11 @@ impl Db {
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
         snapshot::unmark(&*disk)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         let mut live = Live {
             seq: manifest.seq,
             head: Head::default(),
-            blocks: BlockList::new(&disk, manifest.blocks.clone()),
+            blocks: BlockList::new(&store, manifest.blocks.clone()),
             tombstones: Vec::new(),
             rollups: Rollups::default(),
             flushed: flushed_of(&registry, &manifest),
@@ -67,6 +69,7 @@ impl Db {
         let (queue, queued) = pipeline::queue();
         let core = Arc::new(Core {
             clock,
+            pool: Pool::new(&config.limits),
             config,
             registry,
             live: RwLock::new(live),
@@ -79,7 +82,7 @@ impl Db {
             compaction: Mutex::default(),
             background: background(),
             log: manifest.log.clone(),
-            kept: Mutex::default(),
+            store,
             disk,
         });
         tracing::info!(

@@ -124,7 +124,7 @@ impl SeriesHead {
         }
         let columns: Vec<u32> = (0..types.len() as u32).collect();
         let Some(view) = self.capture(&TimeRange::ALL.into(), &columns) else { return };
-        let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
+        let sources = view.sources(&columns, TimeRange::ALL).expect("bug: a chunk in memory does not decode");
         let pieces = rows::in_time_order(sources, Merge::Field);
         let left = pieces.iter().map(|piece| piece.without(&[range])).collect();
         *self = SeriesHead { sealed: seal_pieces(&columns, left), ..SeriesHead::default() };
@@ -223,7 +223,7 @@ struct Parts<'a> {
 }
 
 impl SeriesView {
-    fn parts(&self) -> Parts<'_> {
+    fn chunks(&self) -> Parts<'_> {
         match self {
             SeriesView::Copy(chunks) => Parts {
                 main: &chunks.main,
@@ -243,21 +243,48 @@ impl SeriesView {
         }
     }
 
-    /// The rows of each chunk with the wanted columns, in the order in which they win.
-    pub fn sources(&self, columns: &[u32]) -> corrupt::Result<Vec<Rows>> {
-        let parts = self.parts();
-        let mut sources = Vec::with_capacity(parts.main.len() + 1);
-        for chunk in parts.main {
+    /// The rows of each chunk that touches the times, with the wanted columns, in the order in which they win. A chunk
+    /// comes whole.
+    pub fn sources(&self, columns: &[u32], times: TimeRange) -> corrupt::Result<Vec<Rows>> {
+        let touches = |chunk: &&Arc<SealedChunk>| times.overlaps(range_of(chunk));
+        let Parts { main, open, late, late_rows } = self.chunks();
+        let mut sources = Vec::with_capacity(main.len() + 1);
+        for chunk in main.iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
-        sources.extend(parts.open.map(|chunk| open_rows(chunk, columns)));
-        for chunk in parts.late {
+        sources.extend(open.map(|chunk| open_rows(chunk, columns)));
+        for chunk in late.into_iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
-        if !parts.late_rows.is_empty() {
-            sources.push(open_rows(&open_chunk(parts.late_rows.to_vec()), columns));
+        if !late_rows.is_empty() {
+            sources.push(open_rows(&open_chunk(late_rows.to_vec()), columns));
         }
         Ok(sources)
+    }
+
+    /// At least as many rows as there are, without a look into the chunks.
+    pub fn rows_max(&self) -> usize {
+        let Parts { main, open, late, late_rows } = self.chunks();
+        let chunks = main.len() + late.len() + usize::from(open.is_some());
+        chunks * CHUNK_ROWS_MAX + late_rows.len()
+    }
+
+    /// The first time and the rows of each chunk.
+    pub fn parts(&self, mut part: impl FnMut(Time, usize)) {
+        let Parts { main, open, late, .. } = self.chunks();
+        for chunk in main.iter().chain(late) {
+            part(chunk.first_time(), chunk.rows());
+        }
+        if let Some((chunk, first)) = open.and_then(|chunk| Some((chunk, chunk.first_time()?))) {
+            part(first, chunk.rows());
+        }
+    }
+
+    pub fn touches(&self, ranges: &RangeSet) -> bool {
+        let Parts { main, open, late, late_rows } = self.chunks();
+        main.iter().chain(late).any(|chunk| ranges.overlaps(range_of(chunk)))
+            || open.and_then(open_range).is_some_and(|range| ranges.overlaps(range))
+            || late_rows.iter().any(|row| ranges.contains(row.time))
     }
 }
 
