@@ -129,7 +129,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
-            memory: Layers::Points(Arc::clone(table), Arc::new(captures)),
+            memory: Layers::points(table, captures),
             ranges,
         }
     }
@@ -160,7 +160,7 @@ impl Captured {
         let ids: Vec<u32> = (0..columns.len() as u32).collect();
         let capture = |frozen: &Arc<FrozenPartition>| Capture {
             frozen_at: Some(frozen.seq_max),
-            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into(), &ids),
+            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into()),
         };
         let captures = group.iter().map(capture).collect();
         Captured {
@@ -171,7 +171,7 @@ impl Captured {
             files: Vec::new(),
             tombstones: Vec::new(),
             memory: match group.first() {
-                Some(frozen) => Layers::Points(Arc::clone(&frozen.table), Arc::new(captures)),
+                Some(frozen) => Layers::points(&frozen.table, captures),
                 None => Layers::None,
             },
             ranges: TimeRange::ALL.into(),

@@ -107,7 +107,7 @@ impl Db {
                 metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
                 // After a failed commit the manifest on disk may name the new files: they stay.
                 let edit = Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() };
-                core.commit(edit).map(|()| blocks)
+                core.commit(edit).map(|()| blocks).inspect(|_| core.forget_series())
             }
             Err(error) => {
                 core.remove_files(&added);

@@ -10,6 +10,7 @@ use storage_format::state::StateRun;
 
 use crate::error::{Error, Result};
 use crate::head::Capture;
+use crate::head::SeriesView;
 use crate::rows::Rows;
 use crate::series::{CompiledFilter, Table};
 
@@ -20,8 +21,14 @@ pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 #[derive(Clone)]
 pub(super) enum Layers {
     None,
-    Points(Arc<Table>, Arc<Vec<Capture>>),
+    Points(Arc<Vec<PointLayer>>),
     States(Arc<Vec<StateLayer>>),
+}
+
+/// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
+pub(super) struct PointLayer {
+    frozen_at: Option<u64>,
+    series: Vec<(TagSet, SeriesView)>,
 }
 
 /// One series of one layer.
@@ -46,6 +53,18 @@ pub(super) struct Decoded {
 }
 
 impl Layers {
+    /// Under the lock under which the points were captured.
+    pub fn points(table: &Table, captures: Vec<Capture>) -> Layers {
+        table.with_index(|index| {
+            let name = |(series, view)| (index.key(series).clone(), view);
+            let layer = |Capture { frozen_at, series }: Capture| PointLayer {
+                frozen_at,
+                series: series.into_iter().map(name).collect(),
+            };
+            Layers::Points(Arc::new(captures.into_iter().map(layer).collect()))
+        })
+    }
+
     /// The series that pass, with their tags. With `within`, only those that have something there.
     pub fn find(
         &self,
@@ -55,15 +74,15 @@ impl Layers {
     ) {
         match self {
             Layers::None => {}
-            Layers::Points(table, captures) => table.with_index(|index| {
-                for (layer, capture) in (0..).zip(captures.iter()) {
-                    for (place, (series, view)) in (0..).zip(&capture.series) {
+            Layers::Points(layers) => {
+                for (layer, points) in (0..).zip(layers.iter()) {
+                    for (place, (tags, view)) in (0..).zip(&points.series) {
                         if within.is_none_or(|within| view.touches(within)) {
-                            found(index.key(*series).clone(), Place { layer, series: place });
+                            found(tags.clone(), Place { layer, series: place });
                         }
                     }
                 }
-            }),
+            }
             Layers::States(layers) => {
                 for (layer, groups) in (0..).zip(layers.iter()) {
                     for (place, (tags, _)) in (0..).zip(groups) {
@@ -80,7 +99,7 @@ impl Layers {
     pub fn rows_max(&self, place: Place) -> u64 {
         match self {
             Layers::None => 0,
-            Layers::Points(_, captures) => captures[place.layer as usize].view(place).rows_max() as u64,
+            Layers::Points(layers) => layers[place.layer as usize].view(place).rows_max() as u64,
             Layers::States(layers) => layers[place.layer as usize][place.series as usize].1.len() as u64,
         }
     }
@@ -89,7 +108,7 @@ impl Layers {
     pub fn parts(&self, place: Place, mut part: impl FnMut(Time, usize)) {
         match self {
             Layers::None => {}
-            Layers::Points(_, captures) => captures[place.layer as usize].view(place).parts(part),
+            Layers::Points(layers) => layers[place.layer as usize].view(place).parts(part),
             Layers::States(layers) => {
                 let run = &layers[place.layer as usize][place.series as usize].1;
                 for starts in run.starts.chunks(STATES_PART) {
@@ -102,12 +121,12 @@ impl Layers {
     pub fn decode(&self, place: Place, tags: &TagSet, wanted: &Wanted<'_>) -> Result<Decoded> {
         match self {
             Layers::None => Ok(Decoded { frozen_at: None, rows: Vec::new() }),
-            Layers::Points(_, captures) => {
-                let capture = &captures[place.layer as usize];
-                let rows = capture.view(place).sources(wanted.ids, wanted.times).map_err(|damage| {
+            Layers::Points(layers) => {
+                let layer = &layers[place.layer as usize];
+                let rows = layer.view(place).sources(wanted.ids, wanted.times).map_err(|damage| {
                     Error::corrupt(format!("a chunk in memory of series {tags}"), damage)
                 })?;
-                Ok(Decoded { frozen_at: capture.frozen_at, rows })
+                Ok(Decoded { frozen_at: layer.frozen_at, rows })
             }
             Layers::States(layers) => {
                 // As a block would have them.
@@ -122,8 +141,8 @@ impl Layers {
 /// States that are cut from a run together.
 const STATES_PART: usize = 1_024;
 
-impl Capture {
-    fn view(&self, place: Place) -> &crate::head::SeriesView {
+impl PointLayer {
+    fn view(&self, place: Place) -> &SeriesView {
         &self.series[place.series as usize].1
     }
 }
