@@ -209,7 +209,7 @@ fn try_crash(steps: &[Step], crash_after: u64, expired: &AtomicUsize) -> bool {
         // There is nothing to make the rollups of yet.
         return true;
     }
-    let chance = if crash_after % 2 == 0 { Loss::Torn } else { Loss::Reordered };
+    let chance = if crash_after.is_multiple_of(2) { Loss::Torn } else { Loss::Reordered };
     for loss in [Loss::Kept, Loss::Lost, chance] {
         let story = format!("{story}, {loss:?}");
         let disk = disk.after_power_loss(crash_after, loss);
