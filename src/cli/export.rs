@@ -19,7 +19,7 @@ use query_lang::time::format_time;
 use serde::{Deserialize, Serialize};
 use storage_format::point::TimeRange;
 
-use crate::cli::answer::thousands;
+use crate::cli::answer::counted;
 use crate::cli::client::{Client, DatabaseArgs};
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::terminal;
@@ -134,21 +134,17 @@ pub fn run(args: Args) -> Result<()> {
     drop(progress);
     let count: u64 = rows.values().sum();
     let mut notes = vec![format!(
-        "exported {} rows of {} to {} files in {}",
-        thousands(count),
-        plural(plan.tables.len(), "table"),
-        thousands(written),
+        "exported {} of {} to {} in {}",
+        counted(count, "row"),
+        counted(plan.tables.len() as u64, "table"),
+        counted(written, "file"),
         args.out.display()
     )];
     if kept > 0 {
-        notes.push(format!("{} files were there already", thousands(kept)));
+        notes.push(format!("{} done before", counted(kept, "file")));
     }
     terminal::note(&notes);
     Ok(())
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The plan of the state file, or a new one.
