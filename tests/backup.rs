@@ -362,6 +362,15 @@ mod binary {
         assert!(server.stop().success());
 
         assert_eq!(waterclock(&["check", text(&copy)]).0, Some(0));
+        let (code, out, err) =
+            waterclock(&["query", "--data-dir", text(&copy), "cpu | count by ()", "--format", "csv"]);
+        assert_eq!((code, out.replace('\r', "").as_str(), err.as_str()), (Some(0), "count\n3\n", ""));
+        let (code, out, _) =
+            waterclock(&["export", "--data-dir", text(&copy), "--format", "lp", "--out", "-"]);
+        assert_eq!((code, out.lines().count()), (Some(0), 3));
+        let change = "delete from cpu between 2020-01-01 and 2030-01-01";
+        let (code, _, err) = waterclock(&["query", "--data-dir", text(&copy), change]);
+        assert!(code == Some(1) && err.contains("only looked at"), "{err}");
         let (code, out, err) = waterclock(&["backup", "--data-dir", text(&data), "--to", text(&second)]);
         assert!(code == Some(0) && out.contains("1 linked"), "{out}{err}");
         let (code, out, err) = waterclock(&["restore", text(&copy), text(&back)]);
