@@ -21,7 +21,7 @@ use storage_format::block::{
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
-use crate::disk::{Disk, ReadFile, WriteFile};
+use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
 use crate::series::TagPostings;
@@ -272,9 +272,6 @@ pub struct NewBlock {
     entry: BlockEntry,
     writer: BlockWriter<Box<dyn WriteFile>>,
 }
-
-/// The suffix of a block that is being written. Files with it are removed at start.
-const TEMPORARY: &str = "new";
 
 impl NewBlock {
     fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {

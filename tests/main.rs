@@ -19,6 +19,7 @@ mod kill;
 mod random;
 mod readme;
 mod restart;
+mod retention;
 mod rules;
 mod scripts;
 mod transfer;

@@ -221,6 +221,11 @@ impl Core {
             let merges = compact::due(&live.blocks, &self.policy(&live, force, &deletes_due));
             merges.into_iter().find(|merging| visited.is_new(merging))?
         };
+        Some(self.merge(&merging))
+    }
+
+    /// The lock of compaction is held.
+    pub(super) fn merge(&self, merging: &Merging) -> Result<()> {
         // Before the tombstones are looked at: whatever is flushed after that has a greater number.
         let first_id = self.next_blocks(merging.windows.len());
         let deletes = {
@@ -239,23 +244,20 @@ impl Core {
         let mut added = Vec::new();
         let merged = self
             .background
-            .install(|| compact::merge(&self.disk, &merging, &deletes, first_id, &mut added))
+            .install(|| compact::merge(&self.disk, merging, &deletes, first_id, &mut added))
             .inspect_err(|_| self.remove_files(&added));
         metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(0.0);
-        let finish = || {
-            merged?;
-            self.commit(Edit {
-                added,
-                removed: merging.files.iter().map(|file| file.entry.id).collect(),
-                applied: deletes.sequences(),
-                ..Edit::default()
-            })?;
-            self.remove_files(merging.files.iter().map(|file| &file.entry));
-            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
-            metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
-            Ok(())
-        };
-        Some(finish())
+        merged?;
+        self.commit(Edit {
+            added,
+            removed: merging.files.iter().map(|file| file.entry.id).collect(),
+            applied: deletes.sequences(),
+            ..Edit::default()
+        })?;
+        self.remove_files(merging.files.iter().map(|file| &file.entry));
+        metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+        metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
+        Ok(())
     }
 
     fn policy<'a>(

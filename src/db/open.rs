@@ -107,8 +107,7 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     // The process may have died between the rename and its sync. What this manifest does not name is removed next, so it
     // must not give way to the one before.
     disk.sync_folder("").map_err(|source| Error::io("sync", disk.describe(""), source))?;
-    let read = || disk.open(MANIFEST).and_then(|file| file.read_at(0, file.len() as usize));
-    let bytes = read().map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
+    let bytes = disk.read(MANIFEST).map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
     if let Some(version) = Manifest::version(&bytes).filter(|version| *version > VERSION) {
         return Err(Error::rejected(
             Kind::Conflict,

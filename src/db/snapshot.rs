@@ -49,8 +49,10 @@ impl Db {
         let log = core.wal.lock().hold();
         // From here on the snapshot releases what it holds, also if this fails.
         let mut snapshot = Snapshot { db: self, manifest: Manifest::default(), log };
-        let read = || core.disk.open(MANIFEST).and_then(|file| file.read_at(0, file.len() as usize));
-        let bytes = read().map_err(|source| Error::io("read", core.disk.describe(MANIFEST), source))?;
+        let bytes = core
+            .disk
+            .read(MANIFEST)
+            .map_err(|source| Error::io("read", core.disk.describe(MANIFEST), source))?;
         let decoded = Manifest::decode(&bytes);
         snapshot.manifest = decoded.map_err(|damage| Error::corrupt(core.disk.describe(MANIFEST), damage))?;
         Ok(snapshot)
