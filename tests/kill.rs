@@ -17,11 +17,7 @@ use crate::support::server::{Door, Server, folder};
 const WRITERS: usize = 3;
 
 /// Small segments, a small head, and the background's own flushes, merges and refreshes as often as they come.
-<<<<<<< HEAD
 const FLAGS: [&str; 14] = [
-=======
-const FLAGS: [&str; 12] = [
->>>>>>> main
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
