@@ -20,6 +20,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use query_lang::catalog::RollupInfo;
+use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{DirtyGroups, Keep, RollupEntry};
 use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, ceil_time, floor_time};
@@ -31,7 +32,7 @@ use crate::blocks::TableKey;
 use crate::error::Result;
 use crate::query::Groups;
 use crate::scan::StateLayer;
-use crate::series::{CompiledFilter, Table};
+use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
 pub use read::{Access, Visible, columns_of};
@@ -228,6 +229,14 @@ impl Rollup {
                 .collect(),
             keep: self.keep,
             sealed_until: Some(self.sealed_until).filter(|sealed| *sealed > Time::MIN),
+        }
+    }
+
+    /// Lets go of what it knows of series that were forgotten, by the number of their table.
+    pub fn forget(&mut self, registry: &Registry, gone: &HashMap<u32, RoaringBitmap>) {
+        let table = registry.table(&self.database, &self.info.table);
+        if let Some(gone) = table.and_then(|table| gone.get(&table.id)) {
+            self.groups.retain(|series, _| !gone.contains(*series));
         }
     }
 

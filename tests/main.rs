@@ -4,6 +4,7 @@ mod support;
 
 mod backup;
 mod check;
+mod churn;
 mod cli;
 mod clients;
 mod clocks;
@@ -16,6 +17,7 @@ mod full_disk;
 mod grafana;
 mod http;
 mod kill;
+mod memory;
 mod random;
 mod readme;
 mod restart;

@@ -82,8 +82,8 @@ pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
 fn tables(work: &Work<'_>, entries: &[BlockEntry]) -> Result<Vec<TableEntry>> {
     let mut tables: BTreeMap<(String, String), TableEntry> = BTreeMap::new();
     for entry in entries {
-        let file = BlockFile::new(work.disk, entry.clone());
-        let schema = file.block()?.schema();
+        let block = BlockFile::alone(work.disk, entry.clone()).block()?;
+        let schema = block.schema();
         let table =
             tables.entry((entry.database.clone(), entry.table.clone())).or_insert_with(|| TableEntry {
                 database: entry.database.clone(),

@@ -12,7 +12,7 @@ use query_lang::plan::Plan;
 use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
 use storage_format::point::FieldType;
 
-use crate::blocks::{self, BlockList};
+use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
@@ -20,6 +20,7 @@ use crate::db::manifest::{MANIFEST, write_manifest};
 use crate::db::{Commits, Core, Db, Live, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups};
 use crate::series::Registry;
@@ -36,10 +37,11 @@ impl Db {
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
         snapshot::unmark(&*disk)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         let mut live = Live {
             seq: manifest.seq,
             head: Head::default(),
-            blocks: BlockList::new(&disk, manifest.blocks.clone()),
+            blocks: BlockList::new(&store, manifest.blocks.clone()),
             tombstones: Vec::new(),
             rollups: Rollups::default(),
             flushed: flushed_of(&registry, &manifest),
@@ -51,6 +53,8 @@ impl Db {
             live.tombstones.push(Arc::new(tombstone));
         }
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
+        // The log names series whose points are all in blocks, too.
+        registry.forget(|| live.head.series());
         replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
         live.seq = replayed.next_seq - 1;
         for damage in &replayed.damage {
@@ -65,6 +69,7 @@ impl Db {
         let (queue, queued) = pipeline::queue();
         let core = Arc::new(Core {
             clock,
+            pool: Pool::new(&config.limits),
             config,
             registry,
             live: RwLock::new(live),
@@ -77,7 +82,7 @@ impl Db {
             compaction: Mutex::default(),
             background: background(),
             log: manifest.log.clone(),
-            kept: Mutex::default(),
+            store,
             disk,
         });
         tracing::info!(
@@ -236,26 +241,25 @@ fn replay(
     manifest: &Manifest,
     live: &mut Live,
 ) -> Result<wal::Replayed> {
-    wal::replay(disk, manifest.log_folder(), registry, |seq, entry| {
-        // The manifest's dirty sets hold every mark up to its sequence.
-        let marks = seq > manifest.seq;
+    // The manifest's dirty sets hold every mark up to its sequence.
+    let marks = |seq: u64| seq > manifest.seq;
+    wal::replay(disk, manifest.log_folder(), registry, |entry| {
         match entry {
-            wal::Entry::Points(batch) => {
-                for part in &batch.parts {
-                    if marks {
-                        live.rollups.mark(part, seq, config.limits.dirty_groups_max);
+            wal::Entry::Points(batches) => {
+                for (seq, batch) in batches.iter().filter(|(seq, _)| marks(*seq)) {
+                    for part in &batch.parts {
+                        live.rollups.mark(part, *seq, config.limits.dirty_groups_max);
                     }
-                    let flushed = &live.flushed;
-                    live.head
-                        .apply(part, seq, |key| flushed.get(&key).is_some_and(|flushed| seq <= *flushed));
                 }
+                let flushed = &live.flushed;
+                live.head.apply_all(batches, |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last));
             }
-            wal::Entry::Delete(delete) => {
+            wal::Entry::Delete(seq, delete) => {
                 let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;
                 if let Some(table) = registry.table(delete.database, &tombstone.table) {
                     let series = table.matching(&tombstone.filter);
                     live.head.delete(&table, &series, tombstone.range);
-                    if marks {
+                    if marks(seq) {
                         live.rollups.mark_range(&table, tombstone.range, seq);
                         live.tombstones.push(Arc::new(tombstone));
                     }

@@ -242,7 +242,7 @@ impl Core {
         if !files.is_empty() {
             let removed = files.iter().map(|file| file.entry.id).collect();
             self.commit(Edit { removed, ..Edit::default() })?;
-            self.remove_files(files.iter().map(|file| &file.entry));
+            files.iter().for_each(|file| file.retire());
             metrics::counter!(crate::metrics::EXPIRED_BLOCKS).increment(files.len() as u64);
         }
         let half = self.live.read().half_expired_blocks(key, before);

@@ -16,8 +16,8 @@ use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
 
 use crate::error::{Error, Result};
+use crate::guard::Guard;
 use crate::query::Groups;
-use crate::query::Guard;
 use crate::query::RollupUse;
 use crate::query::StatePlan;
 use crate::query::aggregate;
@@ -175,10 +175,10 @@ impl Stored {
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
         let scan = states.open()?;
         let (mut groups, mut buckets) = scan.fold(
+            guard,
             touched,
             || (Groups::default(), 0u64),
             |(groups, buckets), group, pieces| {
-                guard.check()?;
                 let mut run = read_run(&info, &keys, pieces)?;
                 if !dirty.is_empty() {
                     run.retain(|start| !is_dirty(group, start));

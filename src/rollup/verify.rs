@@ -15,7 +15,7 @@ use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
 
 use crate::error::Result;
-use crate::query::Guard;
+use crate::guard::Guard;
 use crate::rollup::read::{DirtyPairs, read_run, window_of};
 use crate::rollup::refresh::live_starts;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
@@ -99,15 +99,20 @@ impl Verify {
             let run = compared(&group, run);
             expected.insert(group, run);
         }
-        let (mut states, mut differences) = (0, Vec::new());
-        stored.open()?.for_each(|group, pieces| {
-            guard.check()?;
-            let run = compared(group, read_run(&info, &keys, &pieces)?);
-            let wanted = expected.remove(group).unwrap_or_else(|| StateRun::new(&keys));
-            states += run.len().max(wanted.len()) as u64;
-            differences.extend(differing(group, &run, &wanted));
+        // A long group comes in slices.
+        let mut found: BTreeMap<TagSet, StateRun> = BTreeMap::new();
+        stored.open()?.for_each(guard, |group, pieces| {
+            let run = read_run(&info, &keys, &pieces)?;
+            found.entry(group.clone()).or_insert_with(|| StateRun::new(&keys)).merge(&run);
             Ok(())
         })?;
+        let (mut states, mut differences) = (0, Vec::new());
+        for (group, run) in found {
+            let run = compared(&group, run);
+            let wanted = expected.remove(&group).unwrap_or_else(|| StateRun::new(&keys));
+            states += run.len().max(wanted.len()) as u64;
+            differences.extend(differing(&group, &run, &wanted));
+        }
         for (group, wanted) in expected {
             states += wanted.len() as u64;
             differences.extend(differing(&group, &StateRun::new(&keys), &wanted));
