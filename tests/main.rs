@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod disk_faults;
 mod formats;
+mod fuzz;
 mod grafana;
 mod http;
 mod kill;
