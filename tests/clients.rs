@@ -39,8 +39,10 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
     let mut body = String::new();
     let (mut sum, mut sent_sum) = (0.0, 0.0);
     for point in 0..3_000i64 {
-        // Few different values, and whole ones in no order: each is encoded in its own way.
-        let (host, usage, sent) = (point % 3, (point % 77) as f64 / 4.0, (point * 7_919 % 99_991) as f64);
+        // Few different values in no order, and many whole ones: each is encoded in its own way.
+        let mixed = (point as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        let luck = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+        let (host, usage, sent) = (point % 3, (luck % 40) as f64 / 4.0, (luck % 99_991) as f64);
         sum += usage;
         sent_sum += sent;
         // Three hours, so that several partitions and files come of it.
