@@ -14,6 +14,7 @@ mod damage;
 mod disk_faults;
 mod formats;
 mod full_disk;
+mod fuzz;
 mod grafana;
 mod http;
 mod kill;
