@@ -106,30 +106,9 @@ impl BlockFile {
         (self.entry.seq_max, self.entry.id)
     }
 
-    fn name(&self) -> String {
-        format!("{FOLDER}/{}", self.entry.file)
-    }
-
     /// The block with footer and series index read, and its file open for as long as the caller holds it.
     pub fn block(&self) -> Result<Arc<OpenBlock>> {
-        self.store.get(self.entry.id, || {
-            let opened = OpenBlock::open(&self.store.disk, &self.name())?;
-            self.check_identity(&opened)?;
-            Ok(opened)
-        })
-    }
-
-    /// A sound block may still be another one, put under this name by a hand or a bad disk.
-    fn check_identity(&self, block: &OpenBlock) -> Result<()> {
-        let (meta, entry) = (block.meta(), &self.entry);
-        let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
-        let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
-        let same_place = meta.partition == entry.partition.into() && block.rows() == entry.rows;
-        if found == named && same_place && block.time() == self.time() {
-            return Ok(());
-        }
-        let what = "it is a sound block, but not the one that the manifest names so".to_string();
-        Err(Error::Corrupt { file: block.name().to_string(), offset: 0, what })
+        self.store.get(self.entry.id, || OpenBlock::open(&*self.store.disk, &self.entry))
     }
 
     /// Counts what answering from its index has added to an open block.
@@ -158,6 +137,50 @@ pub fn remove(disk: &dyn Disk, entry: &BlockEntry) {
     if let Err(error) = disk.remove(&name) {
         tracing::warn!(file = %disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
     }
+}
+
+/// The entry of a block that no manifest names, as the file itself tells it.
+pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
+    let name = format!("{FOLDER}/{file}");
+    let block = OpenBlock::open_unnamed(&**disk, &name)?;
+    let id = block_number(file).ok_or_else(|| Error::Corrupt {
+        file: disk.describe(&name),
+        offset: 0,
+        what: "its name does not end in the number of a block".to_string(),
+    })?;
+    let meta = block.meta();
+    Ok(BlockEntry {
+        id,
+        file: file.to_string(),
+        database: meta.database.clone(),
+        table: meta.table.clone(),
+        kind: meta.kind,
+        partition: meta.partition.into(),
+        time: block.time().into(),
+        seq_min: meta.seq_min,
+        seq_max: meta.seq_max,
+        rows: block.rows(),
+        series: block.series_count() as u64,
+        bytes: block.file_len(),
+    })
+}
+
+/// The number in the name that [`file_name`] made.
+pub fn block_number(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
+}
+
+/// The files below the folder of blocks, as the manifest names them.
+pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for database in disk.list_folders(FOLDER)? {
+        for table in disk.list_folders(&format!("{FOLDER}/{database}"))? {
+            let files = disk.list(&format!("{FOLDER}/{database}/{table}"))?;
+            found.extend(files.into_iter().map(|file| format!("{database}/{table}/{file}")));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,

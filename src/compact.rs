@@ -35,7 +35,7 @@ use crate::scan::Tombstone;
 const FILES_WAIT_MAX: usize = 4;
 
 /// Blocks of a window longer than a partition that together stay below this are merged also before the window is over.
-/// Above it the day would be written twice for little: its partitions are few.
+/// Above it a day would be written twice for little: its partitions are few.
 const SMALL_BYTES_MAX: u64 = 16 << 20;
 
 /// Blocks to be merged.
@@ -128,17 +128,17 @@ fn of_long_window(
     if whole || forced {
         return Some(Merging { key: key.clone(), windows: vec![window], files });
     }
+    let small = if width <= DAY { SMALL_BYTES_MAX } else { SMALL_BYTES_MAX.min(policy.block_bytes_max / 4) };
+    // Far less than what is given back below, so that nothing goes to and fro.
+    let gathered_max = if fits { small } else { small / 4 };
     if let Some(first) = crowd(&files)
-        && (bytes_of(&files[first..]) <= SMALL_BYTES_MAX || over && fits)
+        && (bytes_of(&files[first..]) <= gathered_max || over && fits)
     {
         return Some(Merging { key: key.clone(), windows: vec![window], files: files.split_off(first) });
     }
-    if fits {
-        return None;
-    }
     // Late points that lie across days too large to be one block go back into their days.
     let (across, days): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| width_of(file) > DAY);
-    if !is_share(bytes_of(&across), 1, 4, total) && bytes_of(&across) <= SMALL_BYTES_MAX {
+    if fits || bytes_of(&across) <= small {
         return None;
     }
     let hull = hull_of(&across)?;

@@ -8,12 +8,15 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod inventory;
 mod maintain;
 mod manifest;
 mod open;
 mod pipeline;
 mod retention;
+mod snapshot; // one moment, held still to be copied
 mod statements;
+mod verify; // rollups against raw points
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,8 +45,12 @@ use crate::series::Registry;
 use crate::wal::Wal;
 
 pub use maintain::{FlushScope, RefreshScope};
+pub use manifest::{MANIFEST, write_manifest};
+pub use open::restored_rollups;
 pub use pipeline::Change;
-pub use statements::{QueryOptions, RollupStatus};
+pub use snapshot::{BACKUP_MARK, Snapshot};
+pub use statements::{QueryOptions, RollupStatus, parse_delete};
+pub use verify::RollupCheck;
 
 /// A running database. Dropping it stops its threads; what was acknowledged is in the log.
 pub struct Db {
@@ -74,6 +81,8 @@ struct Core {
     compaction: Mutex<maintain::Standing>,
     /// One thread for flush and compaction, so that queries and writers have the others.
     background: rayon::ThreadPool,
+    /// The log's folder as the manifest names it.
+    log: Option<String>,
 }
 
 /// What is readable now. All of it is at one sequence.

@@ -5,6 +5,8 @@
 //! takes away everything else at a power cut.
 //! Not here: what the files mean.
 
+mod read_only; // a disk that nobody may change
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,6 +18,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
+
+pub use read_only::ReadOnly;
 
 pub trait Disk: Send + Sync {
     /// A new, empty file for writing. An old one of that name is replaced.
@@ -35,6 +39,37 @@ pub trait Disk: Send + Sync {
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
     /// The name as a person would type it.
     fn describe(&self, name: &str) -> String;
+    /// Where the file is among those of this machine, if it is: then it can have a second name instead of a copy.
+    fn local_path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
+    /// Gives a file of another disk this name here, without copying its bytes. False if that cannot be; the folder is there.
+    fn link(&self, _from: &dyn Disk, _from_name: &str, _name: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Bytes that a copy holds in memory.
+const COPY_BYTES: u64 = 4 << 20;
+
+/// Copies the first `len` bytes of a file, durably: it has its name only once it is whole.
+pub fn copy(from: &dyn Disk, from_name: &str, len: u64, to: &dyn Disk, name: &str) -> io::Result<()> {
+    let source = from.open(from_name)?;
+    let temporary = format!("{name}.new");
+    let write = || {
+        let mut file = to.create(&temporary)?;
+        let mut at = 0;
+        while at < len {
+            let piece = COPY_BYTES.min(len - at);
+            file.write_all(&source.read_at(at, piece as usize)?)?;
+            at += piece;
+        }
+        file.flush()?;
+        file.sync()?;
+        drop(file);
+        to.rename(&temporary, name)
+    };
+    write().inspect_err(|_| drop(to.remove(&temporary)))
 }
 
 pub trait WriteFile: Write + Send {
@@ -53,19 +88,20 @@ pub trait ReadFile: Send + Sync {
     }
 }
 
-/// A folder of this machine, held by an exclusive lock for as long as this lives.
+/// A folder of this machine, held by a lock for as long as this lives.
 pub struct LocalDisk {
     root: PathBuf,
     /// Those that this process has created durably.
     durable_folders: Mutex<HashSet<String>>,
-    _lock: File,
+    /// None for a folder that is only read and that no server has ever used.
+    _lock: Option<File>,
 }
 
 /// Its lock, not its content, says that a server is using the folder.
 const LOCK_FILE: &str = "LOCK";
 
 impl LocalDisk {
-    /// Creates the folder if needed and locks it.
+    /// Creates the folder if needed and locks it for this process alone.
     #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
     pub fn open(root: &Path) -> Result<LocalDisk> {
         let name = root.display().to_string();
@@ -75,17 +111,25 @@ impl LocalDisk {
         let path = root.join(LOCK_FILE);
         let lock =
             File::create(&path).map_err(|source| Error::io("create", path.display().to_string(), source))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(LocalDisk { root, durable_folders: Mutex::default(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::rejected(
-                Kind::Conflict,
-                "folder_in_use",
-                format!(
-                    "the data folder {name} is in use by another waterclock; stop that one or give --data-dir another folder"
-                ),
-            )),
-            Err(errno) => Err(Error::io("lock", path.display().to_string(), errno.into())),
-        }
+        lock_file(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive, &name)?;
+        Ok(LocalDisk { root, durable_folders: Mutex::default(), _lock: Some(lock) })
+    }
+
+    /// A folder that is there, to be read only: nothing is made, and a server that uses it is refused, or refuses.
+    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
+    pub fn open_to_read(root: &Path) -> Result<ReadOnly> {
+        let name = root.display().to_string();
+        raise_open_files();
+        let root = root.canonicalize().map_err(|source| Error::io("open the folder", &name, source))?;
+        let lock = match File::open(root.join(LOCK_FILE)) {
+            Ok(lock) => {
+                lock_file(&lock, rustix::fs::FlockOperation::NonBlockingLockShared, &name)?;
+                Some(lock)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(Error::io("open", root.join(LOCK_FILE).display().to_string(), source)),
+        };
+        Ok(ReadOnly::new(Arc::new(LocalDisk { root, durable_folders: Mutex::default(), _lock: lock })))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -170,6 +214,33 @@ impl Disk for LocalDisk {
 
     fn describe(&self, name: &str) -> String {
         self.path(name).display().to_string()
+    }
+
+    fn local_path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path(name))
+    }
+
+    fn link(&self, from: &dyn Disk, from_name: &str, name: &str) -> io::Result<bool> {
+        let Some(source) = from.local_path(from_name) else { return Ok(false) };
+        match std::fs::hard_link(source, self.path(name)) {
+            Ok(()) => Ok(true),
+            // Another file system, or one without hard links; a copy says better than this what is wrong, if anything is.
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+fn lock_file(lock: &File, how: rustix::fs::FlockOperation, folder: &str) -> Result<()> {
+    match rustix::fs::flock(lock, how) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::rejected(
+            Kind::Conflict,
+            "folder_in_use",
+            format!(
+                "the data folder {folder} is in use by another waterclock; stop that one or give --data-dir another folder"
+            ),
+        )),
+        Err(errno) => Err(Error::io("lock", format!("{folder}/{LOCK_FILE}"), errno.into())),
     }
 }
 

@@ -32,6 +32,10 @@ pub mod rollup; // keep continuous aggregates equal to the raw points
 
 pub mod db; // the whole flow: open, write, query, rollups, close
 
+pub mod check; // a folder looked at as a whole, and mended
+
+pub mod backup; // a second folder with the same data, and back
+
 pub mod jobs; // when background work runs
 pub mod server; // the doors: HTTP and JSON
 

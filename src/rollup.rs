@@ -12,6 +12,7 @@
 mod dirty;
 mod read;
 mod refresh;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::series::{CompiledFilter, Table};
 pub use dirty::Dirty;
 pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
+pub use verify::{Difference, Verify};
 
 /// All rollups of the server.
 #[derive(Default)]
@@ -231,6 +233,12 @@ impl Rollup {
 
     pub fn computed(&self) -> &RangeSet {
         &self.computed
+    }
+
+    /// Forgets the states of a range, because they are lost: they are to be computed again.
+    pub fn uncompute(&mut self, range: TimeRange) {
+        self.computed.remove(range);
+        self.stored.remove(range);
     }
 
     pub fn dirty_count(&self) -> u64 {

@@ -215,17 +215,7 @@ impl Table {
             return Ok(series);
         }
         if index.len() >= series_max {
-            let (tag, values) = index.widest_tag().unwrap_or_default();
-            return Err(Error::rejected(
-                Kind::OverLimit,
-                "too_many_series",
-                format!(
-                    "table {} has {} series, its limit (series_per_table_max); the tag {tag} alone has {values} values: \
-                     make it a field, or raise the limit",
-                    self.name,
-                    index.len()
-                ),
-            ));
+            return Err(too_many_series(&self.name, &index));
         }
         Ok(index.insert(tags.clone()))
     }
@@ -299,6 +289,22 @@ impl Table {
             ),
         )
     }
+}
+
+fn too_many_series(table: &str, index: &TagIndex) -> Error {
+    // An estimate: values that only blocks know are not counted, those of refused batches are.
+    let (tag, values) = index.widest_tag().unwrap_or_default();
+    Error::rejected(
+        Kind::OverLimit,
+        "too_many_series",
+        format!(
+            "table {table} has {} series, its limit (series_per_table_max), and this line would begin another; the tag \
+             {tag} has the most values, about {values}: leave it out or write it as a field, or raise the limit; \
+             `show cardinality from {}` counts the values of every tag",
+            index.len(),
+            query_lang::print::name(table)
+        ),
+    )
 }
 
 /// An integer into a float field is widened; every other pair must be equal.

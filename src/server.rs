@@ -7,6 +7,7 @@
 //! Not here: what requests mean to the data (`db`).
 
 mod admin;
+mod backup; // a backup that tells how far it is
 mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
@@ -187,6 +188,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/rollups/{name}/refresh", post(rollups::refresh))
         .route("/api/flush", post(admin::flush))
         .route("/api/compact", post(admin::compact))
+        .route("/api/backup", post(backup::start))
         .route("/metrics", get(admin::metrics))
         .route("/", get(admin::page))
         .fallback(reply::no_such_door)

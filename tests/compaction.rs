@@ -18,18 +18,18 @@ fn a_delete_over_several_days_is_applied_once_and_forgotten() {
     for day in 0..4 {
         let time = NOON - day * DAY;
         write(&db, &format!("cpu,host=a n={day}i {time}\ncpu,host=b n={day}i {time}")).unwrap();
+        db.flush(FlushScope::All).unwrap();
     }
-    db.flush(FlushScope::All).unwrap();
     run(&db, "delete from cpu{host=\"a\"}").unwrap();
-    assert_eq!(db.compact(true).unwrap(), 4);
+    assert_eq!(db.compact(true).unwrap(), 1);
     assert_eq!(db.compact(true).unwrap(), 0, "there is nothing left to do");
     let manifest = Manifest::decode(&disk.read("manifest")).unwrap();
     assert_eq!(manifest.tombstones, []);
-    assert_eq!(manifest.blocks.len(), 4);
+    assert_eq!(manifest.blocks.len(), 1);
     // Points written after the delete are not its business, wherever they are.
     write(&db, &format!("cpu,host=a n=9i {NOON}")).unwrap();
     db.flush(FlushScope::All).unwrap();
-    assert_eq!(db.compact(true).unwrap(), 1);
+    db.compact(true).unwrap();
     assert_eq!(ask(&db, "cpu | limit 100", true).unwrap().rows(), 5);
 }
 
@@ -61,4 +61,112 @@ fn points_that_waited_for_a_second_flush_lose_against_what_came_after_them() {
     }
     drop(db);
     assert_eq!(rows(&ask(&open(&disk, &clock).unwrap(), "cpu | limit 10", true).unwrap()), expected);
+}
+
+fn blocks(disk: &FaultyDisk) -> Vec<storage_format::manifest::BlockEntry> {
+    Manifest::decode(&disk.read("manifest")).unwrap().blocks
+}
+
+/// Merges what is due, as the background does, until nothing is.
+fn settle(db: &waterclock::db::Db) {
+    while db.compact(false).unwrap() > 0 {}
+}
+
+#[test]
+fn a_trickle_over_years_leaves_few_files() {
+    let disk = FaultyDisk::new();
+    let clock = ManualClock::at(NOON);
+    let db = open(&disk, &clock).unwrap();
+    let mut dice = crate::support::dice::Dice::new(7);
+    let mut written = std::collections::BTreeSet::new();
+    for round in 0..60 {
+        // Late points anywhere in five years, and today's.
+        for _ in 0..20 {
+            let time = NOON - dice.roll(5 * 365 * 24) as i64 * 3_600 * SECOND;
+            write(&db, &format!("cpu,host=a n={round}i {time}")).unwrap();
+            written.insert(time);
+        }
+        db.flush(FlushScope::All).unwrap();
+        settle(&db);
+    }
+    let files = blocks(&disk);
+    assert!(files.len() <= 24, "{} files hold {} points", files.len(), written.len());
+    assert_eq!(ask(&db, "cpu | limit 10000", true).unwrap().rows(), written.len());
+}
+
+#[test]
+fn a_small_table_becomes_one_file_for_each_long_window_and_a_large_one_a_file_for_each_day() {
+    for (bytes_max, expected) in [(1 << 20, 1..=16), (1, 90..=100)] {
+        let disk = FaultyDisk::new();
+        let clock = ManualClock::at(NOON);
+        let mut config = crate::support::engine::small_config();
+        config.limits.block_bytes_max = bytes_max;
+        let db = waterclock::db::Db::open(
+            std::sync::Arc::new(disk.clone()),
+            std::sync::Arc::new(clock.clone()),
+            config,
+        )
+        .unwrap();
+        for day in 0..90 {
+            for hour in [0, 4, 9] {
+                write(&db, &format!("cpu,host=a n={day}i {}", NOON + day * DAY + hour * 3_600 * SECOND))
+                    .unwrap();
+                db.flush(FlushScope::All).unwrap();
+            }
+            clock.advance(std::time::Duration::from_secs(86_400));
+            db.compact(true).unwrap();
+        }
+        let files = blocks(&disk);
+        assert!(expected.contains(&files.len()), "{} files with block_bytes_max={bytes_max}", files.len());
+        assert_eq!(ask(&db, "cpu | limit 10000", true).unwrap().rows(), 270);
+    }
+}
+
+/// Late points across many days are gathered in one block; when that has grown, they go back into their days.
+#[test]
+fn late_points_return_into_days_too_large_to_be_one_block() {
+    let disk = FaultyDisk::new();
+    let clock = ManualClock::at(NOON + 60 * DAY);
+    let mut config = crate::support::engine::small_config();
+    config.limits.block_bytes_max = 1;
+    let db = waterclock::db::Db::open(
+        std::sync::Arc::new(disk.clone()),
+        std::sync::Arc::new(clock.clone()),
+        config,
+    )
+    .unwrap();
+    for day in 0..20 {
+        write(&db, &format!("cpu,host=a n={day}i {}", NOON + day * DAY)).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        settle(&db);
+    }
+    for round in 0..12 {
+        let late = |day: i64| format!("cpu,host=a n=-1i {}", NOON + day * DAY + (round % 3) * SECOND);
+        write(&db, &(0..20).map(late).collect::<Vec<_>>().join("\n")).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        settle(&db);
+    }
+    let wide = blocks(&disk).iter().filter(|entry| entry.partition.1 - entry.partition.0 > DAY).count();
+    assert!(wide < 4, "{wide} blocks lie across days");
+    assert_eq!(ask(&db, "cpu | limit 10000", true).unwrap().rows(), 60);
+    assert_eq!(rows(&ask(&db, "cpu | max(n), sum(n)", true).unwrap()).len(), 1);
+}
+
+/// A delete is forgotten by itself once it has stood long enough, also against a block that nothing else would touch.
+#[test]
+fn a_delete_that_has_stood_is_applied_without_being_asked() {
+    let disk = FaultyDisk::new();
+    let clock = ManualClock::at(NOON);
+    let db = open(&disk, &clock).unwrap();
+    write(&db, &format!("cpu,host=a n=1i {NOON}\ncpu,host=b n=1i {NOON}")).unwrap();
+    db.flush(FlushScope::All).unwrap();
+    run(&db, "delete from cpu{host=\"a\"}").unwrap();
+    assert_eq!(db.compact(false).unwrap(), 0, "it has not stood yet");
+    let storage = rows(&run(&db, "show storage").unwrap());
+    assert!(storage[0].contains("deletes=1"), "{storage:?}");
+    clock.advance(std::time::Duration::from_secs(3_601));
+    assert_eq!(db.compact(false).unwrap(), 1);
+    assert_eq!(db.compact(false).unwrap(), 0);
+    let manifest = Manifest::decode(&disk.read("manifest")).unwrap();
+    assert_eq!((manifest.tombstones.len(), manifest.blocks[0].rows), (0, 1));
 }

@@ -2,13 +2,17 @@
 
 mod support;
 
+mod backup;
+mod check;
 mod cli;
 mod clients;
+mod clocks;
 mod compaction;
 mod crash;
 mod damage;
 mod disk_faults;
 mod formats;
+mod full_disk;
 mod grafana;
 mod http;
 mod kill;
@@ -18,6 +22,7 @@ mod readme;
 mod restart;
 mod rules;
 mod scripts;
+mod transfer;
 
 #[path = "../benches/subjects.rs"]
 mod benches;

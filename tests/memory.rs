@@ -107,7 +107,11 @@ fn a_series_longer_than_the_limit_is_read_in_slices() {
     let refused = ask(&db, "cpu{host=\"long\"}", true).err().expect("too much").to_string();
     assert!(refused.contains("query_memory_bytes_max"), "{refused}");
 
-    run(&db, "create rollup r as cpu | every 10m count, sum(x), last(x), count(y), max(a), max(b), max(c) by host").unwrap();
+    run(
+        &db,
+        "create rollup r as cpu | every 10m count, sum(x), last(x), count(y), max(a), max(b), max(c) by host",
+    )
+    .unwrap();
     assert!(db.refresh(&RefreshScope::default()).unwrap() > 0);
     check(&db, &model, true);
 

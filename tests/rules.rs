@@ -17,6 +17,8 @@ const LEVELS: &[&[&str]] = &[
     &["compact"],
     &["rollup"],
     &["db"],
+    &["check"],
+    &["backup"],
     &["jobs"],
     &["server"],
     &["cli"],

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use storage_format::point::Time;
 
 use crate::plan::Function;
+use crate::plan::Keep;
 use crate::plan::TagTest;
 
 /// Statements separated by `;`, at least one.
@@ -28,7 +29,10 @@ impl Statement {
     /// Whether running it may change what is stored. `explain` never does.
     pub fn changes_data(&self) -> bool {
         match self.kind {
-            StatementKind::CreateRollup(_) | StatementKind::DropRollup(_) | StatementKind::Delete(_) => true,
+            StatementKind::CreateRollup(_)
+            | StatementKind::DropRollup(_)
+            | StatementKind::Alter(_)
+            | StatementKind::Delete(_) => true,
             StatementKind::Query(_) | StatementKind::Show(_) | StatementKind::Explain(_) => false,
         }
     }
@@ -40,6 +44,7 @@ pub enum StatementKind {
     Show(Show),
     CreateRollup(CreateRollup),
     DropRollup(Name),
+    Alter(Alter),
     Delete(Delete),
     /// Never of another `Explain`.
     Explain(Box<StatementKind>),
@@ -137,16 +142,34 @@ pub struct Item {
 pub enum Show {
     Tables,
     Rollups,
+    Storage,
     Tags { table: Name },
     Fields { table: Name },
     Values { tag: Name, table: Name },
     Series { source: Source },
+    Cardinality { source: Source },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateRollup {
     pub name: Name,
     pub query: Query,
+    /// [`Keep::Default`] if nothing is written.
+    pub keep: Keep,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alter {
+    pub target: AlterTarget,
+    pub keep: Keep,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlterTarget {
+    Table(Name),
+    Rollup(Name),
+    /// None is the database of the request.
+    Database(Option<Name>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

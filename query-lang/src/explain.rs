@@ -4,7 +4,9 @@
 
 use storage_format::point::TimeRange;
 
-use crate::plan::{Aggregate, Grouping, OutputColumn, Plan, Select, Shape, Show, TagFilter, Window};
+use crate::plan::{
+    Aggregate, AlterTarget, Grouping, Keep, OutputColumn, Plan, Select, Shape, Show, TagFilter, Window,
+};
 use crate::print;
 use crate::time::{format_duration, format_time};
 
@@ -20,9 +22,19 @@ pub fn explain(plan: &Plan) -> String {
             let window = Window::Every { step: rollup.step, origin: rollup.origin };
             lines.push(format!("  {}, {}", window_text(window), grouping_text(&rollup.by)));
             lines.extend(rollup.columns.iter().map(column_line));
+            lines.extend((create.keep != Keep::Default).then(|| keep_line(create.keep)));
             lines.join("\n")
         }
         Plan::DropRollup { name } => format!("drop rollup {name}"),
+        Plan::Alter(alter) => {
+            let target = match &alter.target {
+                AlterTarget::Table(name) => format!("table {name}"),
+                AlterTarget::Rollup(name) => format!("rollup {name}"),
+                AlterTarget::Database(None) => "this database".to_owned(),
+                AlterTarget::Database(Some(name)) => format!("database {name}"),
+            };
+            [format!("alter {target}"), keep_line(alter.keep)].join("\n")
+        }
         Plan::Delete(delete) => {
             let mut lines = vec![format!("delete from {}", delete.table), range_line(delete.range)];
             lines.extend(filter_line(&delete.filter));
@@ -66,13 +78,24 @@ fn explain_show(show: &Show) -> String {
     match show {
         Show::Tables => "show tables".to_owned(),
         Show::Rollups => "show rollups".to_owned(),
+        Show::Storage => "show storage".to_owned(),
         Show::Tags { table } => format!("show tags from {table}"),
         Show::Fields { table } => format!("show fields from {table}"),
         Show::Values { tag, table } => format!("show values of {tag} from {table}"),
-        Show::Series { table, filter } => {
-            let lines = [format!("show series from {table}")].into_iter().chain(filter_line(filter));
-            lines.collect::<Vec<String>>().join("\n")
-        }
+        Show::Series { table, filter } => of_series("series", table, filter),
+        Show::Cardinality { table, filter } => of_series("cardinality", table, filter),
+    }
+}
+
+fn of_series(what: &str, table: &str, filter: &TagFilter) -> String {
+    let lines = [format!("show {what} from {table}")].into_iter().chain(filter_line(filter));
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+fn keep_line(keep: Keep) -> String {
+    match keep {
+        Keep::Default => "  keep: as long as the database says".to_owned(),
+        keep => format!("  keep: {keep}"),
     }
 }
 
@@ -149,5 +172,16 @@ read cpu
         );
         check("delete from cpu{host=\"a\"}", "delete from cpu\n  range: all time\n  where host = \"a\"");
         check("show series from cpu{host=\"a\"}", "show series from cpu\n  where host = \"a\"");
+        check("show cardinality from cpu{host=\"a\"}", "show cardinality from cpu\n  where host = \"a\"");
+        check("alter table cpu keep 4w2d", "alter table cpu\n  keep: 30d");
+        check(
+            "alter rollup cpu_1m keep default",
+            "alter rollup cpu_1m\n  keep: as long as the database says",
+        );
+        check("alter database keep forever", "alter this database\n  keep: forever");
+        check(
+            "create rollup r as mem | every 5m count by () keep 400d",
+            "create rollup r over mem\n  every 5m, all series in one group\n  count = count of points\n  keep: 400d",
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! "not here" only before its first keyword; after it every failure is final and has a sentence.
 //! Invariant: no input makes this panic or recurse without bound, and nom is not seen from outside.
 
+mod alter;
 mod delete;
 mod expr;
 mod literal;
@@ -77,14 +78,15 @@ fn script(mut input: Tokens<'_>) -> Parsed<'_, Vec<StatementKind>> {
     }
 }
 
-const VERBS: [&str; 5] = ["show", "create", "drop", "delete", "explain"];
+const VERBS: [&str; 6] = ["show", "create", "drop", "alter", "delete", "explain"];
 
-// statement = query | show | create | drop | delete | "explain" statement ;
+// statement = query | show | create | drop | alter | delete | "explain" statement ;
 fn statement(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     match verb(input) {
         Some("show") => show::show(input),
         Some("create") => rollup::create(input),
         Some("drop") => rollup::drop(input),
+        Some("alter") => alter::alter(input),
         Some("delete") => delete::delete(input),
         Some(_) => explain(input),
         None => {
@@ -123,14 +125,15 @@ fn left_over(start: Tokens<'_>, input: Tokens<'_>) -> Problem {
         return problem;
     }
     // One word was read as a table, and another follows: the first may be a verb gone wrong.
-    let verb = if start.len() == input.len() + 1 { nearest(first.text, VERBS) } else { None };
-    if let Some(verb) = verb {
-        return problem.hint(format!("did you mean `{verb}` at the start?"));
+    let meant = if start.len() == input.len() + 1 { nearest(first.text, VERBS) } else { None };
+    if let Some(meant) = meant {
+        return problem.hint(format!("did you mean `{meant}` at the start?"));
     }
     if stage::STAGES.contains(&token.text) {
         return problem.hint(format!("stages are joined by a bar: `| {}`", token.text));
     }
-    let continuations = stage::STAGES.into_iter().chain(["by", "as", "and", "or"]);
+    let keep = (verb(start) == Some("create")).then_some("keep");
+    let continuations = stage::STAGES.into_iter().chain(["by", "as", "and", "or"]).chain(keep);
     problem.hint_if(nearest(token.text, continuations).map(|word| format!("did you mean `{word}`?")))
 }
 

@@ -15,6 +15,7 @@ pub enum Plan {
     Show(Show),
     CreateRollup(CreateRollup),
     DropRollup { name: String },
+    Alter(Alter),
     Delete(Delete),
     Explain(Box<Plan>),
 }
@@ -188,11 +189,39 @@ pub enum Show {
     Values { tag: String, table: String },
     Series { table: String, filter: TagFilter },
     Rollups,
+    Storage,
+    Cardinality { table: String, filter: TagFilter },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateRollup {
     pub rollup: crate::catalog::RollupInfo,
+    /// Not in the definition, because it can be altered later.
+    pub keep: Keep,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alter {
+    pub target: AlterTarget,
+    pub keep: Keep,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlterTarget {
+    Table(String),
+    Rollup(String),
+    /// None is the database of the request. A named one is not looked up here: a catalog is of one database.
+    Database(Option<String>),
+}
+
+/// How long data are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nanoseconds before now, more than zero.
+    For(i64),
+    Forever,
+    /// No setting of its own: the database's counts. Never of a database.
+    Default,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

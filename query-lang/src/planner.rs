@@ -11,12 +11,12 @@ mod stages;
 use storage_format::point::{Time, TimeRange};
 
 use crate::ast;
-use crate::ast::{Span, Statement, StatementKind};
+use crate::ast::{Name, Span, Statement, StatementKind};
 use crate::catalog::Catalog;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::QueryError;
-use crate::plan::{Delete, Plan, Show};
+use crate::plan::{Alter, AlterTarget, Delete, Plan, Show, TagFilter};
 use crate::rewrite;
 use crate::time;
 
@@ -47,6 +47,7 @@ impl Planner<'_> {
             StatementKind::Show(show) => Plan::Show(self.show(show)?),
             StatementKind::CreateRollup(create) => Plan::CreateRollup(self.create_rollup(create)?),
             StatementKind::DropRollup(name) => Plan::DropRollup { name: self.drop_rollup(name)? },
+            StatementKind::Alter(alter) => Plan::Alter(self.alter(alter)?),
             StatementKind::Delete(delete) => Plan::Delete(self.delete(delete)?),
             StatementKind::Explain(inner) => Plan::Explain(Box::new(self.statement(inner)?)),
         })
@@ -56,6 +57,7 @@ impl Planner<'_> {
         Ok(match show {
             ast::Show::Tables => Show::Tables,
             ast::Show::Rollups => Show::Rollups,
+            ast::Show::Storage => Show::Storage,
             ast::Show::Tags { table } => Show::Tags { table: names::table(self.catalog, table)?.name },
             ast::Show::Fields { table } => Show::Fields { table: names::table(self.catalog, table)?.name },
             ast::Show::Values { tag, table } => {
@@ -63,10 +65,43 @@ impl Planner<'_> {
                 Show::Values { tag: names::tag(&table, tag)?, table: table.name }
             }
             ast::Show::Series { source } => {
-                let table = names::table(self.catalog, &source.name)?;
-                Show::Series { filter: names::matchers(&table, &source.matchers)?, table: table.name }
+                let (table, filter) = self.series_of(source)?;
+                Show::Series { table, filter }
+            }
+            ast::Show::Cardinality { source } => {
+                let (table, filter) = self.series_of(source)?;
+                Show::Cardinality { table, filter }
             }
         })
+    }
+
+    fn series_of(&self, source: &ast::Source) -> Result<(String, TagFilter), Problem> {
+        let table = names::table(self.catalog, &source.name)?;
+        let filter = names::matchers(&table, &source.matchers)?;
+        Ok((table.name, filter))
+    }
+
+    fn alter(&self, alter: &ast::Alter) -> Result<Alter, Problem> {
+        // Who mistook one for the other is told the statement that was meant.
+        let other_kind = |name: &Name, is: &str, not: &str| {
+            let message = format!("{name} is a {is}, not a {not}");
+            let hint = format!("use `alter {is} {name} keep {}`", alter.keep);
+            Problem::new(ErrorKind::Name, name.span, message).hint(hint)
+        };
+        let target = match &alter.target {
+            ast::AlterTarget::Table(name) if self.catalog.rollup(&name.text).is_some() => {
+                return Err(other_kind(name, "rollup", "table"));
+            }
+            ast::AlterTarget::Table(name) => AlterTarget::Table(names::table(self.catalog, name)?.name),
+            ast::AlterTarget::Rollup(name) if self.catalog.table(&name.text).is_some() => {
+                return Err(other_kind(name, "table", "rollup"));
+            }
+            ast::AlterTarget::Rollup(name) => AlterTarget::Rollup(names::rollup(self.catalog, name)?.name),
+            ast::AlterTarget::Database(name) => {
+                AlterTarget::Database(name.as_ref().map(|name| name.text.clone()))
+            }
+        };
+        Ok(Alter { target, keep: alter.keep })
     }
 
     fn delete(&self, delete: &ast::Delete) -> Result<Delete, Problem> {

@@ -10,11 +10,13 @@ use std::fmt::Formatter;
 
 use crate::ast::*;
 use crate::parse::is_bare_name;
-use crate::plan::{TagFilter, TagTest};
-use crate::time::{format_duration, format_time};
+use crate::plan::{Keep, TagFilter, TagTest};
+use crate::time::{DAY, format_duration, format_time};
 
-/// Words that mean something else where a name may stand: verbs at the start, `not` in a condition.
-const QUOTED_WORDS: [&str; 7] = ["show", "create", "drop", "delete", "explain", "let", "not"];
+/// Words that mean something else where a name may stand: verbs at the start, `not` in a condition, `keep` after
+/// `alter database`.
+const QUOTED_WORDS: [&str; 9] =
+    ["show", "create", "drop", "alter", "delete", "explain", "let", "not", "keep"];
 
 impl Display for Script {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -35,6 +37,7 @@ impl Display for StatementKind {
             StatementKind::Show(show) => show.fmt(f),
             StatementKind::CreateRollup(create) => create.fmt(f),
             StatementKind::DropRollup(name) => write!(f, "drop rollup {name}"),
+            StatementKind::Alter(alter) => alter.fmt(f),
             StatementKind::Delete(delete) => delete.fmt(f),
             StatementKind::Explain(inner) => write!(f, "explain {inner}"),
         }
@@ -164,17 +167,52 @@ impl Display for Show {
         match self {
             Show::Tables => f.write_str("show tables"),
             Show::Rollups => f.write_str("show rollups"),
+            Show::Storage => f.write_str("show storage"),
             Show::Tags { table } => write!(f, "show tags from {table}"),
             Show::Fields { table } => write!(f, "show fields from {table}"),
             Show::Values { tag, table } => write!(f, "show values of {tag} from {table}"),
             Show::Series { source } => write!(f, "show series from {source}"),
+            Show::Cardinality { source } => write!(f, "show cardinality from {source}"),
         }
     }
 }
 
 impl Display for CreateRollup {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "create rollup {} as {}", self.name, self.query)
+        write!(f, "create rollup {} as {}", self.name, self.query)?;
+        match self.keep {
+            Keep::Default => Ok(()),
+            keep => write!(f, " keep {keep}"),
+        }
+    }
+}
+
+impl Display for Alter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "alter {} keep {}", self.target, self.keep)
+    }
+}
+
+impl Display for AlterTarget {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            AlterTarget::Table(name) => write!(f, "table {name}"),
+            AlterTarget::Rollup(name) => write!(f, "rollup {name}"),
+            AlterTarget::Database(None) => f.write_str("database"),
+            AlterTarget::Database(Some(name)) => write!(f, "database {name}"),
+        }
+    }
+}
+
+/// What stands after `keep`. People count this in days: 30d, not 4w2d.
+impl Display for Keep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Keep::For(length) if length % DAY == 0 => write!(f, "{}d", length / DAY),
+            Keep::For(length) => f.write_str(&format_duration(*length)),
+            Keep::Forever => f.write_str("forever"),
+            Keep::Default => f.write_str("default"),
+        }
     }
 }
 

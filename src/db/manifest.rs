@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::Layer;
 
-pub(super) const NAME: &str = "manifest";
+pub const MANIFEST: &str = "manifest";
 const TEMPORARY: &str = "manifest.new";
 
 /// What a commit changes, beside what changes by itself (schema, dirty sets).
@@ -86,17 +86,17 @@ impl Core {
 }
 
 /// Replaces the manifest, durably.
-pub(super) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+pub fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let replace = || {
         let mut file = disk.create(TEMPORARY)?;
         file.write_all(&manifest.encode())?;
         file.flush()?;
         file.sync()?;
         drop(file);
-        disk.rename(TEMPORARY, NAME)?;
+        disk.rename(TEMPORARY, MANIFEST)?;
         disk.sync_folder("")
     };
-    replace().map_err(|source| Error::io("write", disk.describe(NAME), source))
+    replace().map_err(|source| Error::io("write", disk.describe(MANIFEST), source))
 }
 
 impl Live {
@@ -170,6 +170,7 @@ impl Live {
             flushed: flushed.collect(),
             tombstones: standing,
             rollups: rollups.collect(),
+            log: core.log.clone(),
         }
     }
 

@@ -7,20 +7,23 @@
 use std::sync::Arc;
 
 use query_lang::ast::{Range, StatementKind, TimeLiteral};
-use query_lang::plan::{CreateRollup, Plan, Select, Shape, Show};
+use query_lang::plan::{Alter, AlterTarget, CreateRollup, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
-use storage_format::point::TimeRange;
+use storage_format::point::{TagSet, TimeRange};
 use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
+use crate::db::inventory::{cardinality, keep_asked, keep_text};
 use crate::db::manifest::Edit;
 use crate::db::pipeline::Change;
+use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
 use crate::query::{Answer, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
+use crate::scan::Scan;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
 use crate::series::{CompiledFilter, Table};
@@ -49,6 +52,8 @@ pub struct RollupStatus {
     pub dirty_buckets: u64,
     /// Buckets that are over and have no states yet.
     pub missing_buckets: u64,
+    /// How long its states are kept: a duration or `forever`.
+    pub keep: String,
     pub last_error: Option<String>,
 }
 
@@ -90,6 +95,7 @@ impl Db {
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
+            Plan::Alter(alter) => self.alter(&alter, &options.database),
             Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
             Plan::Delete(delete) => {
                 if let Some(table) = self.core.registry.table(&options.database, &delete.table)
@@ -185,14 +191,7 @@ impl Db {
             text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
         };
         Ok(match show {
-            Show::Tables => {
-                let row = |name: String| {
-                    let table = self.core.registry.table(database, &name)?;
-                    Some(vec![name, table.series_count().to_string(), table.columns().len().to_string()])
-                };
-                let rows: Vec<Vec<String>> = self.core.tables(database).into_iter().filter_map(row).collect();
-                text_table(&["table", "series", "fields"], &rows)
-            }
+            Show::Tables => self.core.show_tables(database),
             Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();
@@ -218,6 +217,12 @@ impl Db {
                 let series = self.series(&table, &filter, options, guard)?;
                 one("series", series.iter().map(ToString::to_string).collect())
             }
+            Show::Cardinality { table, filter } => {
+                let table = self.table(database, table)?;
+                let scan = self.scan_of_series(&table, &CompiledFilter::new(filter)?, options, guard)?;
+                cardinality(scan.series_tags(), guard)?
+            }
+            Show::Storage => self.core.show_storage(database),
             Show::Rollups => {
                 let time = |time: Option<i64>| time.map(query_lang::time::format_time).unwrap_or_default();
                 let rows: Vec<Vec<String>> = self
@@ -230,11 +235,15 @@ impl Db {
                             time(status.computed_until),
                             status.dirty_buckets.to_string(),
                             status.missing_buckets.to_string(),
+                            status.keep,
                             status.definition,
                         ]
                     })
                     .collect();
-                text_table(&["rollup", "on", "computed_until", "dirty", "missing", "definition"], &rows)
+                text_table(
+                    &["rollup", "on", "computed_until", "dirty", "missing", "keep", "definition"],
+                    &rows,
+                )
             }
         })
     }
@@ -246,7 +255,21 @@ impl Db {
         filter: &CompiledFilter,
         options: &QueryOptions,
         guard: &Guard,
-    ) -> Result<Vec<storage_format::point::TagSet>> {
+    ) -> Result<Vec<TagSet>> {
+        let scan = self.scan_of_series(table, filter, options, guard)?;
+        let series: Vec<_> = scan.series_tags().cloned().collect();
+        guard.check_rows(series.len())?;
+        Ok(series)
+    }
+
+    /// A scan that knows which series there are and reads none of their fields.
+    fn scan_of_series(
+        &self,
+        table: &Arc<Table>,
+        filter: &CompiledFilter,
+        options: &QueryOptions,
+        guard: &Guard,
+    ) -> Result<Scan> {
         let range = options.range.unwrap_or(TimeRange::ALL);
         let captured = {
             let live = self.core.live.read();
@@ -254,9 +277,27 @@ impl Db {
         };
         let scan = captured.open()?;
         guard.check()?;
-        let series: Vec<_> = scan.series_tags().cloned().collect();
-        guard.check_rows(series.len())?;
-        Ok(series)
+        Ok(scan)
+    }
+
+    fn alter(&self, alter: &Alter, database: &str) -> Result<Answer> {
+        let keep = keep_asked(alter.keep);
+        let name = match &alter.target {
+            AlterTarget::Table(name) => {
+                self.core.set_keep(&Keeper::Table(&self.table(database, name)?), keep)?;
+                name
+            }
+            AlterTarget::Rollup(name) => {
+                self.core.set_keep(&Keeper::Rollup { database, name }, keep)?;
+                name
+            }
+            AlterTarget::Database(name) => {
+                let name = name.as_deref().unwrap_or(database);
+                self.core.set_keep(&Keeper::Database(name), keep)?;
+                return Ok(text_table(&["altered"], &[vec![name.to_string()]]));
+            }
+        };
+        Ok(text_table(&["altered"], &[vec![name.clone()]]))
     }
 
     /// The part of a range for which retention has not ended.
@@ -268,6 +309,7 @@ impl Db {
     fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
         let name = create.rollup.name.clone();
         let mut rollup = Rollup::new(database, create.rollup)?;
+        rollup.keep = keep_asked(create.keep);
         {
             let mut live = self.core.live.write();
             if live.rollups.get(database, &name).is_some() {
@@ -363,6 +405,7 @@ impl Db {
                 computed: rollup.computed().ranges().to_vec(),
                 dirty_buckets: rollup.dirty_count(),
                 missing_buckets: missing,
+                keep: keep_text(rollup.keep),
                 last_error: rollup.last_error.clone(),
             }
         };
@@ -383,7 +426,7 @@ fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
 }
 
 /// The opposite of [`delete_text`].
-pub(super) fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
+pub fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
     match plan_stored(statement, None)? {
         Plan::Delete(delete) => Ok(Tombstone {
             seq,

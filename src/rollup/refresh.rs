@@ -219,7 +219,7 @@ impl Refresh {
 }
 
 /// The buckets that hold points. Points are always the first state.
-fn live_starts(run: &StateRun) -> BTreeSet<Time> {
+pub fn live_starts(run: &StateRun) -> BTreeSet<Time> {
     match run.columns.first() {
         Some(StateColumn::Points(counts)) => {
             let live = run.starts.iter().zip(counts).filter(|(_, count)| **count > 0);

@@ -192,6 +192,7 @@ fn status_json(status: &RollupStatus) -> Value {
         "computed": computed,
         "dirty_buckets": status.dirty_buckets,
         "missing_buckets": status.missing_buckets,
+        "keep": status.keep,
         "last_error": status.last_error,
     })
 }

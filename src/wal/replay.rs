@@ -17,7 +17,7 @@ use crate::batch::{Batch, BatchPart};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::series::{Registry, Table};
-use crate::wal::{FOLDER, SegmentInfo, segment_name};
+use crate::wal::{SegmentInfo, segment_name, segment_number};
 
 /// What the log held and how it goes on.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ pub struct Replayed {
     pub segments: Vec<SegmentInfo>,
     pub damage: Vec<Damage>,
     pub batches: u64,
+    pub deletes: u64,
     pub rows: u64,
 }
 
@@ -48,38 +49,36 @@ pub enum Entry<'a> {
 
 pub fn replay(
     disk: &dyn Disk,
+    folder: &str,
     registry: &Registry,
     mut each: impl FnMut(u64, Entry<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let files = disk.list(FOLDER).map_err(|source| Error::io("list", disk.describe(FOLDER), source))?;
+    let files = disk.list(folder).map_err(|source| Error::io("list", disk.describe(folder), source))?;
     let mut numbers: Vec<u64> = files.iter().filter_map(|file| segment_number(file)).collect();
     numbers.sort_unstable();
     let mut replayed = Replayed { next_seq: 1, next_number: 1, ..Replayed::default() };
     for number in &numbers {
         let last = Some(number) == numbers.last();
-        replay_segment(disk, registry, *number, last, &mut replayed, &mut each)?;
+        replay_segment(disk, folder, registry, *number, last, &mut replayed, &mut each)?;
         replayed.next_number = number + 1;
     }
     if !numbers.is_empty() {
-        let synced = disk.sync_folder(FOLDER);
-        synced.map_err(|source| Error::io("sync", disk.describe(FOLDER), source))?;
+        let synced = disk.sync_folder(folder);
+        synced.map_err(|source| Error::io("sync", disk.describe(folder), source))?;
     }
     Ok(replayed)
 }
 
-fn segment_number(file: &str) -> Option<u64> {
-    u64::from_str_radix(file.strip_suffix(".wal")?, 16).ok()
-}
-
 fn replay_segment(
     disk: &dyn Disk,
+    folder: &str,
     registry: &Registry,
     number: u64,
     last: bool,
     replayed: &mut Replayed,
     each: &mut impl FnMut(u64, Entry<'_>) -> Result<()>,
 ) -> Result<()> {
-    let name = segment_name(number);
+    let name = segment_name(folder, number);
     let file = disk.describe(&name);
     let read = || disk.open(&name).and_then(|opened| opened.read_at(0, opened.len() as usize));
     let segment = read().map_err(|source| Error::io("read", &file, source))?;
@@ -126,6 +125,7 @@ fn replay_segment(
                 Some((seq, Entry::Points(batch)))
             }),
             format::Kind::Delete => {
+                replayed.deletes += 1;
                 format::Delete::decode(record.body).map(|delete| Some((delete.seq, Entry::Delete(delete))))
             }
         };

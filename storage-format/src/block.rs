@@ -22,7 +22,7 @@ mod tests;
 mod write; // series in, file out
 
 pub use index::SeriesIndex;
-pub use read::{Block, BlockRows};
+pub use read::{Block, BlockRows, RowFault};
 pub use schema::{BlockField, BlockKind, BlockMeta, BlockSchema};
 pub use write::{BlockSummary, BlockWriter};
 

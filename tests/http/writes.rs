@@ -46,6 +46,29 @@ fn every_version_and_compression_stores_the_same() {
 }
 
 #[test]
+fn too_many_series_name_the_tag_that_makes_them() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--set", "series_per_table_max=3"]);
+    let line = |id: u32| format!("req,dc=eu,request_id=r{id} v={id} {id}\n");
+    let body: String = (1..=5).map(line).chain(["req,dc=eu,request_id=r2 v=9 9\n".to_string()]).collect();
+    let reply = server.post("/write", body.as_bytes());
+    assert_eq!(reply.status, 400);
+    let error = reply.json()["error"].as_str().unwrap().to_string();
+    let why = "table req has 3 series, its limit (series_per_table_max), and this line would begin another; the tag \
+               request_id has the most values, about 3: leave it out or write it as a field, or raise the limit; \
+               `show cardinality from req` counts the values of every tag";
+    assert!(error.starts_with(&format!("partial write: line 4: {why}")), "{error}");
+    assert!(error.contains("; line 5: ") && error.ends_with(" dropped=2"), "{error}");
+    // The other lines are stored, also the one after the refused.
+    assert_eq!(server.rows("req | count by ()"), json!([[4]]));
+    let cardinality = server.rows("show cardinality from req");
+    assert_eq!(cardinality[0], json!(["request_id", "3", "3", "r1", "33.3%"]));
+    assert_eq!(cardinality[1], json!(["dc", "1", "3", "eu", "100.0%"]));
+    // Another table has its own count.
+    assert_eq!(server.post("/write", b"other,request_id=r9 v=1 1").status, 204);
+}
+
+#[test]
 fn bad_lines_are_named_and_the_good_ones_stored() {
     let folder = folder();
     let server = Server::start(folder.path(), &["--set", "line_errors_listed_max=2"]);

@@ -17,12 +17,12 @@ use super::read::{Parsed, Tokens, fail, keyword, next, required, symbol, token, 
 use super::token::{Kind, Token};
 
 // duration = digits unit { digits unit } ;
-/// `what` is what the duration is of, for "a window needs a unit".
-pub(super) fn duration<'t>(what: &'static str) -> impl Fn(Tokens<'t>) -> Parsed<'t, i64> {
+/// `what` is what the duration is of and `unit` its usual unit, for "a window needs a unit, for example 5m".
+pub(super) fn duration<'t>(what: &'static str, unit: &'static str) -> impl Fn(Tokens<'t>) -> Parsed<'t, i64> {
     move |input| {
         let (rest, found) = required("a duration such as 5m", literal)(input)?;
         if found.text.bytes().all(|byte| byte.is_ascii_digit()) {
-            let message = format!("a {what} needs a unit, for example {}m", found.text);
+            let message = format!("a {what} needs a unit, for example {}{unit}", found.text);
             return fail(Problem::new(ErrorKind::Syntax, found.span, message));
         }
         checked(rest, found.span, time::duration(found.text))
@@ -76,7 +76,7 @@ fn alt_time(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
 fn shift(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
     let (rest, _) = alt((symbol("+"), symbol("-"))).parse(input)?;
     let negative = next(input).text == "-";
-    let (rest, length) = duration("duration")(rest)?;
+    let (rest, length) = duration("duration", "m")(rest)?;
     Ok((rest, TimeLiteral::Now(if negative { -length } else { length })))
 }
 

@@ -1,18 +1,25 @@
 //! `create rollup` and `drop rollup`.
 
-use crate::ast::{CreateRollup, StatementKind};
+use nom::Parser;
+use nom::combinator::opt;
 
+use crate::ast::{CreateRollup, StatementKind};
+use crate::plan::Keep;
+
+use super::alter;
 use super::read::{Parsed, Tokens, keyword, required, required_name};
 use super::source;
 
-// create = "create" "rollup" name "as" query ;
+// create = "create" "rollup" name "as" query [ keep ] ;
 pub(super) fn create(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("create")(input)?;
     let (input, _) = required("`rollup`", keyword("rollup"))(input)?;
     let (input, name) = required_name("a name for the rollup")(input)?;
     let (input, _) = required("`as` and a query", keyword("as"))(input)?;
     let (input, query) = source::query(input)?;
-    Ok((input, StatementKind::CreateRollup(CreateRollup { name, query })))
+    let (input, keep) = opt(alter::keep).parse(input)?;
+    let keep = keep.unwrap_or(Keep::Default);
+    Ok((input, StatementKind::CreateRollup(CreateRollup { name, query, keep })))
 }
 
 // drop = "drop" "rollup" name ;

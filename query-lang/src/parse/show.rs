@@ -1,19 +1,20 @@
 //! `show`: what there is.
 
-use crate::ast::{Name, Show, StatementKind};
+use crate::ast::{Name, Show, Source, StatementKind};
 use crate::error::did_you_mean;
 
 use super::read::{Parsed, Tokens, fail, keyword, next, required, required_name, unexpected};
 use super::source;
 
-// show = "show" ( "tables" | "rollups" | "tags" "from" name | "fields" "from" name
-//               | "values" "of" name "from" name | "series" "from" source ) ;
+// show = "show" ( "tables" | "rollups" | "storage" | "tags" "from" name | "fields" "from" name
+//               | "values" "of" name "from" name | "series" "from" source | "cardinality" "from" source ) ;
 pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("show")(input)?;
     let rest = input.get(1..).unwrap_or_default();
     let (rest, show) = match next(input).text {
         "tables" => (rest, Show::Tables),
         "rollups" => (rest, Show::Rollups),
+        "storage" => (rest, Show::Storage),
         "tags" => {
             let (rest, table) = from(rest)?;
             (rest, Show::Tags { table })
@@ -29,12 +30,15 @@ pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
             (rest, Show::Values { tag, table })
         }
         "series" => {
-            let (rest, _) = required("`from` and a table", keyword("from"))(rest)?;
-            let (rest, source) = source::source(rest)?;
+            let (rest, source) = from_source(rest)?;
             (rest, Show::Series { source })
         }
+        "cardinality" => {
+            let (rest, source) = from_source(rest)?;
+            (rest, Show::Cardinality { source })
+        }
         read => {
-            let words = ["tables", "rollups", "tags", "fields", "values", "series"];
+            let words = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
             let problem = unexpected(input, &words.join(", ")).hint_if(did_you_mean(read, words));
             return fail(problem);
         }
@@ -45,4 +49,9 @@ pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
 fn from(input: Tokens<'_>) -> Parsed<'_, Name> {
     let (input, _) = required("`from` and a table", keyword("from"))(input)?;
     required_name("a table")(input)
+}
+
+fn from_source(input: Tokens<'_>) -> Parsed<'_, Source> {
+    let (input, _) = required("`from` and a table", keyword("from"))(input)?;
+    source::source(input)
 }

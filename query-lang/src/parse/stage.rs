@@ -49,7 +49,7 @@ pub(super) fn range(input: Tokens<'_>) -> Parsed<'_, Range> {
             let problem = unexpected(rest, "a duration such as 5m");
             return fail(problem.hint("the function `last` is written `last()` here"));
         }
-        let (rest, length) = literal::duration("range")(rest)?;
+        let (rest, length) = literal::duration("range", "m")(rest)?;
         return Ok((rest, Range::Last(length)));
     }
     if let Ok((rest, _)) = keyword("since")(input) {
@@ -78,7 +78,7 @@ fn aggregate(input: Tokens<'_>) -> Parsed<'_, StageKind> {
     let (mut input, every) = opt(keyword("every")).parse(input)?;
     let mut step = None;
     if every.is_some() {
-        let (rest, length) = literal::duration("window")(input)?;
+        let (rest, length) = literal::duration("window", "m")(input)?;
         (input, step) = (rest, Some(length));
     }
     let (input, items) = list(input, item)?;

@@ -105,7 +105,7 @@ proptest! {
         words in proptest::collection::vec(proptest::sample::select(vec![
             "cpu", "|", "last", "5m", "every", "avg", "(", ")", "usage_user", "by", ",", "host", "where", "not", "=",
             "=~", "\"a\"", "{", "}", ";", "in", "and", "now", "-", "2026-01-01", "explain", "show", "create",
-            "rollup", "as", "delete", "from", "since", "between", "limit", "3", "µ", "`", "'", "\\", "#", "\n",
+            "rollup", "as", "delete", "from", "since", "between", "limit", "alter", "table", "keep", "forever", "3", "µ", "`", "'", "\\", "#", "\n",
         ]), 0..20),
     ) {
         let _ = testing::plan(&words.join(" ")).map_err(|error| error.render());

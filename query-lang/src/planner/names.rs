@@ -112,7 +112,7 @@ fn field_condition(table: &TableInfo, name: &Name) -> Problem {
         .hint(format!("`where` takes conditions on tags: {tags}"))
 }
 
-/// For `drop rollup`.
+/// For `drop rollup` and `alter rollup`.
 pub(super) fn rollup(catalog: &dyn Catalog, name: &Name) -> Result<RollupInfo, Problem> {
     catalog.rollup(&name.text).ok_or_else(|| {
         let what =

@@ -7,7 +7,7 @@ use crate::ast::{self, Name, Query, Stage, StageKind};
 use crate::catalog::RollupInfo;
 use crate::error::ErrorKind;
 use crate::error::Problem;
-use crate::plan::{CreateRollup, Grouping, OutputColumn, Window};
+use crate::plan::{CreateRollup, Grouping, Keep, OutputColumn, Window};
 use crate::rewrite::Need;
 use crate::time::{format_duration, origin_of};
 
@@ -55,6 +55,7 @@ impl Planner<'_> {
                 by,
                 columns,
             },
+            keep: create.keep,
         })
     }
 
@@ -109,7 +110,7 @@ fn definition<'a>(
     Ok((aggregate, span, step))
 }
 
-/// The statement as stored: everything that was left to the catalog written out.
+/// The statement as stored: everything that was left to the catalog written out, without `keep`, which can change.
 fn canonical(create: &ast::CreateRollup, step: i64, columns: &[OutputColumn], by: &Grouping) -> String {
     let by = match by {
         Grouping::Series => None,
@@ -117,7 +118,7 @@ fn canonical(create: &ast::CreateRollup, step: i64, columns: &[OutputColumn], by
     };
     let items = select::written_out(columns);
     let written = ast::Aggregate { every: Some(step), items, by };
-    let mut create = create.clone();
+    let mut create = ast::CreateRollup { keep: Keep::Default, ..create.clone() };
     for stage in &mut create.query.stages {
         if matches!(stage.kind, StageKind::Aggregate(_)) {
             *stage = Stage { kind: StageKind::Aggregate(written.clone()), span: stage.span };

@@ -3,11 +3,14 @@
 use storage_format::point::{Time, TimeRange};
 use storage_format::state::StateKind;
 
-use crate::plan::{Aggregate, Function, Grouping, Plan, Select, Shape, Show, TagFilter, TagTest, Window};
+use crate::plan::{
+    Aggregate, Alter, AlterTarget, Function, Grouping, Keep, Plan, Select, Shape, Show, TagFilter, TagTest,
+    Window,
+};
 use crate::planner::Context;
 use crate::testing;
 use crate::testing::NOON;
-use crate::time::{HOUR, MINUTE, MONDAY, WEEK};
+use crate::time::{DAY, HOUR, MINUTE, MONDAY, WEEK};
 
 fn select(text: &str) -> Select {
     match testing::plan(text) {
@@ -191,9 +194,38 @@ fn a_definition_means_the_same_when_the_table_grows() {
 }
 
 #[test]
+fn how_long_a_rollup_is_kept_is_no_part_of_its_definition() {
+    let text = "create rollup cpu_5m as cpu | every 5m count by region, host keep 400d";
+    let Ok(Plan::CreateRollup(create)) = testing::plan(text) else { panic!("{text}") };
+    assert_eq!(create.keep, Keep::For(400 * DAY));
+    assert_eq!(create.rollup.definition, "create rollup cpu_5m as cpu | every 5m count by region, host");
+    let Ok(Plan::CreateRollup(again)) = testing::plan(&create.rollup.definition) else { panic!("it parses") };
+    assert_eq!((again.rollup, again.keep), (create.rollup, Keep::Default));
+}
+
+#[test]
+fn alter_names_its_target_and_how_long() {
+    let alter = |text: &str| match testing::plan(text) {
+        Ok(Plan::Alter(Alter { target, keep })) => (target, keep),
+        other => panic!("{text}: {other:?}"),
+    };
+    let (table, rollup) = (AlterTarget::Table("cpu".to_owned()), AlterTarget::Rollup("cpu_1m".to_owned()));
+    assert_eq!(alter("alter table cpu keep 30d"), (table.clone(), Keep::For(30 * DAY)));
+    assert_eq!(alter("alter table cpu keep default"), (table, Keep::Default));
+    assert_eq!(alter("alter rollup cpu_1m keep forever"), (rollup.clone(), Keep::Forever));
+    assert_eq!(alter("alter rollup cpu_1m keep 400d"), (rollup, Keep::For(400 * DAY)));
+    assert_eq!(alter("alter database keep 90d"), (AlterTarget::Database(None), Keep::For(90 * DAY)));
+    let other = AlterTarget::Database(Some("plant 2".to_owned()));
+    assert_eq!(alter("alter database `plant 2` keep forever"), (other, Keep::Forever));
+}
+
+#[test]
 fn show_delete_drop() {
     let values = Plan::Show(Show::Values { tag: "host".to_owned(), table: "cpu".to_owned() });
     assert_eq!(testing::plan("show values of host from cpu").unwrap(), values);
+    let cardinality = Show::Cardinality { table: "cpu".to_owned(), filter: equal("dc", "b") };
+    assert_eq!(testing::plan("show cardinality from cpu{dc=\"b\"}").unwrap(), Plan::Show(cardinality));
+    assert_eq!(testing::plan("show storage").unwrap(), Plan::Show(Show::Storage));
     let Ok(Plan::Delete(delete)) = testing::plan("delete from cpu{host=\"a\"} where dc = \"b\" last 1h")
     else {
         panic!("a plain delete")
@@ -208,6 +240,7 @@ fn only_statements_that_change_data_say_so() {
     let changes = |text: &str| crate::parse(text).unwrap().statements[0].changes_data();
     assert!(
         changes("drop rollup x")
+            && changes("alter database keep 1d")
             && changes("delete from x")
             && changes("create rollup x as y | every 1m count")
     );

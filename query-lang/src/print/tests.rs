@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::ast::*;
 use crate::parse;
-use crate::plan::{Function, TagTest};
+use crate::plan::{Function, Keep, TagTest};
 
 #[test]
 fn text_is_canonical() {
@@ -22,6 +22,9 @@ fn text_is_canonical() {
         ("cpu | last(field(x)) as `a b`", "cpu | last(x) as `a b`"),
         ("cpu | last()", "cpu | last()"),
         ("cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}", "cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}"),
+        ("alter table cpu keep 720h", "alter table cpu keep 30d"),
+        ("alter database `keep` keep forever", "alter database `keep` keep forever"),
+        ("create rollup a as b|every 1m count keep default", "create rollup a as b | every 1m count"),
         ("show tables;;show rollups;", "show tables;\nshow rollups"),
         ("delete from a where b=\"c\" since 1s", "delete from a where b = \"c\" since 1970-01-01T00:00:01Z"),
     ] {
@@ -50,7 +53,7 @@ fn script() -> impl Strategy<Value = Script> {
 }
 
 fn statement() -> impl Strategy<Value = StatementKind> {
-    let create = (name(), query()).prop_map(|(name, query)| CreateRollup { name, query });
+    let create = (name(), query(), keep()).prop_map(|(name, query, keep)| CreateRollup { name, query, keep });
     let delete = (source(), option(expr()), option(range()));
     let delete = delete.prop_map(|(source, condition, range)| Delete {
         source,
@@ -63,11 +66,28 @@ fn statement() -> impl Strategy<Value = StatementKind> {
         2 => show().prop_map(StatementKind::Show),
         1 => create.prop_map(StatementKind::CreateRollup),
         1 => name().prop_map(StatementKind::DropRollup),
+        1 => alter().prop_map(StatementKind::Alter),
         1 => delete.prop_map(StatementKind::Delete),
     ];
     (plain, any::<bool>()).prop_map(|(plain, explained)| match explained {
         true => StatementKind::Explain(Box::new(plain)),
         false => plain,
+    })
+}
+
+fn keep() -> impl Strategy<Value = Keep> {
+    prop_oneof![length().prop_map(Keep::For), Just(Keep::Forever), Just(Keep::Default)]
+}
+
+fn alter() -> impl Strategy<Value = Alter> {
+    let target = prop_oneof![
+        name().prop_map(AlterTarget::Table),
+        name().prop_map(AlterTarget::Rollup),
+        option(name()).prop_map(AlterTarget::Database),
+    ];
+    (target, keep()).prop_filter_map("a database has no default", |(target, keep)| {
+        let sound = keep != Keep::Default || !matches!(target, AlterTarget::Database(_));
+        sound.then_some(Alter { target, keep })
     })
 }
 
@@ -84,10 +104,12 @@ fn show() -> impl Strategy<Value = Show> {
     prop_oneof![
         Just(Show::Tables),
         Just(Show::Rollups),
+        Just(Show::Storage),
         name().prop_map(|table| Show::Tags { table }),
         name().prop_map(|table| Show::Fields { table }),
         (name(), name()).prop_map(|(tag, table)| Show::Values { tag, table }),
         source().prop_map(|source| Show::Series { source }),
+        source().prop_map(|source| Show::Cardinality { source }),
     ]
 }
 
@@ -165,7 +187,8 @@ fn aggregate() -> impl Strategy<Value = Aggregate> {
 fn name() -> impl Strategy<Value = Name> {
     let words = [
         "show", "last", "by", "as", "not", "in", "tag", "field", "now", "every", "count", "and", "or",
-        "from", "where", "limit", "let", "of", "explain", "since", "rollup", "tables",
+        "from", "where", "limit", "let", "of", "explain", "since", "rollup", "tables", "alter", "keep",
+        "forever", "default", "database",
     ];
     let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
     prop_oneof![4 => "[a-z_][a-z0-9_:]{0,6}", 2 => word, 1 => text()]

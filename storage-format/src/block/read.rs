@@ -5,6 +5,8 @@
 //! Reads go page by page; whoever has a slow disk puts read-ahead into their `ChunkReader`.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod audit;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +30,8 @@ use super::seal::{MAGIC, Seal, sealed_crc};
 use super::{BlockError, Result};
 use crate::corrupt::Corrupt;
 use crate::point::{Time, TimeRange};
+
+pub use audit::RowFault;
 
 /// Read from the end at once. What follows the pages of a small block fits; a larger one (measured:
 /// 356 KB for 2.9 M rows of 21 columns) takes one read more.

@@ -1,0 +1,65 @@
+//! `alter`: how long a table's, a rollup's or a database's data are kept.
+
+use crate::ast::{Alter, AlterTarget, StatementKind};
+use crate::error::ErrorKind;
+use crate::error::Problem;
+use crate::error::did_you_mean;
+use crate::plan::Keep;
+
+use super::literal;
+use super::read::{Parsed, Tokens, fail, keyword, next, not_here, required_name, unexpected};
+use super::token::Kind;
+
+// alter = "alter" ( "table" name | "rollup" name | "database" [ name ] ) keep ;
+pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
+    let (input, _) = keyword("alter")(input)?;
+    let rest = input.get(1..).unwrap_or_default();
+    let (rest, target) = match next(input).text {
+        "table" => {
+            let (rest, name) = required_name("a table")(rest)?;
+            (rest, AlterTarget::Table(name))
+        }
+        "rollup" => {
+            let (rest, name) = required_name("the name of a rollup")(rest)?;
+            (rest, AlterTarget::Rollup(name))
+        }
+        "database" if keyword("keep")(rest).is_ok() => (rest, AlterTarget::Database(None)),
+        "database" => {
+            let (rest, name) = required_name("a database, or `keep` for this one")(rest)?;
+            (rest, AlterTarget::Database(Some(name)))
+        }
+        read => {
+            let words = ["table", "rollup", "database"];
+            return fail(unexpected(input, &words.join(", ")).hint_if(did_you_mean(read, words)));
+        }
+    };
+    let (after, kept) = match keep(rest) {
+        Err(nom::Err::Error(_)) => {
+            let problem = unexpected(rest, "`keep` and how long, for example `keep 30d`");
+            return fail(problem.hint_if(did_you_mean(next(rest).text, ["keep"])));
+        }
+        kept => kept?,
+    };
+    if kept == Keep::Default && matches!(target, AlterTarget::Database(_)) {
+        let message = "a database has nothing above it that could say how long its data are kept";
+        let span = rest.get(1).map_or(next(rest).span, |token| token.span);
+        return fail(Problem::new(ErrorKind::Unsupported, span, message).hint("write `keep forever`"));
+    }
+    Ok((after, StatementKind::Alter(Alter { target, keep: kept })))
+}
+
+// keep = "keep" ( duration | "forever" | "default" ) ;
+pub(super) fn keep(input: Tokens<'_>) -> Parsed<'_, Keep> {
+    let Ok((input, _)) = keyword("keep")(input) else { return not_here() };
+    for (word, keep) in [("forever", Keep::Forever), ("default", Keep::Default)] {
+        if let Ok((rest, _)) = keyword(word)(input) {
+            return Ok((rest, keep));
+        }
+    }
+    if next(input).kind != Kind::Literal {
+        let problem = unexpected(input, "a duration such as 30d, `forever` or `default`");
+        return fail(problem.hint_if(did_you_mean(next(input).text, ["forever", "default"])));
+    }
+    let (rest, length) = literal::duration("time to keep data", "d")(input)?;
+    Ok((rest, Keep::For(length)))
+}

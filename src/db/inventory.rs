@@ -1,0 +1,191 @@
+//! What there is: `show tables`, `show storage`, `show cardinality`.
+//!
+//! Not here: the other `show` statements, which answer with names alone (`statements`).
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use query_lang::plan::Keep as Asked;
+use query_lang::time::{format_duration, format_time};
+use storage_format::block::BlockKind;
+use storage_format::manifest::{BlockEntry, Keep};
+use storage_format::point::{TagSet, Time, TimeRange};
+
+use crate::blocks::TableKey;
+use crate::compact::stands_against;
+use crate::db::retention::keep_of;
+use crate::db::{Core, Live};
+use crate::error::Result;
+use crate::flush::DAY;
+use crate::guard::Guard;
+use crate::query::{Answer, text_table};
+use crate::series::Table;
+
+/// As the manifest has it. None: as nobody had said anything.
+pub(super) fn keep_asked(asked: Asked) -> Option<Keep> {
+    match asked {
+        Asked::For(nanos) => Some(Keep(nanos)),
+        Asked::Forever => Some(Keep::FOREVER),
+        Asked::Default => None,
+    }
+}
+
+pub(super) fn keep_text(keep: Option<Keep>) -> String {
+    match keep {
+        None | Some(Keep::FOREVER) => "forever".to_string(),
+        // As people say it, and not `57w1d`.
+        Some(Keep(nanos)) if nanos % DAY == 0 => format!("{}d", nanos / DAY),
+        Some(Keep(nanos)) => format_duration(nanos),
+    }
+}
+
+impl Core {
+    pub(super) fn show_tables(&self, database: &str) -> Answer {
+        let row = |name: String| {
+            let table = self.registry.table(database, &name)?;
+            let keep = keep_text(keep_of(&self.registry, &table));
+            Some(vec![name, table.series_count().to_string(), table.columns().len().to_string(), keep])
+        };
+        let rows: Vec<Vec<String>> = self.tables(database).into_iter().filter_map(row).collect();
+        text_table(&["table", "series", "fields", "keep"], &rows)
+    }
+
+    /// A row per table, then one per rollup.
+    pub(super) fn show_storage(&self, database: &str) -> Answer {
+        let live = self.live.read();
+        let mut rows = Vec::new();
+        for name in self.tables(database) {
+            let Some(table) = self.registry.table(database, &name) else { continue };
+            rows.push(live.storage_of_table(self, &table));
+        }
+        for rollup in live.rollups.iter().filter(|rollup| *rollup.database == *database) {
+            let sealed = Some(rollup.sealed_until()).filter(|sealed| *sealed > Time::MIN);
+            rows.push(live.storage_row(&rollup.key, |found| StorageRow {
+                memory_rows: rollup.unstored_buckets() as u64,
+                keep: keep_text(rollup.keep),
+                deletes: 0,
+                sealed_until: sealed.map(format_time).unwrap_or_default(),
+                ..found
+            }));
+        }
+        text_table(
+            &[
+                "name",
+                "kind",
+                "blocks",
+                "bytes",
+                "rows",
+                "memory_rows",
+                "from",
+                "to",
+                "keep",
+                "deletes",
+                "sealed_until",
+            ],
+            &rows,
+        )
+    }
+}
+
+/// What `show storage` says of one table or rollup.
+#[derive(Default)]
+struct StorageRow {
+    memory_rows: u64,
+    /// Of the points in memory, if there are any.
+    memory_time: Option<TimeRange>,
+    keep: String,
+    /// Deletes that blocks have yet to be rewritten for.
+    deletes: usize,
+    sealed_until: String,
+}
+
+impl Live {
+    fn storage_of_table(&self, core: &Core, table: &Arc<Table>) -> Vec<String> {
+        let key = TableKey {
+            kind: BlockKind::Points,
+            database: Arc::clone(&table.database),
+            table: Arc::clone(&table.name),
+        };
+        let active = self.head.active().filter(|(key, _)| key.table == table.id);
+        let active = active.map(|(_, partition)| (partition.rows, partition.range));
+        let frozen = self.head.frozen().iter().filter(|layer| layer.table.id == table.id);
+        let in_memory: Vec<(u64, TimeRange)> =
+            active.chain(frozen.map(|layer| (layer.rows, layer.range))).collect();
+        let stands = |tombstone: &&Arc<crate::scan::Tombstone>| {
+            self.blocks.of(&key).iter().any(|file| stands_against(tombstone, &file.entry))
+        };
+        self.storage_row(&key, |found| StorageRow {
+            memory_rows: in_memory.iter().map(|(rows, _)| rows).sum(),
+            memory_time: in_memory.iter().map(|(_, range)| *range).reduce(hull),
+            keep: keep_text(keep_of(&core.registry, table)),
+            deletes: self.tombstones.iter().filter(stands).count(),
+            ..found
+        })
+    }
+
+    fn storage_row(&self, key: &TableKey, complete: impl FnOnce(StorageRow) -> StorageRow) -> Vec<String> {
+        let row = complete(StorageRow::default());
+        let files = self.blocks.of(key);
+        let sum =
+            |of: fn(&BlockEntry) -> u64| files.iter().map(|file| of(&file.entry)).sum::<u64>().to_string();
+        let time = files.iter().map(|file| file.time()).chain(row.memory_time).reduce(hull);
+        let kind = match key.kind {
+            BlockKind::Points => "table",
+            BlockKind::Rollup => "rollup",
+        };
+        vec![
+            key.table.to_string(),
+            kind.to_string(),
+            files.len().to_string(),
+            sum(|entry| entry.bytes),
+            sum(|entry| entry.rows),
+            row.memory_rows.to_string(),
+            time.map(|time| format_time(time.start)).unwrap_or_default(),
+            time.map(|time| format_time(time.end)).unwrap_or_default(),
+            row.keep,
+            row.deletes.to_string(),
+            row.sealed_until,
+        ]
+    }
+}
+
+fn hull(a: TimeRange, b: TimeRange) -> TimeRange {
+    TimeRange::new(a.start.min(b.start), a.end.max(b.end))
+}
+
+/// One row per tag, the tag with the most values first: that one multiplies the series.
+pub(super) fn cardinality<'a>(series: impl Iterator<Item = &'a TagSet>, guard: &Guard) -> Result<Answer> {
+    let mut tags: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
+    let mut count = 0;
+    for set in series {
+        count += 1;
+        if count % SERIES_PER_CHECK == 0 {
+            guard.check()?;
+        }
+        for (tag, value) in set.iter() {
+            *tags.entry(tag).or_default().entry(value).or_default() += 1;
+        }
+    }
+    let mut rows: Vec<_> = tags
+        .into_iter()
+        .map(|(tag, values)| {
+            let series: usize = values.values().sum();
+            // The share of the series that have the tag. Of two values equally common, the one that sorts first.
+            let commonest = values.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
+            let (value, most) = commonest.expect("a tag has a value");
+            let share = format!("{:.1}%", *most as f64 * 100.0 / series as f64);
+            (values.len(), tag, series, *value, share)
+        })
+        .collect();
+    rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(values, tag, series, value, share)| {
+            vec![tag.to_string(), values.to_string(), series.to_string(), value.to_string(), share]
+        })
+        .collect();
+    Ok(text_table(&["tag", "values", "series", "commonest", "share"], &rows))
+}
+
+/// Series between two looks at the guard: some ms of work.
+const SERIES_PER_CHECK: usize = 65_536;
