@@ -186,17 +186,20 @@ pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
 /// nothing of it is left, because a full disk is when room matters. None, and no file, if there are no rows.
 ///
-/// `entry` says everything but what only the rows tell: time, rows, series, bytes.
+/// `entry` says everything but what only the rows tell: time, rows, series, bytes. Encoded rows wait in about `memory_max`
+/// until their row group is written.
 pub fn write_block(
     disk: &Arc<dyn Disk>,
     entry: BlockEntry,
     schema: BlockSchema,
     level: i32,
+    memory_max: usize,
     fill: impl FnOnce(&mut NewBlock) -> Result<()>,
 ) -> Result<Option<BlockEntry>> {
     let temporary = temporary_name(&entry);
     let write = || {
         let mut block = NewBlock::create(disk, entry, schema, level)?;
+        block.writer.limit_group_bytes(memory_max);
         fill(&mut block)?;
         block.finish()
     };

@@ -30,7 +30,7 @@ use super::{BlockError, PAGE_ROWS, ROW_GROUP_ROWS, Result};
 use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
-const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+pub const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
 /// Rows are encoded in steps of this many pages, fewer when the table is wide: calls into the encoder
 /// and the copy that joins small series are spread over them, and the values of a step stay in cache.
@@ -48,6 +48,7 @@ pub struct BlockWriter<W: Write + Send> {
     waiting: Waiting,
     group: Option<Group>,
     step_rows: usize,
+    group_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +80,14 @@ impl<W: Write + Send> BlockWriter<W> {
             waiting: Waiting::new(&schema),
             group: None,
             step_rows: step_pages.clamp(1, STEP_PAGES_MAX) * PAGE_ROWS,
+            group_bytes_max: ROW_GROUP_BYTES_MAX,
             schema,
         })
+    }
+
+    /// Ends row groups earlier, where there is less memory than [`ROW_GROUP_BYTES_MAX`].
+    pub fn limit_group_bytes(&mut self, bytes_max: usize) {
+        self.group_bytes_max = bytes_max.min(ROW_GROUP_BYTES_MAX);
     }
 
     /// Rows of one series: a new one, after all others, or more of the newest one, after its rows.
@@ -189,7 +196,7 @@ impl<W: Write + Send> BlockWriter<W> {
         }
         group.rows += rows;
         let bytes: usize = group.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
-        if bytes > ROW_GROUP_BYTES_MAX {
+        if bytes > self.group_bytes_max {
             self.write_group()?;
         }
         Ok(())
