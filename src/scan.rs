@@ -20,6 +20,7 @@ use storage_format::ranges::RangeSet;
 
 use crate::blocks::{BlockFile, BlockList, OpenBlock, TableKey};
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::head::Capture;
 use crate::head::FrozenPartition;
 use crate::head::Head;
@@ -196,6 +197,12 @@ impl Captured {
             memory: Layers::None,
             ranges: range.into(),
         }
+    }
+
+    /// Opens it for a query, which counts what was copied for it.
+    pub fn open_within(self, guard: &Guard) -> Result<Scan> {
+        guard.reserve(self.memory.heap_bytes())?;
+        self.open()
     }
 
     /// Opens the blocks and finds the series in them.

@@ -40,6 +40,9 @@ struct LateRow {
     cells: Vec<(u32, Value)>,
 }
 
+/// A late row with the cells of a narrow table.
+const LATE_ROW_BYTES: usize = size_of::<LateRow>() + 4 * size_of::<(u32, Value)>();
+
 /// What one push sealed, for the books of the partition.
 pub struct Sealed {
     pub bytes: usize,
@@ -224,6 +227,13 @@ impl SeriesView {
     pub fn rows_max(&self) -> usize {
         let chunks = self.main.len() + self.late.len() + usize::from(self.open.is_some());
         chunks * CHUNK_ROWS_MAX + self.late_rows.len()
+    }
+
+    /// What the view holds of its own: chunks that are sealed are shared.
+    pub fn heap_bytes(&self) -> usize {
+        let shared = (self.main.len() + self.late.len()) * size_of::<Arc<SealedChunk>>();
+        let open = self.open.as_ref().map_or(0, OpenChunk::heap_bytes);
+        size_of::<SeriesView>() + shared + open + self.late_rows.len() * LATE_ROW_BYTES
     }
 
     /// The first time and the rows of each chunk.

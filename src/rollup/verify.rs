@@ -99,7 +99,7 @@ impl Verify {
         }
         let (mut states, mut differences) = (0, Vec::new());
         // A group of many buckets comes in slices of time; what no slice covers is left over.
-        stored.open()?.for_each(guard, |group, pieces| {
+        stored.open_within(guard)?.for_each(guard, |group, pieces| {
             let run = read_run(&info, &keys, &pieces)?;
             let end = run.starts.last().map_or(Time::MIN, |last| last.saturating_add(1));
             let times = TimeRange::new(run.starts.first().copied().unwrap_or(end), end);

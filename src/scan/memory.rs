@@ -76,6 +76,17 @@ impl Layers {
         }
     }
 
+    /// What was copied to be read without the lock. Sealed chunks and states are shared.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Layers::None | Layers::States(_) => 0,
+            Layers::Points(_, captures) => {
+                let views = captures.iter().flat_map(|capture| &capture.series);
+                views.map(|(_, view)| size_of::<u32>() + view.heap_bytes()).sum()
+            }
+        }
+    }
+
     /// At least as many rows as there are.
     pub fn rows_max(&self, place: Place) -> u64 {
         match self {
