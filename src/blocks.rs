@@ -22,7 +22,7 @@ use storage_format::block::{BlockError, BlockMeta, BlockSchema, BlockSummary, Bl
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
-use crate::disk::{Disk, ReadFile, WriteFile};
+use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
 use crate::series::TagPostings;
 
@@ -84,6 +84,10 @@ impl BlockList {
         self.by_table.iter().map(|(key, files)| (key, files.as_slice()))
     }
 
+    pub fn files(&self) -> Vec<Arc<BlockFile>> {
+        self.by_table.values().flatten().cloned().collect()
+    }
+
     pub fn entries(&self) -> Vec<BlockEntry> {
         let mut entries: Vec<BlockEntry> =
             self.by_table.values().flatten().map(|file| file.entry.clone()).collect();
@@ -97,6 +101,11 @@ impl BlockFile {
         BlockFile { entry, store: Arc::clone(store), retired: AtomicBool::new(false) }
     }
 
+    /// One that is read once: its index is kept for nobody.
+    pub fn alone(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
+        BlockFile::new(&BlockStore::new(Arc::clone(disk), 0), entry)
+    }
+
     pub fn time(&self) -> TimeRange {
         self.entry.time.into()
     }
@@ -106,14 +115,40 @@ impl BlockFile {
         (self.entry.seq_max, self.entry.id)
     }
 
+    fn name(&self) -> String {
+        format!("{FOLDER}/{}", self.entry.file)
+    }
+
     /// The block with footer and series index read, and its file open for as long as the caller holds it.
     pub fn block(&self) -> Result<Arc<OpenBlock>> {
-        self.store.get(self.entry.id, || OpenBlock::open(&*self.store.disk, &self.entry))
+        self.store.get(self.entry.id, || {
+            let opened = OpenBlock::open(&self.store.disk, &self.name())?;
+            self.check_identity(&opened)?;
+            Ok(opened)
+        })
+    }
+
+    /// A sound block may still be another one, put under this name by a hand or a bad disk.
+    fn check_identity(&self, block: &OpenBlock) -> Result<()> {
+        let (meta, entry) = (block.meta(), &self.entry);
+        let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
+        let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
+        let same_place = meta.partition == entry.partition.into() && block.rows() == entry.rows;
+        if found == named && same_place && block.time() == self.time() {
+            return Ok(());
+        }
+        let what = "it is a sound block, but not the one that the manifest names so".to_string();
+        Err(Error::Corrupt { file: block.name().to_string(), offset: 0, what })
     }
 
     /// Counts what answering from its index has added to an open block.
     pub fn weigh(&self, block: &Arc<OpenBlock>) {
         self.store.weigh(self.entry.id, block);
+    }
+
+    /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
+    pub fn check(&self) -> Result<()> {
+        self.block()?.check(&self.entry)
     }
 
     /// No manifest names it any more. Those who hold it may go on reading, also for the first time.
@@ -142,7 +177,7 @@ pub fn remove(disk: &dyn Disk, entry: &BlockEntry) {
 /// The entry of a block that no manifest names, as the file itself tells it.
 pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
     let name = format!("{FOLDER}/{file}");
-    let block = OpenBlock::open_unnamed(&**disk, &name)?;
+    let block = OpenBlock::open(disk, &name)?;
     let id = block_number(file).ok_or_else(|| Error::Corrupt {
         file: disk.describe(&name),
         offset: 0,
@@ -161,7 +196,7 @@ pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
         seq_max: meta.seq_max,
         rows: block.rows(),
         series: block.series_count() as u64,
-        bytes: block.file_len(),
+        bytes: block.bytes(),
     })
 }
 
@@ -217,9 +252,6 @@ pub struct NewBlock {
     entry: BlockEntry,
     writer: BlockWriter<Box<dyn WriteFile>>,
 }
-
-/// The suffix of a block that is being written. Files with it are removed at start.
-const TEMPORARY: &str = "new";
 
 impl NewBlock {
     fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {

@@ -61,7 +61,7 @@ enum Command {
     /// Write the points in memory to blocks now
     Flush(maintain::Args),
     /// Merge blocks now
-    Compact(maintain::Args),
+    Compact(maintain::CompactArgs),
 }
 
 pub fn main() -> ExitCode {

@@ -99,6 +99,7 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
         flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with";
+        flush_on_stop: bool = "true", "everything in memory goes to blocks when the server is asked to stop, so that the next start reads no log; a second signal skips it";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
         delete_after: Duration = "1h", "blocks are rewritten without deleted points when the delete has stood this long";
         retention_after: Duration = "1h", "expired blocks are removed when they have been expired this long, so that a clock that jumps for less removes nothing";
@@ -111,7 +112,7 @@ settings! {
         body_bytes_max: usize = "64MiB", "largest request body, after decompression";
         ingest_waiting_bytes_max: usize = "256MiB", "request bodies being read and parsed and, apart from them, batches that wait for the disk; more are answered 503";
         line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
-        series_per_table_max: usize = "10000000", "series of one table";
+        series_per_table_max: usize = "10000000", "series of one table in memory: those that have points not yet in blocks";
         fields_per_table_max: usize = "4096", "fields of one table";
         head_bytes_max: usize = "512MiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
@@ -212,6 +213,16 @@ impl Parse for usize {
             n if n >= 1 << 20 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
             n => n.to_string(),
         }
+    }
+}
+
+impl Parse for bool {
+    fn parse(text: &str) -> Result<bool, &'static str> {
+        text.parse().map_err(|_| "true or false")
+    }
+
+    fn print(&self) -> String {
+        self.to_string()
     }
 }
 

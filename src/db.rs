@@ -121,6 +121,8 @@ pub struct Status {
     /// Blocks that wait to be merged.
     pub blocks_behind: usize,
     pub deletes_standing: usize,
+    /// Series in memory.
+    pub series: usize,
 }
 
 /// A body of line protocol.
@@ -172,6 +174,18 @@ impl Db {
         self.core.commit(manifest::Edit::default())
     }
 
+    /// Writes everything in memory to blocks, so that the next start has no log to read back. To be called when no writer
+    /// is left; what one writes nevertheless stays in the log.
+    pub fn flush_for_stop(&self) -> Result<()> {
+        self.core.wal.lock().end_segment();
+        self.flush(FlushScope::All)?;
+        // A log whose points were in blocks already has yet to go.
+        if self.core.wal.lock().bytes() > 0 {
+            self.core.commit(manifest::Edit::default())?;
+        }
+        Ok(())
+    }
+
     pub fn databases(&self) -> Vec<String> {
         self.core.registry.databases()
     }
@@ -212,6 +226,7 @@ impl Db {
         Status {
             blocks_behind: self.core.blocks_behind(&live),
             deletes_standing: live.tombstones.len(),
+            series: self.core.registry.tables().iter().map(|table| table.series_count()).sum(),
             wal_bytes,
             head_bytes: live.head.heap_bytes(),
             head_rows: live.head.rows(),
@@ -230,6 +245,7 @@ impl Db {
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
         metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
+        metrics::gauge!(names::SERIES).set(status.series as f64);
         metrics::gauge!(names::DELETES_STANDING).set(status.deletes_standing as f64);
         for rollup in self.core.live.read().rollups.iter() {
             let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
@@ -297,6 +313,17 @@ impl Core {
             "\"{table}\" is a rollup of {}; write to {} and the rollup follows, or choose another measurement name",
             rollup.info.table, rollup.info.table
         ))
+    }
+
+    /// Forgets series whose points have all gone to blocks. They are new again when they write again.
+    fn forget_series(&self) {
+        let gone = self.registry.forget(|| self.live.read().head.series());
+        let count: u64 = gone.values().map(roaring::RoaringBitmap::len).sum();
+        if count > 0 {
+            metrics::counter!(crate::metrics::SERIES_FORGOTTEN).increment(count);
+            let mut live = self.live.write();
+            live.rollups.iter_mut().for_each(|rollup| rollup.forget(&self.registry, &gone));
+        }
     }
 
     /// For a flush or a compaction.

@@ -130,7 +130,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
-            memory: Layers::Points(Arc::clone(table), Arc::new(captures)),
+            memory: Layers::points(table, captures),
             ranges,
         }
     }
@@ -151,7 +151,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
-            memory: Layers::States(Arc::new(layers)),
+            memory: Layers::States(layers),
             ranges,
         }
     }
@@ -161,7 +161,7 @@ impl Captured {
         let ids: Vec<u32> = (0..columns.len() as u32).collect();
         let capture = |frozen: &Arc<FrozenPartition>| Capture {
             frozen_at: Some(frozen.seq_max),
-            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into(), &ids),
+            series: frozen.capture(&frozen.series(), &TimeRange::ALL.into()),
         };
         let captures = group.iter().map(capture).collect();
         Captured {
@@ -172,7 +172,7 @@ impl Captured {
             files: Vec::new(),
             tombstones: Vec::new(),
             memory: match group.first() {
-                Some(frozen) => Layers::Points(Arc::clone(&frozen.table), Arc::new(captures)),
+                Some(frozen) => Layers::points(&frozen.table, captures),
                 None => Layers::None,
             },
             ranges: TimeRange::ALL.into(),
@@ -208,9 +208,8 @@ impl Captured {
     /// Opens the blocks and finds the series in them.
     pub fn open(self) -> Result<Scan> {
         let mut found: Vec<Found> = Vec::new();
-        self.memory.find(&self.filter, None, |tags, place| {
-            found.push(Found { tags, source: Source::Memory(place) })
-        });
+        self.memory
+            .find(&self.filter, |tags, place| found.push(Found { tags, source: Source::Memory(place) }));
         let mut scan = Scan {
             ranges: self.ranges,
             columns: self.columns,

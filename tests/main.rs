@@ -4,6 +4,7 @@ mod support;
 
 mod backup;
 mod check;
+mod churn;
 mod cli;
 mod clients;
 mod clocks;
@@ -20,6 +21,7 @@ mod memory;
 mod random;
 mod readme;
 mod restart;
+mod retention;
 mod rules;
 mod scripts;
 mod transfer;

@@ -12,7 +12,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 use storage_format::block::{Block, BlockError, RowFault};
 use storage_format::manifest::BlockEntry;
 
-use crate::blocks::{FOLDER, Reader};
+use crate::blocks::Reader;
 use crate::disk::{Disk, ReadFile};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
@@ -92,34 +92,13 @@ impl BlockStore {
 }
 
 impl OpenBlock {
-    /// Opens the block that a manifest names.
-    pub fn open(disk: &dyn Disk, entry: &BlockEntry) -> Result<OpenBlock> {
-        let opened = OpenBlock::open_unnamed(disk, &format!("{FOLDER}/{}", entry.file))?;
-        opened.check_identity(entry)?;
-        Ok(opened)
-    }
-
-    /// Opens a block that no manifest may know.
-    pub(super) fn open_unnamed(disk: &dyn Disk, name: &str) -> Result<OpenBlock> {
+    pub(super) fn open(disk: &Arc<dyn Disk>, name: &str) -> Result<OpenBlock> {
         let described = disk.describe(name);
         let file = disk.open(name).map_err(|source| Error::io("open", &*described, source))?;
         match Block::open(&Reader(Arc::clone(&file))) {
             Ok(block) => Ok(OpenBlock { block, file, name: described }),
             Err(error) => Err(explain(&described, error)),
         }
-    }
-
-    /// A sound block may still be another one, put under this name by a hand or a bad disk.
-    fn check_identity(&self, entry: &BlockEntry) -> Result<()> {
-        let meta = self.meta();
-        let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
-        let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
-        let same_place = meta.partition == entry.partition.into() && self.rows() == entry.rows;
-        if found == named && same_place && self.time() == entry.time.into() {
-            return Ok(());
-        }
-        let what = "it is a sound block, but not the one that the manifest names so".to_string();
-        Err(Error::Corrupt { file: self.name.clone(), offset: 0, what })
     }
 
     /// The rows of the ranges (ascending, disjoint), joined, with the fields by name; a field that the block does not
@@ -137,14 +116,13 @@ impl OpenBlock {
         Ok(Rows { times: read.times, columns })
     }
 
-    /// Reads everything: each byte against its checksum, each row against the series index, the file against the length
-    /// that it should have.
-    pub fn check(&self, len: u64) -> Result<()> {
+    /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
+    pub(super) fn check(&self, entry: &BlockEntry) -> Result<()> {
         let damaged =
             |offset: u64, what: String| Err(Error::Corrupt { file: self.name.clone(), offset, what });
-        if self.file.len() != len {
-            let found = self.file.len();
-            return damaged(found.min(len), format!("it has {found} bytes, and the manifest says {len}"));
+        if self.file.len() != entry.bytes {
+            let (found, named) = (self.file.len(), entry.bytes);
+            return damaged(found.min(named), format!("it has {found} bytes, and the manifest says {named}"));
         }
         let reader = || Reader(Arc::clone(&self.file));
         self.block.verify(&reader()).map_err(|error| explain(&self.name, error))?;
@@ -164,8 +142,13 @@ impl OpenBlock {
         self.block.memory_bytes() + FILE_BYTES
     }
 
-    pub fn file_len(&self) -> u64 {
+    /// The size of the file.
+    pub(super) fn bytes(&self) -> u64 {
         self.file.len()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     fn place(&self, name: &str) -> Option<usize> {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use storage_format::manifest::{BlockEntry, Manifest};
 use storage_format::point::TimeRange;
 
-use crate::blocks::{FOLDER, OpenBlock};
+use crate::blocks::{BlockFile, FOLDER};
 use crate::check::{Finding, Report, Subject, Watch};
 use crate::db::MANIFEST;
 use crate::disk::Disk;
@@ -48,7 +48,7 @@ pub(super) fn check(
 /// What is wrong with a block, if anything is.
 pub(super) fn fault(disk: &Arc<dyn Disk>, entry: &BlockEntry) -> Option<Finding> {
     let name = format!("{FOLDER}/{}", entry.file);
-    let (offset, what) = match OpenBlock::open(&**disk, entry).and_then(|block| block.check(entry.bytes)) {
+    let (offset, what) = match BlockFile::alone(disk, entry.clone()).check() {
         Ok(()) => return None,
         Err(Error::Corrupt { offset, what, .. }) => (offset, what),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

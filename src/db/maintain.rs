@@ -107,7 +107,7 @@ impl Db {
                 metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
                 // After a failed commit the manifest on disk may name the new files: they stay.
                 let edit = Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() };
-                core.commit(edit).map(|()| blocks)
+                core.commit(edit).map(|()| blocks).inspect(|_| core.forget_series())
             }
             Err(error) => {
                 core.remove_files(&added);
@@ -222,13 +222,18 @@ impl Core {
             let merges = compact::due(&live.blocks, &self.policy(&live, force, &deletes_due));
             merges.into_iter().find(|merging| visited.is_new(merging))?
         };
+        Some(self.merge(&merging))
+    }
+
+    /// The lock of compaction is held.
+    pub(super) fn merge(&self, merging: &Merging) -> Result<()> {
         // Before the tombstones are looked at: whatever is flushed after that has a greater number.
         let first_id = self.next_blocks(merging.windows.len());
         let deletes = {
             let live = self.live.read();
             let settled = live.head.frozen().is_empty();
             compact::Deletes::against(
-                &merging,
+                merging,
                 live.blocks.of(&merging.key),
                 &live.tombstones,
                 settled,
@@ -241,23 +246,20 @@ impl Core {
         let guard = self.compaction_guard();
         let merged = self
             .background
-            .install(|| compact::merge(&self.disk, &merging, &deletes, first_id, &guard, &mut added))
+            .install(|| compact::merge(&self.disk, merging, &deletes, first_id, &guard, &mut added))
             .inspect_err(|_| self.remove_files(&added));
         metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(0.0);
-        let finish = || {
-            merged?;
-            self.commit(Edit {
-                added,
-                removed: merging.files.iter().map(|file| file.entry.id).collect(),
-                applied: deletes.sequences(),
-                ..Edit::default()
-            })?;
-            merging.files.iter().for_each(|file| file.retire());
-            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
-            metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
-            Ok(())
-        };
-        Some(finish())
+        merged?;
+        self.commit(Edit {
+            added,
+            removed: merging.files.iter().map(|file| file.entry.id).collect(),
+            applied: deletes.sequences(),
+            ..Edit::default()
+        })?;
+        merging.files.iter().for_each(|file| file.retire());
+        metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+        metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
+        Ok(())
     }
 
     fn policy<'a>(

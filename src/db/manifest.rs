@@ -5,7 +5,6 @@
 //! Not here: the bytes (`storage_format::manifest`).
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +20,6 @@ use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::Layer;
 
 pub const MANIFEST: &str = "manifest";
-const TEMPORARY: &str = "manifest.new";
 
 /// What a commit changes, beside what changes by itself (schema, dirty sets).
 #[derive(Default)]
@@ -87,16 +85,8 @@ impl Core {
 
 /// Replaces the manifest, durably.
 pub fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let replace = || {
-        let mut file = disk.create(TEMPORARY)?;
-        file.write_all(&manifest.encode())?;
-        file.flush()?;
-        file.sync()?;
-        drop(file);
-        disk.rename(TEMPORARY, MANIFEST)?;
-        disk.sync_folder("")
-    };
-    replace().map_err(|source| Error::io("write", disk.describe(MANIFEST), source))
+    let replaced = disk.replace(MANIFEST, &manifest.encode());
+    replaced.map_err(|source| Error::io("write", disk.describe(MANIFEST), source))
 }
 
 impl Live {

@@ -36,8 +36,8 @@ impl Db {
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
-        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         snapshot::unmark(&*disk)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         let mut live = Live {
             seq: manifest.seq,
             head: Head::default(),
@@ -53,6 +53,8 @@ impl Db {
             live.tombstones.push(Arc::new(tombstone));
         }
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
+        // The log names series whose points are all in blocks, too.
+        registry.forget(|| live.head.series());
         replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
         live.seq = replayed.next_seq - 1;
         for damage in &replayed.damage {
@@ -79,8 +81,8 @@ impl Db {
             flushing: Mutex::default(),
             compaction: Mutex::default(),
             background: background(),
-            store,
             log: manifest.log.clone(),
+            store,
             disk,
         });
         tracing::info!(
@@ -110,8 +112,7 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     // The process may have died between the rename and its sync. What this manifest does not name is removed next, so it
     // must not give way to the one before.
     disk.sync_folder("").map_err(|source| Error::io("sync", disk.describe(""), source))?;
-    let read = || disk.open(MANIFEST).and_then(|file| file.read_at(0, file.len() as usize));
-    let bytes = read().map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
+    let bytes = disk.read(MANIFEST).map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
     if let Some(version) = Manifest::version(&bytes).filter(|version| *version > VERSION) {
         return Err(Error::rejected(
             Kind::Conflict,
@@ -240,26 +241,25 @@ fn replay(
     manifest: &Manifest,
     live: &mut Live,
 ) -> Result<wal::Replayed> {
-    wal::replay(disk, manifest.log_folder(), registry, |seq, entry| {
-        // The manifest's dirty sets hold every mark up to its sequence.
-        let marks = seq > manifest.seq;
+    // The manifest's dirty sets hold every mark up to its sequence.
+    let marks = |seq: u64| seq > manifest.seq;
+    wal::replay(disk, manifest.log_folder(), registry, |entry| {
         match entry {
-            wal::Entry::Points(batch) => {
-                for part in &batch.parts {
-                    if marks {
-                        live.rollups.mark(part, seq, config.limits.dirty_groups_max);
+            wal::Entry::Points(batches) => {
+                for (seq, batch) in batches.iter().filter(|(seq, _)| marks(*seq)) {
+                    for part in &batch.parts {
+                        live.rollups.mark(part, *seq, config.limits.dirty_groups_max);
                     }
-                    let flushed = &live.flushed;
-                    live.head
-                        .apply(part, seq, |key| flushed.get(&key).is_some_and(|flushed| seq <= *flushed));
                 }
+                let flushed = &live.flushed;
+                live.head.apply_all(batches, |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last));
             }
-            wal::Entry::Delete(delete) => {
+            wal::Entry::Delete(seq, delete) => {
                 let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;
                 if let Some(table) = registry.table(delete.database, &tombstone.table) {
                     let series = table.matching(&tombstone.filter);
                     live.head.delete(&table, &series, tombstone.range);
-                    if marks {
+                    if marks(seq) {
                         live.rollups.mark_range(&table, tombstone.range, seq);
                         live.tombstones.push(Arc::new(tombstone));
                     }

@@ -4,9 +4,11 @@
 //! have left, so what was acknowledged before is in it. As long as a [`Snapshot`] lives, none of its files goes.
 //! Not here: copying (`backup`).
 
+use std::sync::Arc;
+
 use storage_format::manifest::Manifest;
 
-use crate::blocks::BlockList;
+use crate::blocks::BlockFile;
 use crate::db::Db;
 use crate::db::manifest::MANIFEST;
 use crate::disk::Disk;
@@ -21,8 +23,8 @@ pub struct Snapshot<'a> {
     db: &'a Db,
     pub manifest: Manifest,
     pub log: Extent,
-    /// Who holds a block keeps its file.
-    _blocks: BlockList,
+    /// Replaced blocks go when nobody holds them any more.
+    _blocks: Vec<Arc<BlockFile>>,
 }
 
 impl Db {
@@ -30,12 +32,14 @@ impl Db {
         let core = &*self.core;
         // No commit between the two, and none may remove a file of the manifest before it is held.
         let _commits = core.commits.lock();
-        let blocks = core.live.read().blocks.clone();
         let log = core.wal.lock().hold();
         // From here on the snapshot releases what it holds, also if this fails.
+        let blocks = core.live.read().blocks.files();
         let mut snapshot = Snapshot { db: self, manifest: Manifest::default(), log, _blocks: blocks };
-        let read = || core.disk.open(MANIFEST).and_then(|file| file.read_at(0, file.len() as usize));
-        let bytes = read().map_err(|source| Error::io("read", core.disk.describe(MANIFEST), source))?;
+        let bytes = core
+            .disk
+            .read(MANIFEST)
+            .map_err(|source| Error::io("read", core.disk.describe(MANIFEST), source))?;
         let decoded = Manifest::decode(&bytes);
         snapshot.manifest = decoded.map_err(|damage| Error::corrupt(core.disk.describe(MANIFEST), damage))?;
         Ok(snapshot)

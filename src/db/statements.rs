@@ -191,7 +191,10 @@ impl Db {
             text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
         };
         Ok(match show {
-            Show::Tables => self.core.show_tables(database),
+            Show::Tables => self.core.show_tables(database, |table| {
+                let scan = self.scan_of_series(table, &CompiledFilter::All, options, guard)?;
+                Ok(scan.series_tags().count())
+            })?,
             Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();

@@ -87,15 +87,15 @@ impl Access {
         let state_plan = StatePlan::new(&plan.states, plan.window, whole_start);
         let mut need = wanted;
         let mut stored = Vec::new();
-        // Expired points are read only where a rollup has yet to take them into a bucket that it goes on showing.
+        // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.
         let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
             let Some(rollup) = rollups.get(&table.database, &choice.name) else { continue };
             let shown = RangeSet::from(TimeRange::new(rollup.visible_from(visible.now), Time::MAX));
-            let wanted = need.intersect(&shown).intersect(&rollup.computed);
-            let candidate = wanted.whole_slots(rollup.info.step, rollup.info.origin);
-            let (dirty, _) = rollup.dirty.within(&candidate);
-            readable = readable.union(&dirty);
+            let wanted = need.intersect(&shown).whole_slots(rollup.info.step, rollup.info.origin);
+            let unsealed = RangeSet::from(TimeRange::new(rollup.sealed_until, Time::MAX));
+            readable = readable.union(&wanted.intersect(&unsealed));
+            let candidate = wanted.intersect(&rollup.computed);
             if let Some((piece, taken)) = Stored::capture(view, rollup, table, &candidate, filter, plan)? {
                 need = need.minus(&taken);
                 stored.push(piece);

@@ -5,23 +5,28 @@
 use std::sync::Arc;
 
 use storage_format::point::{TagSet, Time, TimeRange};
-use storage_format::ranges::RangeSet;
 use storage_format::state::StateRun;
 
 use crate::error::{Error, Result};
 use crate::head::Capture;
+use crate::head::SeriesView;
 use crate::rows::Rows;
 use crate::series::{CompiledFilter, Table};
 
 /// States of rollups that are not in blocks yet: one layer in memory.
 pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 
-/// Taken under the lock; shared by the parts that a scan may be cut into.
-#[derive(Clone)]
+/// Taken under the lock.
 pub(super) enum Layers {
     None,
-    Points(Arc<Table>, Arc<Vec<Capture>>),
-    States(Arc<Vec<StateLayer>>),
+    Points(Vec<PointLayer>),
+    States(Vec<StateLayer>),
+}
+
+/// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
+pub(super) struct PointLayer {
+    frozen_at: Option<u64>,
+    series: Vec<(TagSet, SeriesView)>,
 }
 
 /// One series of one layer.
@@ -46,24 +51,29 @@ pub(super) struct Decoded {
 }
 
 impl Layers {
-    /// The series that pass, with their tags. With `within`, only those that have something there.
-    pub fn find(
-        &self,
-        filter: &CompiledFilter,
-        within: Option<&RangeSet>,
-        mut found: impl FnMut(TagSet, Place),
-    ) {
+    /// Under the lock under which the points were captured.
+    pub fn points(table: &Table, captures: Vec<Capture>) -> Layers {
+        table.with_index(|index| {
+            let name = |(series, view)| (index.key(series).clone(), view);
+            let layer = |Capture { frozen_at, series }: Capture| PointLayer {
+                frozen_at,
+                series: series.into_iter().map(name).collect(),
+            };
+            Layers::Points(captures.into_iter().map(layer).collect())
+        })
+    }
+
+    /// The series that pass, with their tags.
+    pub fn find(&self, filter: &CompiledFilter, mut found: impl FnMut(TagSet, Place)) {
         match self {
             Layers::None => {}
-            Layers::Points(table, captures) => table.with_index(|index| {
-                for (layer, capture) in (0..).zip(captures.iter()) {
-                    for (place, (series, view)) in (0..).zip(&capture.series) {
-                        if within.is_none_or(|within| view.touches(within)) {
-                            found(index.key(*series).clone(), Place { layer, series: place });
-                        }
+            Layers::Points(layers) => {
+                for (layer, points) in (0..).zip(layers.iter()) {
+                    for (place, (tags, _)) in (0..).zip(&points.series) {
+                        found(tags.clone(), Place { layer, series: place });
                     }
                 }
-            }),
+            }
             Layers::States(layers) => {
                 for (layer, groups) in (0..).zip(layers.iter()) {
                     for (place, (tags, _)) in (0..).zip(groups) {
@@ -80,9 +90,9 @@ impl Layers {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Layers::None | Layers::States(_) => 0,
-            Layers::Points(_, captures) => {
-                let views = captures.iter().flat_map(|capture| &capture.series);
-                views.map(|(_, view)| size_of::<u32>() + view.heap_bytes()).sum()
+            Layers::Points(layers) => {
+                let views = layers.iter().flat_map(|layer| &layer.series);
+                views.map(|(_, view)| size_of::<(TagSet, SeriesView)>() + view.heap_bytes()).sum()
             }
         }
     }
@@ -91,7 +101,7 @@ impl Layers {
     pub fn rows_max(&self, place: Place) -> u64 {
         match self {
             Layers::None => 0,
-            Layers::Points(_, captures) => captures[place.layer as usize].view(place).rows_max() as u64,
+            Layers::Points(layers) => layers[place.layer as usize].view(place).rows_max() as u64,
             Layers::States(layers) => layers[place.layer as usize][place.series as usize].1.len() as u64,
         }
     }
@@ -100,7 +110,7 @@ impl Layers {
     pub fn parts(&self, place: Place, mut part: impl FnMut(Time, usize)) {
         match self {
             Layers::None => {}
-            Layers::Points(_, captures) => captures[place.layer as usize].view(place).parts(part),
+            Layers::Points(layers) => layers[place.layer as usize].view(place).parts(part),
             Layers::States(layers) => {
                 let run = &layers[place.layer as usize][place.series as usize].1;
                 for starts in run.starts.chunks(STATES_PART) {
@@ -113,12 +123,12 @@ impl Layers {
     pub fn decode(&self, place: Place, tags: &TagSet, wanted: &Wanted<'_>) -> Result<Decoded> {
         match self {
             Layers::None => Ok(Decoded { frozen_at: None, rows: Vec::new() }),
-            Layers::Points(_, captures) => {
-                let capture = &captures[place.layer as usize];
-                let rows = capture.view(place).sources(wanted.ids, wanted.times).map_err(|damage| {
+            Layers::Points(layers) => {
+                let layer = &layers[place.layer as usize];
+                let rows = layer.view(place).sources(wanted.ids, wanted.times).map_err(|damage| {
                     Error::corrupt(format!("a chunk in memory of series {tags}"), damage)
                 })?;
-                Ok(Decoded { frozen_at: capture.frozen_at, rows })
+                Ok(Decoded { frozen_at: layer.frozen_at, rows })
             }
             Layers::States(layers) => {
                 // As a block would have them.
@@ -133,8 +143,8 @@ impl Layers {
 /// States that are cut from a run together.
 const STATES_PART: usize = 1_024;
 
-impl Capture {
-    fn view(&self, place: Place) -> &crate::head::SeriesView {
+impl PointLayer {
+    fn view(&self, place: Place) -> &SeriesView {
         &self.series[place.series as usize].1
     }
 }
