@@ -22,6 +22,7 @@ mod random;
 mod readme;
 mod restart;
 mod retention;
+mod retention_crash;
 mod rules;
 mod scripts;
 mod transfer;
