@@ -24,6 +24,8 @@ pub const COMPACTION_BEHIND: &str = "waterclock_compaction_waiting_blocks";
 pub const COMPACTION_RUNNING_BYTES: &str = "waterclock_compaction_running_bytes";
 pub const DELETES_STANDING: &str = "waterclock_deletes_standing";
 pub const EXPIRED_BLOCKS: &str = "waterclock_retention_removed_blocks_total";
+pub const INDEX_CACHE_BYTES: &str = "waterclock_index_cache_bytes";
+pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
 pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
@@ -54,6 +56,12 @@ pub fn describe() {
     describe_gauge!(COMPACTION_RUNNING_BYTES, Unit::Bytes, "Size of the blocks that are being merged now");
     describe_gauge!(DELETES_STANDING, "Deletes that some blocks have yet to be rewritten for");
     describe_counter!(EXPIRED_BLOCKS, "Blocks removed because retention ended");
+    describe_gauge!(INDEX_CACHE_BYTES, Unit::Bytes, "Indexes of the blocks that are open");
+    describe_gauge!(
+        QUERIES_MEMORY_BYTES,
+        Unit::Bytes,
+        "Memory of the queries that run or are being answered"
+    );
     describe_counter!(QUERIES, "Statements run, by outcome");
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
     describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");

@@ -51,6 +51,15 @@ const JOBS_STOP_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: Args) -> Result<()> {
     let config = settings(args)?;
     start_log(&config)?;
+    let limits = &config.limits;
+    tracing::info!(
+        memory_limit = limits.memory_limit,
+        head_bytes_max = limits.head_bytes_max,
+        ingest_waiting_bytes_max = limits.ingest_waiting_bytes_max,
+        index_cache_bytes_max = limits.index_cache_bytes_max,
+        queries_memory_bytes_max = limits.queries_memory_bytes_max,
+        "memory"
+    );
     let served = until_signal(open(config)?);
     tracing::info!("stopped");
     served

@@ -392,7 +392,7 @@ impl Core {
                 (rollup.key.clone(), rollup.state_columns(), rollup.partition_width(), live.seq)
             };
             let runs = &layer.layer.runs;
-            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, || {
+            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, &guard, || {
                 self.next_block()
             })?);
         }

@@ -136,7 +136,7 @@ impl Db {
                     let range = self.visible_part(&live, &table, select.range);
                     Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
-                select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
+                select_points(&captured.open_within(guard)?, fields, &table.tags(), select.limit, guard)
             }
             Shape::Aggregate(aggregate) => {
                 let access = {
@@ -278,7 +278,7 @@ impl Db {
             let live = self.core.live.read();
             Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
         };
-        let scan = captured.open()?;
+        let scan = captured.open_within(guard)?;
         guard.check()?;
         Ok(scan)
     }
