@@ -70,6 +70,18 @@ impl BlockList {
         files.insert(place, file);
     }
 
+    /// Takes over the files that the older list has too, with what has been read of them.
+    pub fn keep_open(&mut self, older: &BlockList) {
+        for (key, files) in &mut self.by_table {
+            for file in files {
+                let same = older.of(key).iter().find(|other| other.entry == file.entry);
+                if let Some(same) = same {
+                    *file = Arc::clone(same);
+                }
+            }
+        }
+    }
+
     pub fn remove(&mut self, ids: &[u64]) {
         for files in self.by_table.values_mut() {
             files.retain(|file| !ids.contains(&file.entry.id));
@@ -352,6 +364,12 @@ pub fn file_name(database: &str, table: &str, partition: TimeRange, id: u64) -> 
         None => partition.start.to_string(),
     };
     format!("{}/{}/{start}-{id:016x}.parquet", escape(database), escape(table))
+}
+
+/// The number in a block's file name.
+pub fn number_of(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
 }
 
 /// Bytes of a folder's name; file systems take 255.
