@@ -16,6 +16,7 @@ mod full_disk;
 mod grafana;
 mod http;
 mod kill;
+mod object_store;
 mod random;
 mod readme;
 mod restart;
