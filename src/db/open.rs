@@ -213,8 +213,12 @@ pub(super) fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<
 fn remove_leftovers(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let named: std::collections::HashSet<&str> =
         manifest.blocks.iter().map(|entry| entry.file.as_str()).collect();
+    // A writer that took over in the meantime makes blocks that this manifest cannot name.
+    let ours_end = follow::blocks_end(manifest.epoch);
+    let is_ours = |file: &str| blocks::number_of(file).is_none_or(|number| number < ours_end);
     let run = || {
-        for file in blocks::files(disk)?.iter().filter(|file| !named.contains(file.as_str())) {
+        let files = blocks::files(disk)?;
+        for file in files.iter().filter(|file| !named.contains(file.as_str()) && is_ours(file)) {
             tracing::info!(file, "removing a block that no manifest names");
             disk.remove(&format!("{}/{file}", blocks::FOLDER))?;
         }
