@@ -477,7 +477,7 @@ mod tests {
         }
         assert_eq!(seen.len(), files.len());
         assert!(store.memory_bytes() > limit / 2, "the limit is used");
-        let rows = held.read(&["n"], &[0..2]).unwrap();
+        let rows = held.read(&["n"], std::slice::from_ref(&(0..2))).unwrap();
         assert_eq!(&rows.times[..], [1, 2], "whoever holds a block reads on");
     }
 }
