@@ -8,6 +8,8 @@ mod http;
 mod ingest;
 mod query;
 mod rollup;
+mod series;
+mod server;
 pub mod support;
 mod tsbs;
 
@@ -17,13 +19,14 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 6] = [
+const SUBJECTS: [Subject; 7] = [
     ("codec", codec::run),
     ("blocks", blocks::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),
     ("http", http::run),
+    ("series", series::run),
 ];
 
 /// Runs the named subjects, or all if none is named, and prints what each reports in the given form.

@@ -1,13 +1,16 @@
-//! Immutable Parquet files: the list of the live ones, opened when first read.
+//! Immutable Parquet files: the list of the live ones, opened when they are read.
 //!
-//! Invariant: a [`BlockFile`] that a reader holds stays readable, also after compaction has removed it. A file is named
+//! Invariant: a [`BlockFile`] that a reader holds stays readable, also after compaction has replaced it: its file is
+//! removed when the last of them lets go. A file is named
 //! by the manifest only after it and its folder were synced.
 //! Not here: what rows mean together (`scan`), when files are made (`flush`) or merged (`compact`).
 
+mod store;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::ArrayRef;
 use bytes::{Buf, Bytes};
@@ -15,16 +18,15 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
-use storage_format::block::{
-    Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex,
-};
+use storage_format::block::{BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
-use crate::disk::{Disk, ReadFile, WriteFile};
+use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
-use crate::rows::Rows;
 use crate::series::TagPostings;
+
+pub use store::{BlockStore, OpenBlock};
 
 pub const FOLDER: &str = "blocks";
 
@@ -43,19 +45,15 @@ pub struct TableKey {
 
 pub struct BlockFile {
     pub entry: BlockEntry,
-    disk: Arc<dyn Disk>,
-    opened: OnceLock<Opened>,
-}
-
-struct Opened {
-    block: Block,
-    file: Arc<dyn ReadFile>,
+    store: Arc<BlockStore>,
+    /// Replaced or expired: the file goes when the last one lets go of it.
+    retired: AtomicBool,
 }
 
 impl BlockList {
-    pub fn new(disk: &Arc<dyn Disk>, entries: Vec<BlockEntry>) -> BlockList {
+    pub fn new(store: &Arc<BlockStore>, entries: Vec<BlockEntry>) -> BlockList {
         let mut list = BlockList::default();
-        entries.into_iter().for_each(|entry| list.insert(Arc::new(BlockFile::new(disk, entry))));
+        entries.into_iter().for_each(|entry| list.insert(Arc::new(BlockFile::new(store, entry))));
         list
     }
 
@@ -86,6 +84,10 @@ impl BlockList {
         self.by_table.iter().map(|(key, files)| (key, files.as_slice()))
     }
 
+    pub fn files(&self) -> Vec<Arc<BlockFile>> {
+        self.by_table.values().flatten().cloned().collect()
+    }
+
     pub fn entries(&self) -> Vec<BlockEntry> {
         let mut entries: Vec<BlockEntry> =
             self.by_table.values().flatten().map(|file| file.entry.clone()).collect();
@@ -95,8 +97,13 @@ impl BlockList {
 }
 
 impl BlockFile {
-    pub fn new(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
-        BlockFile { entry, disk: Arc::clone(disk), opened: OnceLock::new() }
+    pub fn new(store: &Arc<BlockStore>, entry: BlockEntry) -> BlockFile {
+        BlockFile { entry, store: Arc::clone(store), retired: AtomicBool::new(false) }
+    }
+
+    /// One that is read once: its index is kept for nobody.
+    pub fn alone(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
+        BlockFile::new(&BlockStore::new(Arc::clone(disk), 0), entry)
     }
 
     pub fn time(&self) -> TimeRange {
@@ -112,24 +119,17 @@ impl BlockFile {
         format!("{FOLDER}/{}", self.entry.file)
     }
 
-    /// Footer and series index, read once.
-    pub fn block(&self) -> Result<&Block> {
-        Ok(&self.opened()?.block)
-    }
-
-    fn opened(&self) -> Result<&Opened> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
-        }
-        let name = self.name();
-        let file = self.disk.open(&name).map_err(|source| self.io("open", source))?;
-        let block = Block::open(&Reader(Arc::clone(&file))).map_err(|error| self.error(error))?;
-        self.check_identity(&block)?;
-        Ok(self.opened.get_or_init(|| Opened { block, file }))
+    /// The block with footer and series index read, and its file open for as long as the caller holds it.
+    pub fn block(&self) -> Result<Arc<OpenBlock>> {
+        self.store.get(self.entry.id, || {
+            let opened = OpenBlock::open(&self.store.disk, &self.name())?;
+            self.check_identity(&opened)?;
+            Ok(opened)
+        })
     }
 
     /// A sound block may still be another one, put under this name by a hand or a bad disk.
-    fn check_identity(&self, block: &Block) -> Result<()> {
+    fn check_identity(&self, block: &OpenBlock) -> Result<()> {
         let (meta, entry) = (block.meta(), &self.entry);
         let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
         let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
@@ -138,40 +138,84 @@ impl BlockFile {
             return Ok(());
         }
         let what = "it is a sound block, but not the one that the manifest names so".to_string();
-        Err(Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what })
+        Err(Error::Corrupt { file: block.name().to_string(), offset: 0, what })
     }
 
-    /// The rows of the ranges (ascending, disjoint), joined, with the fields by name; a field that the block does not
-    /// have is None.
-    pub fn read(&self, fields: &[&str], rows: &[Range<u64>]) -> Result<Rows> {
-        let opened = self.opened()?;
-        let schema = opened.block.schema();
-        let places: Vec<Option<usize>> =
-            fields.iter().map(|name| schema.fields.iter().position(|field| field.name == *name)).collect();
-        let present: Vec<usize> = places.iter().flatten().copied().collect();
-        let read = opened
-            .block
-            .read(Reader(Arc::clone(&opened.file)), &present, rows)
-            .map_err(|error| self.error(error))?;
-        let mut arrays = read.columns.into_iter();
-        let columns: Vec<Option<ArrayRef>> =
-            places.iter().map(|place| place.and_then(|_| arrays.next())).collect();
-        Ok(Rows { times: read.times, columns })
+    /// Counts what answering from its index has added to an open block.
+    pub fn weigh(&self, block: &Arc<OpenBlock>) {
+        self.store.weigh(self.entry.id, block);
     }
 
-    fn error(&self, error: BlockError) -> Error {
-        match error {
-            BlockError::Corrupt(damage) => Error::corrupt(self.disk.describe(&self.name()), damage),
-            BlockError::Io(source) => self.io("read", source),
-            BlockError::Parquet { what } => {
-                Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what }
-            }
+    /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
+    pub fn check(&self) -> Result<()> {
+        self.block()?.check(&self.entry)
+    }
+
+    /// No manifest names it any more. Those who hold it may go on reading, also for the first time.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for BlockFile {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Relaxed) {
+            self.store.forget(self.entry.id);
+            remove(&*self.store.disk, &self.entry);
         }
     }
+}
 
-    fn io(&self, doing: &'static str, source: io::Error) -> Error {
-        Error::io(doing, self.disk.describe(&self.name()), source)
+/// Removes the file of a block that no manifest names.
+pub fn remove(disk: &dyn Disk, entry: &BlockEntry) {
+    let name = format!("{FOLDER}/{}", entry.file);
+    if let Err(error) = disk.remove(&name) {
+        tracing::warn!(file = %disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
     }
+}
+
+/// The entry of a block that no manifest names, as the file itself tells it.
+pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
+    let name = format!("{FOLDER}/{file}");
+    let block = OpenBlock::open(disk, &name)?;
+    let id = block_number(file).ok_or_else(|| Error::Corrupt {
+        file: disk.describe(&name),
+        offset: 0,
+        what: "its name does not end in the number of a block".to_string(),
+    })?;
+    let meta = block.meta();
+    Ok(BlockEntry {
+        id,
+        file: file.to_string(),
+        database: meta.database.clone(),
+        table: meta.table.clone(),
+        kind: meta.kind,
+        partition: meta.partition.into(),
+        time: block.time().into(),
+        seq_min: meta.seq_min,
+        seq_max: meta.seq_max,
+        rows: block.rows(),
+        series: block.series_count() as u64,
+        bytes: block.bytes(),
+    })
+}
+
+/// The number in the name that [`file_name`] made.
+pub fn block_number(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
+}
+
+/// The files below the folder of blocks, as the manifest names them.
+pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for database in disk.list_folders(FOLDER)? {
+        for table in disk.list_folders(&format!("{FOLDER}/{database}"))? {
+            let files = disk.list(&format!("{FOLDER}/{database}/{table}"))?;
+            found.extend(files.into_iter().map(|file| format!("{database}/{table}/{file}")));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
@@ -205,9 +249,6 @@ pub struct NewBlock {
     entry: BlockEntry,
     writer: BlockWriter<Box<dyn WriteFile>>,
 }
-
-/// The suffix of a block that is being written. Files with it are removed at start.
-const TEMPORARY: &str = "new";
 
 impl NewBlock {
     fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {

@@ -4,8 +4,12 @@
 //! and 2 for a command line that makes no sense.
 //! Not here: what a command does (one file each).
 
+mod backup;
+mod check;
 mod config;
 mod demo;
+mod export;
+mod import;
 mod maintain;
 mod query;
 mod rollup;
@@ -13,6 +17,8 @@ mod serve;
 
 mod answer; // what /api/wql answers
 mod client; // requests to a server
+mod line_text; // values to line protocol
+mod progress; // how far a long work is
 mod settings; // flags, environment and file to a Config
 mod table; // answers for people
 mod terminal; // colours, widths, standard error
@@ -40,12 +46,22 @@ enum Command {
     Query(query::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
+    /// Write points to files that other tools read: Parquet, CSV, line protocol
+    Export(export::Args),
+    /// Read points from such files, ours or others'
+    Import(import::Args),
+    /// Copy everything to a second folder, while the server runs
+    Backup(backup::BackupArgs),
+    /// Make a data folder from a backup
+    Restore(backup::RestoreArgs),
+    /// Verify a data folder that no server uses, and mend it if asked to
+    Check(check::Args),
     /// Print every setting in force and where it came from
     Config(config::Args),
     /// Write the points in memory to blocks now
     Flush(maintain::Args),
     /// Merge blocks now
-    Compact(maintain::Args),
+    Compact(maintain::CompactArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -55,6 +71,11 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Rollup(args) => rollup::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
+        Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Flush(args) => maintain::flush(args),
         Command::Compact(args) => maintain::compact(args),

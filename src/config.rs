@@ -97,6 +97,7 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
         flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with";
+        flush_on_stop: bool = "true", "everything in memory goes to blocks when the server is asked to stop, so that the next start reads no log; a second signal skips it";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
         delete_after: Duration = "1h", "blocks are rewritten without deleted points when the delete has stood this long";
         retention_after: Duration = "1h", "expired blocks are removed when they have been expired this long, so that a clock that jumps for less removes nothing";
@@ -108,13 +109,17 @@ settings! {
         body_bytes_max: usize = "64MiB", "largest request body, after decompression";
         ingest_waiting_bytes_max: usize = "512MiB", "request bodies being read and, apart from them, batches that wait for the disk; more are answered 503";
         line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
-        series_per_table_max: usize = "10000000", "series of one table";
+        series_per_table_max: usize = "10000000", "series of one table in memory: those that have points not yet in blocks";
         fields_per_table_max: usize = "4096", "fields of one table";
         head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
         wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";
         block_bytes_max: usize = "256MiB", "size up to which days are merged to blocks of 30, 360 and 3,600 days";
         blocks_behind_max: usize = "1000", "blocks that wait to be merged; above it each flush first merges some, so that writers are slowed down";
+        index_cache_bytes_max: usize = "256MiB", "indexes of blocks that stay open";
+        compaction_memory_bytes_max: usize = "256MiB", "memory of a flush, and of a compaction beside it";
+        refresh_memory_bytes_max: usize = "512MiB", "memory of one step of a refresh";
+        queries_memory_bytes_max: usize = "4GiB", "memory of all queries together; more are answered 503";
         query_memory_bytes_max: usize = "2GiB", "memory of one query";
         query_rows_max: usize = "5000000", "rows of one answer";
         query_time_max: Duration = "60s", "time of one query";
@@ -202,6 +207,16 @@ impl Parse for usize {
             n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
             n => n.to_string(),
         }
+    }
+}
+
+impl Parse for bool {
+    fn parse(text: &str) -> Result<bool, &'static str> {
+        text.parse().map_err(|_| "true or false")
+    }
+
+    fn print(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -14,7 +14,9 @@ mod manifest;
 mod open;
 mod pipeline;
 mod retention;
+mod snapshot; // one moment, held still to be copied
 mod statements;
+mod verify; // rollups against raw points
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,11 +29,12 @@ use query_lang::ast::Statement;
 use storage_format::point::Time;
 use storage_format::ranges::RangeSet;
 
-use crate::blocks::BlockList;
+use crate::blocks::{BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
@@ -42,8 +45,12 @@ use crate::series::Registry;
 use crate::wal::Wal;
 
 pub use maintain::{FlushScope, RefreshScope};
+pub use manifest::{MANIFEST, write_manifest};
+pub use open::restored_rollups;
 pub use pipeline::Change;
-pub use statements::{QueryOptions, RollupStatus};
+pub use snapshot::{BACKUP_MARK, Snapshot};
+pub use statements::{QueryOptions, RollupStatus, parse_delete};
+pub use verify::RollupCheck;
 
 /// A running database. Dropping it stops its threads; what was acknowledged is in the log.
 pub struct Db {
@@ -53,8 +60,11 @@ pub struct Db {
 
 struct Core {
     disk: Arc<dyn Disk>,
+    store: Arc<BlockStore>,
     clock: Arc<dyn Clock>,
     config: Config,
+    /// Memory of all queries together.
+    pool: Arc<Pool>,
     registry: Registry,
     live: RwLock<Live>,
     wal: Mutex<Wal>,
@@ -71,6 +81,8 @@ struct Core {
     compaction: Mutex<maintain::Standing>,
     /// One thread for flush and compaction, so that queries and writers have the others.
     background: rayon::ThreadPool,
+    /// The log's folder as the manifest names it.
+    log: Option<String>,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -109,6 +121,8 @@ pub struct Status {
     /// Blocks that wait to be merged.
     pub blocks_behind: usize,
     pub deletes_standing: usize,
+    /// Series in memory.
+    pub series: usize,
 }
 
 /// A body of line protocol.
@@ -160,6 +174,18 @@ impl Db {
         self.core.commit(manifest::Edit::default())
     }
 
+    /// Writes everything in memory to blocks, so that the next start has no log to read back. To be called when no writer
+    /// is left; what one writes nevertheless stays in the log.
+    pub fn flush_for_stop(&self) -> Result<()> {
+        self.core.wal.lock().end_segment();
+        self.flush(FlushScope::All)?;
+        // A log whose points were in blocks already has yet to go.
+        if self.core.wal.lock().bytes() > 0 {
+            self.core.commit(manifest::Edit::default())?;
+        }
+        Ok(())
+    }
+
     pub fn databases(&self) -> Vec<String> {
         self.core.registry.databases()
     }
@@ -200,6 +226,7 @@ impl Db {
         Status {
             blocks_behind: self.core.blocks_behind(&live),
             deletes_standing: live.tombstones.len(),
+            series: self.core.registry.tables().iter().map(|table| table.series_count()).sum(),
             wal_bytes,
             head_bytes: live.head.heap_bytes(),
             head_rows: live.head.rows(),
@@ -218,6 +245,7 @@ impl Db {
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
         metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
+        metrics::gauge!(names::SERIES).set(status.series as f64);
         metrics::gauge!(names::DELETES_STANDING).set(status.deletes_standing as f64);
         for rollup in self.core.live.read().rollups.iter() {
             let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
@@ -285,6 +313,23 @@ impl Core {
             "\"{table}\" is a rollup of {}; write to {} and the rollup follows, or choose another measurement name",
             rollup.info.table, rollup.info.table
         ))
+    }
+
+    /// Forgets series whose points have all gone to blocks. They are new again when they write again.
+    fn forget_series(&self) {
+        let gone = self.registry.forget(|| self.live.read().head.series());
+        let count: u64 = gone.values().map(roaring::RoaringBitmap::len).sum();
+        if count > 0 {
+            metrics::counter!(crate::metrics::SERIES_FORGOTTEN).increment(count);
+            let mut live = self.live.write();
+            live.rollups.iter_mut().for_each(|rollup| rollup.forget(&self.registry, &gone));
+        }
+    }
+
+    /// For a flush or a compaction.
+    fn compaction_guard(&self) -> Guard {
+        let max = self.config.limits.compaction_memory_bytes_max;
+        Guard::background(&self.clock, "compaction_memory_bytes_max", max)
     }
 
     /// Tables that hold something; a name alone may come from a line that was refused.

@@ -1,21 +1,24 @@
-//! The file system, behind one blocking trait. The only module that touches it.
+//! Where files live, behind one blocking trait. The only module that touches the file system.
 //!
 //! Names are relative to the data folder and use `/`. A file is durable after [`WriteFile::sync`] *and*
 //! [`Disk::sync_folder`] of the folder it was created in or renamed into; the fake disk of the tests
 //! takes away everything else at a power cut.
 //! Not here: what the files mean.
 
-use std::collections::HashSet;
-use std::fs::File;
+mod local; // a folder of this machine
+mod read_only; // a disk that nobody may change
+
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
-use crate::error::{Error, Kind, Result};
+pub use local::LocalDisk;
+pub use read_only::ReadOnly;
+
+/// The suffix of a file that is being written and will be renamed.
+pub const TEMPORARY: &str = "new";
 
 pub trait Disk: Send + Sync {
     /// A new, empty file for writing. An old one of that name is replaced.
@@ -33,8 +36,56 @@ pub trait Disk: Send + Sync {
     /// Creates the folder and its parents, durably.
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
+    /// A small file as a whole.
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        let file = self.open(name)?;
+        file.read_at(0, file.len() as usize)
+    }
+    /// Replaces a small file as a whole, durably: a reader, and a start after a crash, finds the old one or the new one.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.{TEMPORARY}");
+        let mut file = self.create(&temporary)?;
+        file.write_all(bytes)?;
+        file.flush()?;
+        file.sync()?;
+        drop(file);
+        self.rename(&temporary, name)?;
+        let folder = name.rsplit_once('/').map(|(folder, _)| folder);
+        self.sync_folder(folder.unwrap_or_default())
+    }
     /// The name as a person would type it.
     fn describe(&self, name: &str) -> String;
+    /// Where the file is among those of this machine, if it is: then it can have a second name instead of a copy.
+    fn local_path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
+    /// Gives a file of another disk this name here, without copying its bytes. False if that cannot be; the folder is there.
+    fn link(&self, _from: &dyn Disk, _from_name: &str, _name: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Bytes that a copy holds in memory.
+const COPY_BYTES: u64 = 4 << 20;
+
+/// Copies the first `len` bytes of a file, durably: it has its name only once it is whole.
+pub fn copy(from: &dyn Disk, from_name: &str, len: u64, to: &dyn Disk, name: &str) -> io::Result<()> {
+    let source = from.open(from_name)?;
+    let temporary = format!("{name}.{TEMPORARY}");
+    let write = || {
+        let mut file = to.create(&temporary)?;
+        let mut at = 0;
+        while at < len {
+            let piece = COPY_BYTES.min(len - at);
+            file.write_all(&source.read_at(at, piece as usize)?)?;
+            at += piece;
+        }
+        file.flush()?;
+        file.sync()?;
+        drop(file);
+        to.rename(&temporary, name)
+    };
+    write().inspect_err(|_| drop(to.remove(&temporary)))
 }
 
 pub trait WriteFile: Write + Send {
@@ -50,178 +101,5 @@ pub trait ReadFile: Send + Sync {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A folder of this machine, held by an exclusive lock for as long as this lives.
-pub struct LocalDisk {
-    root: PathBuf,
-    /// Those that this process has created durably.
-    durable_folders: Mutex<HashSet<String>>,
-    _lock: File,
-}
-
-/// Its lock, not its content, says that a server is using the folder.
-const LOCK_FILE: &str = "LOCK";
-
-impl LocalDisk {
-    /// Creates the folder if needed and locks it.
-    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
-    pub fn open(root: &Path) -> Result<LocalDisk> {
-        let name = root.display().to_string();
-        raise_open_files();
-        std::fs::create_dir_all(root).map_err(|source| Error::io("create the folder", &name, source))?;
-        let root = root.canonicalize().map_err(|source| Error::io("open the folder", &name, source))?;
-        let path = root.join(LOCK_FILE);
-        let lock =
-            File::create(&path).map_err(|source| Error::io("create", path.display().to_string(), source))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(LocalDisk { root, durable_folders: Mutex::default(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::rejected(
-                Kind::Conflict,
-                "folder_in_use",
-                format!(
-                    "the data folder {name} is in use by another waterclock; stop that one or give --data-dir another folder"
-                ),
-            )),
-            Err(errno) => Err(Error::io("lock", path.display().to_string(), errno.into())),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-
-    fn entries(&self, folder: &str, wanted: fn(&std::fs::FileType) -> bool) -> io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(self.path(folder)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if wanted(&entry.file_type()?) {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-}
-
-impl Disk for LocalDisk {
-    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
-    fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(LocalWriter(File::create(self.path(name))?)))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
-    fn open(&self, name: &str) -> io::Result<Arc<dyn ReadFile>> {
-        let file = File::open(self.path(name))?;
-        let len = file.metadata()?.len();
-        Ok(Arc::new(LocalReader { file, len }))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path(from), self.path(to))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the module that knows the file system")]
-    fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.path(name))
-    }
-
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        let file = File::options().write(true).open(self.path(name))?;
-        file.set_len(len)?;
-        file.sync_all()
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        self.entries(folder, std::fs::FileType::is_file)
-    }
-
-    fn list_folders(&self, folder: &str) -> io::Result<Vec<String>> {
-        self.entries(folder, std::fs::FileType::is_dir)
-    }
-
-    fn create_folder(&self, folder: &str) -> io::Result<()> {
-        let path = self.path(folder);
-        // One that is there may have been made by a process that died before it could sync the parents.
-        if self.durable_folders.lock().contains(folder) {
-            return Ok(());
-        }
-        std::fs::create_dir_all(&path)?;
-        // Each new entry is durable only once its parent is synced.
-        let mut parent = Some(path.as_path());
-        while let Some(current) = parent.filter(|current| current.starts_with(&self.root)) {
-            File::options().read(true).open(current)?.sync_all()?;
-            parent = current.parent();
-        }
-        self.durable_folders.lock().insert(folder.to_string());
-        Ok(())
-    }
-
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        File::options().read(true).open(self.path(folder))?.sync_all()
-    }
-
-    fn describe(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-}
-
-/// Each block that is read stays open, and the usual soft limit of 1,024 files is meant for programs that use select.
-fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-struct LocalWriter(File);
-
-impl Write for LocalWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl WriteFile for LocalWriter {
-    fn sync(&mut self) -> io::Result<()> {
-        // Data and length; the times of the inode may be lost.
-        self.0.sync_data()
-    }
-
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        use std::io::Seek;
-        self.0.set_len(len)?;
-        self.0.seek(io::SeekFrom::Start(len))?;
-        Ok(())
-    }
-}
-
-struct LocalReader {
-    file: File,
-    len: u64,
-}
-
-impl ReadFile for LocalReader {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes.into())
     }
 }

@@ -16,6 +16,7 @@ use storage_format::state::{StateRun, data_type};
 use crate::blocks::{NewBlock, TableKey, file_name, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::head::FrozenPartition;
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -124,7 +125,12 @@ fn window_of_group(group: &Group) -> TimeRange {
 }
 
 /// Writes the points of one group. None if there are none left.
-pub fn write_points(disk: &Arc<dyn Disk>, group: &Group, id: u64) -> Result<Option<BlockEntry>> {
+pub fn write_points(
+    disk: &Arc<dyn Disk>,
+    group: &Group,
+    id: u64,
+    guard: &Guard,
+) -> Result<Option<BlockEntry>> {
     let table = &group[0].table;
     let columns = table.columns();
     let scan = Captured::frozen(group, &columns).open()?;
@@ -139,7 +145,7 @@ pub fn write_points(disk: &Arc<dyn Disk>, group: &Group, id: u64) -> Result<Opti
     };
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
-    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, |block| push_scan(block, &scan))
+    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, |block| push_scan(block, &scan, guard))
 }
 
 /// Writes a rollup's states, a block per partition. `fields` are the state columns.
@@ -187,8 +193,8 @@ pub fn write_states(
 }
 
 /// All rows of a scan, series after series.
-pub fn push_scan(block: &mut NewBlock, scan: &Scan) -> Result<()> {
-    scan.for_each(|tags, pieces| {
+pub fn push_scan(block: &mut NewBlock, scan: &Scan, guard: &Guard) -> Result<()> {
+    scan.for_each(guard, |tags, pieces| {
         pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
     })
 }

@@ -10,6 +10,7 @@ pub mod config; // every setting and limit, by name
 pub mod disk; // the file system, behind one trait
 pub mod metrics; // what the server counts about itself
 
+pub mod guard; // what one piece of work may cost
 pub mod rows; // one series' rows as columns, merged by last write wins
 pub mod series; // which databases, tables, fields and series exist: names to small numbers
 
@@ -30,6 +31,10 @@ pub mod compact; // blocks to fewer, larger blocks
 pub mod rollup; // keep continuous aggregates equal to the raw points
 
 pub mod db; // the whole flow: open, write, query, rollups, close
+
+pub mod check; // a folder looked at as a whole, and mended
+
+pub mod backup; // a second folder with the same data, and back
 
 pub mod jobs; // when background work runs
 pub mod server; // the doors: HTTP and JSON

@@ -13,6 +13,8 @@ pub const WAL_SYNCS: &str = "waterclock_wal_syncs_total";
 pub const WAL_SYNC_SECONDS: &str = "waterclock_wal_sync_seconds";
 pub const HEAD_BYTES: &str = "waterclock_head_bytes";
 pub const HEAD_ROWS: &str = "waterclock_head_rows";
+pub const SERIES: &str = "waterclock_head_series";
+pub const SERIES_FORGOTTEN: &str = "waterclock_head_forgotten_series_total";
 pub const BLOCKS: &str = "waterclock_blocks";
 pub const BLOCK_BYTES: &str = "waterclock_block_bytes";
 pub const FLUSHES: &str = "waterclock_flushes_total";
@@ -41,6 +43,8 @@ pub fn describe() {
     describe_histogram!(WAL_SYNC_SECONDS, Unit::Seconds, "Time of a group commit: write and fsync");
     describe_gauge!(HEAD_BYTES, Unit::Bytes, "Points in memory, compressed");
     describe_gauge!(HEAD_ROWS, "Points in memory");
+    describe_gauge!(SERIES, "Series in memory");
+    describe_counter!(SERIES_FORGOTTEN, "Series forgotten because all their points had gone to blocks");
     describe_gauge!(BLOCKS, "Live block files");
     describe_gauge!(BLOCK_BYTES, Unit::Bytes, "Size of the live block files");
     describe_counter!(FLUSHES, "Partitions written to blocks");

@@ -7,6 +7,7 @@
 //! Not here: what requests mean to the data (`db`).
 
 mod admin;
+mod backup; // a backup that tells how far it is
 pub mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
@@ -153,6 +154,23 @@ pub fn run(
     outcome
 }
 
+/// Runs `work` on a thread of its own. None if SIGTERM or Ctrl-C came first; what runs then ends with the process.
+pub fn unless_signal<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
+    let system = |source| Error::io("wait for signals", "", source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => Ok(done.ok()),
+            _ = terminate.recv() => Ok(None),
+            _ = interrupt.recv() => Ok(None),
+        }
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
 fn set_options(connection: &tokio::net::TcpStream) {
     use rustix::net::sockopt;
     let set = || -> std::io::Result<()> {
@@ -187,6 +205,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/rollups/{name}/refresh", post(rollups::refresh))
         .route("/api/flush", post(admin::flush))
         .route("/api/compact", post(admin::compact))
+        .route("/api/backup", post(backup::start))
         .route("/metrics", get(admin::metrics))
         .route("/", get(admin::page))
         .fallback(reply::no_such_door)

@@ -22,10 +22,9 @@ use crate::series::Table;
 
 pub use replay::{Damage, Entry, Replayed, replay};
 
-pub const FOLDER: &str = "wal";
-
 pub struct Wal {
     disk: Arc<dyn Disk>,
+    folder: String,
     segment_bytes_max: usize,
     next_seq: u64,
     /// Complete segments, oldest first.
@@ -33,7 +32,26 @@ pub struct Wal {
     current: Segment,
     /// Encoded records not yet written.
     pending: Vec<u8>,
+    /// What `pending` has not counted: sequences that are refused are taken by the next writes, so that a gap is damage.
+    before_pending: Counted,
     poisoned: Option<Error>,
+    /// How many hold all segments as they are, for a copy.
+    holders: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Counted {
+    next_seq: u64,
+    seq_min: u64,
+    seq_max: u64,
+}
+
+/// The log's files up to what is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub folder: String,
+    /// Number and length of each segment, oldest first.
+    pub segments: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +81,13 @@ struct Defined {
 }
 
 /// The file of a segment.
-pub fn segment_name(number: u64) -> String {
-    format!("{FOLDER}/{number:016x}.wal")
+pub fn segment_name(folder: &str, number: u64) -> String {
+    format!("{folder}/{number:016x}.wal")
+}
+
+/// The opposite of [`segment_name`], of a name without the folder.
+pub fn segment_number(file: &str) -> Option<u64> {
+    u64::from_str_radix(file.strip_suffix(".wal")?, 16).ok()
 }
 
 /// The body of a points record, but for its sequence: done by each writer, before the log's single thread.
@@ -80,16 +103,34 @@ pub fn encode_points(batch: &Batch) -> Vec<u8> {
 const SEQ_BYTES: usize = size_of::<u64>();
 
 impl Wal {
-    pub fn new(disk: Arc<dyn Disk>, segment_bytes_max: usize, replayed: &Replayed) -> Wal {
+    pub fn new(disk: Arc<dyn Disk>, folder: &str, segment_bytes_max: usize, replayed: &Replayed) -> Wal {
+        let current = Segment::new(replayed.next_number);
+        let next_seq = replayed.next_seq;
         Wal {
             disk,
+            folder: folder.to_string(),
             segment_bytes_max,
-            next_seq: replayed.next_seq,
+            next_seq,
             old: replayed.segments.iter().cloned().collect(),
-            current: Segment::new(replayed.next_number),
+            before_pending: Counted { next_seq, seq_min: current.seq_min, seq_max: current.seq_max },
+            current,
             pending: Vec::new(),
             poisoned: None,
+            holders: 0,
         }
+    }
+
+    /// Keeps every segment where it is until [`Wal::release`], and says how far they are durable: nobody appends while
+    /// the caller has the lock.
+    pub fn hold(&mut self) -> Extent {
+        self.holders += 1;
+        let old = self.old.iter().map(|segment| (segment.number, segment.bytes));
+        let current = self.current.file.iter().map(|_| (self.current.number, self.current.written));
+        Extent { folder: self.folder.clone(), segments: old.chain(current).collect() }
+    }
+
+    pub fn release(&mut self) {
+        self.holders -= 1;
     }
 
     /// Adds a batch whose points [`encode_points`] has encoded. Returns its sequence. Not durable before [`Wal::sync`].
@@ -132,7 +173,28 @@ impl Wal {
         if self.current.written >= self.segment_bytes_max as u64 {
             self.rotate();
         }
+        self.count();
         Ok(())
+    }
+
+    /// The next record begins another segment, so that this one can be removed once its points are in blocks. To be called
+    /// when nothing waits for a sync.
+    pub fn end_segment(&mut self) {
+        self.rotate();
+        self.count();
+    }
+
+    /// What was appended until now counts.
+    fn count(&mut self) {
+        let Segment { seq_min, seq_max, .. } = self.current;
+        self.before_pending = Counted { next_seq: self.next_seq, seq_min, seq_max };
+    }
+
+    /// What was appended since the last sync is not in the log and never was.
+    fn uncount(&mut self) {
+        let Counted { next_seq, seq_min, seq_max } = self.before_pending;
+        self.next_seq = next_seq;
+        (self.current.seq_min, self.current.seq_max) = (seq_min, seq_max);
     }
 
     /// Bytes of all segments.
@@ -159,21 +221,25 @@ impl Wal {
             && self.current.seq_max < seq
             && self.current.written > self.segment_bytes_max as u64 / 2
         {
-            self.rotate();
+            self.end_segment();
+        }
+        if self.holders > 0 {
+            return Ok(());
         }
         let gone = self.old.iter().take_while(|segment| segment.seq_max < seq).count();
         if gone == 0 {
             return Ok(());
         }
         for segment in self.old.iter().take(gone) {
-            let name = segment_name(segment.number);
+            let name = segment_name(&self.folder, segment.number);
             match self.disk.remove(&name) {
                 // An earlier call removed it and then failed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 outcome => outcome.map_err(|source| self.io("remove", &name, source))?,
             }
         }
-        self.disk.sync_folder(FOLDER).map_err(|source| self.io("sync", FOLDER, source))?;
+        let synced = self.disk.sync_folder(&self.folder);
+        synced.map_err(|source| self.io("sync", &self.folder, source))?;
         self.old.drain(..gone);
         Ok(())
     }
@@ -187,7 +253,7 @@ impl Wal {
     }
 
     fn write_pending(&mut self) -> Result<()> {
-        let name = segment_name(self.current.number);
+        let name = segment_name(&self.folder, self.current.number);
         let created = match self.current.file {
             Some(_) => false,
             None => {
@@ -200,7 +266,8 @@ impl Wal {
             let error = Error::io("write to", self.disk.describe(&name), source);
             return Err(self.take_back(error));
         }
-        let synced = file.sync().and_then(|()| if created { self.disk.sync_folder(FOLDER) } else { Ok(()) });
+        let synced =
+            file.sync().and_then(|()| if created { self.disk.sync_folder(&self.folder) } else { Ok(()) });
         if let Err(source) = synced {
             return Err(self.poison(&name, source));
         }
@@ -212,7 +279,7 @@ impl Wal {
         let mut header = Vec::new();
         format::encode_segment_header(&mut header, self.current.number);
         let create = || {
-            self.disk.create_folder(FOLDER)?;
+            self.disk.create_folder(&self.folder)?;
             let mut file = self.disk.create(name)?;
             file.write_all(&header)?;
             Ok(file)
@@ -224,24 +291,26 @@ impl Wal {
                 Ok(file)
             }
             Err(error) => {
-                // Whatever is there of it is shorter than a header, or has no records: replay passes over it.
-                self.current = Segment::new(self.current.number + 1);
+                // Whatever is there of it is shorter than a header, or has no records: the next try replaces it.
+                self.uncount();
+                self.current.defined.clear();
                 Err(error)
             }
         }
     }
 
     /// After a failed write: cuts the segment to its last good length, for good, because the sequences that were refused
-    /// must not come back after a commit has counted them; and begins another, whose definitions start afresh, because
+    /// are taken again; and begins another, whose definitions start afresh, because
     /// those of the lost records never reached the disk.
     fn take_back(&mut self, error: Error) -> Error {
         let written = self.current.written;
         let file = self.current.file.as_mut().expect("only a file that exists can refuse a write");
         if let Err(source) = file.truncate(written).and_then(|()| file.sync()) {
-            let name = segment_name(self.current.number);
+            let name = segment_name(&self.folder, self.current.number);
             return self.poison(&name, source);
         }
-        self.rotate();
+        self.uncount();
+        self.end_segment();
         error
     }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::server::{Server, folder};
 
-fn python(script: &str, arguments: &[&str]) -> String {
+pub fn python(script: &str, arguments: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/venv/bin/python");
     assert!(python.exists(), "{} is missing: `make test` installs it", python.display());

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Other people's line-protocol cases and real clients against the real binary. `make conformance` calls this.
+# Other people's line-protocol cases, real clients and a lossy disk against the real binary. `make conformance` calls this.
 #
 #   WATERCLOCK              the binary (default: target/debug/waterclock)
 #   WATERCLOCK_CONFORMANCE  the folder of cases and client scripts (default: ../shared/conformance)
 #
-# Clients are installed once, at pinned versions, under target/. Last line: "N passed, N failed"; exit code 1 if any failed.
+# Clients are installed once, at pinned versions, under target/; libfuse2, which the lossy disk needs, by apt-get. That disk is
+# a FUSE file system: it needs root and /dev/fuse. Last line: "N passed, N failed"; exit code 1 if any failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,10 +18,17 @@ cases=$(cd "${WATERCLOCK_CONFORMANCE:-../shared/conformance}" 2>/dev/null && pwd
 
 python=target/conformance-venv/bin/python
 python_clients="influxdb==5.3.2 influxdb-client==1.50.0 influxdb3-python==0.21.0 questdb==6.0.0"
+python_tools="fusepy==3.0.1"
 node_clients="influx@5.12.0 @influxdata/influxdb-client@1.35.0 @influxdata/influxdb3-client@2.1.0 @questdb/nodejs-client@4.2.0"
-if [ "$(cat target/conformance-venv/installed 2>/dev/null)" != "$python_clients" ]; then
-    python3 -m venv target/conformance-venv && target/conformance-venv/bin/pip install --quiet $python_clients &&
-        echo "$python_clients" >target/conformance-venv/installed || exit 1
+if [ "$(cat target/conformance-venv/installed 2>/dev/null)" != "$python_clients $python_tools" ]; then
+    python3 -m venv target/conformance-venv && target/conformance-venv/bin/pip install --quiet $python_clients $python_tools &&
+        echo "$python_clients $python_tools" >target/conformance-venv/installed || exit 1
+fi
+if ! ldconfig -p | grep -q 'libfuse\.so\.2'; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y libfuse2 >/dev/null || {
+        echo "libfuse2 cannot be installed, and without it there is no lossy disk" >&2
+        exit 1
+    }
 fi
 if [ "$(cat target/npm/installed 2>/dev/null)" != "$node_clients" ]; then
     mkdir -p target/npm && echo '{"private": true}' >target/npm/package.json &&
@@ -99,6 +107,12 @@ client "npm @questdb/nodejs-client" 1 node target/npm/smoke_node_questdb.mjs "$a
 output=$(WATERCLOCK_CONFORMANCE=$cases cargo test --quiet --test conformance 2>&1)
 status=$?
 check "the parser's points" "$output" $((status == 0))
+
+for seed in 1 2; do
+    output=$($python tests/lossy.py "$binary" "$cases/faults/lossyfs.py" $seed 2>&1)
+    status=$?
+    check "a lossy disk, seed $seed: $(grep -c '^ok' <<<"$output") faults" "$output" $((status == 0))
+done
 
 kill $server
 wait $server

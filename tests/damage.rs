@@ -13,18 +13,18 @@ use crate::support::faulty_disk::{FaultyDisk, Loss};
 use crate::support::manual_clock::ManualClock;
 
 const SEGMENT_HEADER_BYTES: usize = 18;
-const RECORD_HEADER_BYTES: usize = 9;
+pub const RECORD_HEADER_BYTES: usize = 9;
 const POINTS: u8 = 2;
 
 /// Batches in the log: each has its own time and two points, and a segment takes about five.
-const BATCHES: i64 = 24;
+pub const BATCHES: i64 = 24;
 
-fn clock() -> ManualClock {
+pub fn clock() -> ManualClock {
     ManualClock::at(NOON)
 }
 
 /// A folder whose points are all in the log, in several segments.
-fn logged() -> FaultyDisk {
+pub fn logged() -> FaultyDisk {
     let disk = FaultyDisk::new();
     let db = open(&disk, &clock()).unwrap();
     for batch in 0..BATCHES {
@@ -40,7 +40,7 @@ fn logged() -> FaultyDisk {
     disk
 }
 
-fn segments(disk: &FaultyDisk) -> Vec<String> {
+pub fn segments(disk: &FaultyDisk) -> Vec<String> {
     disk.files_with("wal/")
 }
 
@@ -56,12 +56,12 @@ fn records(bytes: &[u8]) -> Vec<(usize, u8)> {
 }
 
 /// The batches whose points a segment holds.
-fn batches_in(disk: &FaultyDisk, segment: &str) -> usize {
+pub fn batches_in(disk: &FaultyDisk, segment: &str) -> usize {
     records(&disk.read(segment)).iter().filter(|(_, kind)| *kind == POINTS).count()
 }
 
 /// Flips a bit of the points record of this number, at this place of it.
-fn flip(disk: &FaultyDisk, segment: &str, number: usize, place: usize) {
+pub fn flip(disk: &FaultyDisk, segment: &str, number: usize, place: usize) {
     disk.edit(segment, |bytes| {
         let points: Vec<usize> =
             records(bytes).into_iter().filter(|(_, kind)| *kind == POINTS).map(|(at, _)| at).collect();
@@ -74,7 +74,7 @@ fn cut_one_byte(bytes: &mut Vec<u8>) {
 }
 
 /// The batches of which both points can be read.
-fn batches(db: &Db) -> BTreeSet<i64> {
+pub fn batches(db: &Db) -> BTreeSet<i64> {
     let Ok(points) = ask(db, "cpu | limit 1000", false) else { return BTreeSet::new() };
     let points = rows(&points);
     let has = |batch: &i64| points.iter().filter(|row| row.contains(&format!(" n={batch} "))).count() == 2;
@@ -245,7 +245,7 @@ fn a_log_of_a_newer_version_is_refused_by_name() {
 }
 
 /// A folder with blocks of two tables and of a rollup, and a log behind them.
-fn flushed() -> FaultyDisk {
+pub fn flushed() -> FaultyDisk {
     let disk = FaultyDisk::new();
     let db = open(&disk, &clock()).unwrap();
     for batch in 0..BATCHES {
@@ -266,7 +266,7 @@ fn flushed() -> FaultyDisk {
     disk
 }
 
-const BY_MINUTE: &str = "cpu | every 1m count, sum(usage), max(n) by region";
+pub const BY_MINUTE: &str = "cpu | every 1m count, sum(usage), max(n) by region";
 
 #[test]
 fn a_damaged_manifest_stops_the_start_and_is_named() {

@@ -1,7 +1,9 @@
-//! A disk that refuses: a failing fsync, no space left at every byte, files that cannot be read, clocks that jump.
+//! A disk that refuses: a failing fsync, no space left at every byte, writes and reads that fail.
 //!
 //! Nothing acknowledged is lost, errors say what happened to which file, reads go on, and a full disk needs no restart
-//! once there is space again. Not here: the power cut (`crash`), wrong bytes (`damage`).
+//! once there is space again. Not here: the power cut (`crash`), wrong bytes (`damage`), the real binary (`full_disk`).
+
+use std::collections::BTreeSet;
 
 use waterclock::db::{Db, FlushScope, RefreshScope};
 
@@ -121,6 +123,62 @@ fn a_failed_fsync_of_a_flush_or_a_merge_leaves_everything_readable() {
 }
 
 #[test]
+fn every_failing_write_is_named_and_can_be_tried_again() {
+    let (mut failures, mut met) = (0, BTreeSet::new());
+    for passing in 0.. {
+        let disk = FaultyDisk::new();
+        let clock = ManualClock::at(NOON);
+        let db = open(&disk, &clock).unwrap();
+        much_in_blocks(&db);
+        let before = disk.writes();
+        disk.fail_write_after(passing);
+        let mut expected = points(&db);
+        for minute in [3, 4] {
+            match write(&db, &line(minute, 5.0)) {
+                Ok(_) => expected = points(&db),
+                Err(error) => {
+                    assert!(error.to_string().contains(" disk:/wal/"), "passing {passing}: {error}");
+                    met.insert("write");
+                }
+            }
+        }
+        type Work<'a> = (&'static str, &'a dyn Fn() -> waterclock::error::Result<()>);
+        let work: [Work<'_>; 4] = [
+            ("flush", &|| db.flush(FlushScope::All).map(drop)),
+            ("compact", &|| db.compact(true).map(drop)),
+            ("drop", &|| run(&db, "drop rollup minutes").map(drop)),
+            ("create", &|| run(&db, ROLLUP).map(drop)),
+        ];
+        for (what, work) in work {
+            if let Err(error) = work() {
+                let text = error.to_string();
+                assert!(text.contains(" disk:/"), "passing {passing}, {what}: {text}");
+                met.insert(what);
+                work().unwrap_or_else(|error| panic!("passing {passing}, {what} again: {error}"));
+            }
+        }
+        let story = format!("passing {passing}");
+        assert_eq!(points(&db), expected, "{story}: what was refused is not there, the rest is");
+        check_rollup(&db, &story);
+        if disk.writes() - before <= passing {
+            break;
+        }
+        failures += 1;
+        db.refresh(&RefreshScope::default()).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        drop(db);
+        for loss in [Loss::Lost, Loss::Torn, Loss::Reordered] {
+            let db = open(&disk.after_power_loss(passing, loss), &clock).unwrap();
+            assert_eq!(points(&db), expected, "{story}, {loss:?}");
+            check_rollup(&db, &format!("{story}, {loss:?}"));
+        }
+    }
+    assert!(failures > 15, "only {failures} writes failed");
+    let all = ["write", "flush", "compact", "drop", "create"];
+    assert!(all.iter().all(|what| met.contains(what)), "writes failed only in {met:?}");
+}
+
+#[test]
 fn a_full_disk_loses_nothing_and_needs_no_restart() {
     let mut met = 0;
     for bytes in (0..).step_by(97) {
@@ -218,25 +276,107 @@ fn a_log_that_cannot_be_read_stops_the_start_and_is_named() {
     assert_eq!(points(&open(&disk, &clock).unwrap()).len(), 1);
 }
 
+/// Points of two tables in blocks of several days, states in blocks, and some of both only in memory.
+fn much_in_blocks(db: &Db) {
+    let day = 24 * 60;
+    for minute in [0, 1, 2, day, day + 1, 2 * day] {
+        write(db, &line(minute, 1.0)).unwrap();
+    }
+    write(db, &format!("mem,host=a used=1i {NOON}")).unwrap();
+    run(db, ROLLUP).unwrap();
+    db.refresh(&RefreshScope::default()).unwrap();
+    db.flush(FlushScope::All).unwrap();
+    // Late ones, so that there is something to merge and to compute again.
+    for minute in [1, day + 2, 2 * day] {
+        write(db, &line(minute, 2.0)).unwrap();
+    }
+    write(db, &format!("mem,host=b used=2i {NOON}")).unwrap();
+    db.flush(FlushScope::All).unwrap();
+    write(db, &line(2, 3.0)).unwrap();
+}
+
 #[test]
-fn a_clock_that_jumps_loses_nothing_and_changes_no_answer() {
+fn every_failing_read_is_named_and_harms_nothing() {
+    let (mut failures, mut met) = (0, BTreeSet::new());
+    for passing in 0.. {
+        let disk = FaultyDisk::new();
+        let clock = ManualClock::at(NOON);
+        let db = open(&disk, &clock).unwrap();
+        much_in_blocks(&db);
+        let expected = points(&db);
+        drop(db);
+        let db = open(&disk, &clock).unwrap();
+        let before = disk.reads();
+        disk.fail_read_after(passing);
+        type Work<'a> = (&'static str, &'a dyn Fn() -> waterclock::error::Result<()>);
+        let work: [Work<'_>; 6] = [
+            ("query", &|| ask(&db, "cpu | limit 100000", false).map(drop)),
+            ("rollup", &|| ask(&db, BY_MINUTE, true).map(drop)),
+            ("refresh", &|| db.refresh(&RefreshScope::default()).map(drop)),
+            ("flush", &|| db.flush(FlushScope::All).map(drop)),
+            ("compact", &|| db.compact(true).map(drop)),
+            ("again", &|| ask(&db, BY_MINUTE, true).map(drop)),
+        ];
+        for (what, work) in work {
+            if let Err(error) = work() {
+                let text = error.to_string();
+                assert!(text.contains(" disk:/blocks/default/"), "passing {passing}, {what}: {text}");
+                assert!(text.contains("Input/output error"), "passing {passing}, {what}: {text}");
+                met.insert(what);
+            }
+        }
+        let story = format!("passing {passing}");
+        if disk.reads() - before <= passing {
+            break;
+        }
+        failures += 1;
+        write(&db, &format!("mem,host=a used=3i {NOON}")).expect("a read that failed stops no write");
+        assert_eq!(points(&db), expected, "{story}");
+        check_rollup(&db, &story);
+        // What failed can be done now.
+        db.refresh(&RefreshScope::default()).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        db.compact(true).unwrap();
+        assert_eq!(points(&db), expected, "{story}, tried again");
+        check_rollup(&db, &format!("{story}, tried again"));
+        drop(db);
+        let db = open(&disk.after_power_loss(passing, Loss::Torn), &clock).unwrap();
+        assert_eq!(points(&db), expected, "{story}, restarted");
+        check_rollup(&db, &format!("{story}, restarted"));
+    }
+    assert!(failures > 40, "only {failures} reads failed");
+    for what in ["query", "rollup", "refresh", "compact"] {
+        assert!(met.contains(what), "no read failed in {what}: {met:?}");
+    }
+}
+
+#[test]
+fn a_file_that_stays_unreadable_keeps_its_place_and_no_other_table_from_being_merged() {
     let disk = FaultyDisk::new();
     let clock = ManualClock::at(NOON);
     let db = open(&disk, &clock).unwrap();
-    write(&db, &line(0, 1.0)).unwrap();
-    run(&db, ROLLUP).unwrap();
-    let day = 86_400 * SECOND;
-    let jumps = [0, -day, 400 * day, -60 * 365 * day, 1, -NOON, i64::MAX - NOON, i64::MIN, 5 * day];
-    for (number, jump) in jumps.into_iter().enumerate() {
-        clock.set(NOON.wrapping_add(jump));
-        write(&db, &line(number as i64, 2.0)).unwrap();
-        db.refresh(&RefreshScope::default()).unwrap();
-        db.flush(FlushScope::Due).unwrap();
-        db.compact(false).unwrap();
-        check_rollup(&db, &format!("after a jump of {jump}"));
-        assert_eq!(points(&db).len(), number + 1, "after a jump of {jump}");
-    }
+    much_in_blocks(&db);
     let expected = points(&db);
     drop(db);
-    assert_eq!(points(&open(&disk.after_power_loss(0, Loss::Lost), &clock).unwrap()), expected);
+    let db = open(&disk, &clock).unwrap();
+    disk.fail_reads_of("blocks/default/cpu/");
+    let of_table = |table: &str| disk.files_with(&format!("blocks/default/{table}/"));
+    let (cpu, mem) = (of_table("cpu"), of_table("mem"));
+    assert!(cpu.len() > 1 && mem.len() > 1, "there is something to merge in both");
+    for _ in 0..2 {
+        let error = db.compact(true).unwrap_err().to_string();
+        assert!(cpu.iter().any(|file| error.contains(file.as_str())), "{error} names one of {cpu:?}");
+        assert_eq!(
+            of_table("cpu"),
+            cpu,
+            "nothing of what cannot be read goes away, and no half of a merge stays"
+        );
+    }
+    assert_eq!(of_table("mem").len(), 1);
+    assert_eq!(ask(&db, "mem | limit 10", true).unwrap().rows(), 2);
+    disk.mend_reads();
+    db.compact(true).unwrap();
+    assert_eq!(points(&db), expected);
+    check_rollup(&db, "mended");
+    assert!(of_table("cpu").len() < cpu.len());
 }

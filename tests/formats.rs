@@ -56,7 +56,7 @@ fn fixtures() -> PathBuf {
 }
 
 /// The folders of all versions, copied so that opening them does not change them.
-fn copies() -> Vec<(String, tempfile::TempDir)> {
+pub fn copies() -> Vec<(String, tempfile::TempDir)> {
     let mut copies = Vec::new();
     for entry in std::fs::read_dir(fixtures()).unwrap() {
         let version = entry.unwrap().path();

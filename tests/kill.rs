@@ -1,25 +1,23 @@
-//! The real binary, killed at random moments under load: what it answered 204 to is there when it is back.
+//! The real binary, killed at random moments under mixed load: what it answered is so when it is back.
 //!
-//! Only the process dies, so this tests the order of work (logged before answered, files before the manifest), the real
-//! file system and the real signal; what a power cut takes is tested by `crash`. `KILLS=n` kills more often, `SEED=n`
-//! moves the moments.
+//! Writers send points of any age, overwrite and delete; beside them somebody flushes, merges, creates, refreshes and drops
+//! rollups all the time. Only the process dies, so this tests the order of work (logged before answered, files before the
+//! manifest), the real file system and the real signal; what a power cut takes is tested by `crash`. `KILLS=n` kills more
+//! often, `SEED=n` moves the moments.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::support::dice::Dice;
+use crate::support::ledger::{Ledger, check_rollups};
 use crate::support::server::{Door, Server, folder};
 
 const WRITERS: usize = 3;
-const SERIES: u64 = 5;
-const TIMES: u64 = 40;
-const NOON_S: u64 = 1_767_268_800;
 
-/// Flush, merge and refresh all the time, in small segments.
-const FLAGS: [&str; 12] = [
+/// Small segments, a small head, and the background's own flushes, merges and refreshes as often as they come.
+const FLAGS: [&str; 14] = [
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
@@ -31,17 +29,26 @@ const FLAGS: [&str; 12] = [
     "--set",
     "compact_after=1ms",
     "--set",
+    "delete_after=1ms",
+    "--set",
     "refresh_every=10ms",
 ];
 
-/// A writer's series are its own, so that its last write is the last one.
-type Key = (usize, u64, u64);
+/// The second is defined on the first.
+const ROLLUPS: [(&str, &str); 3] = [
+    ("by_minute", "load | every 1m count, sum(v), max(v) by writer"),
+    ("by_hour", "by_minute | every 1h sum(v) by ()"),
+    ("by_series", "load | every 10m count, min(v), last(v)"),
+];
 
-/// Values that may be read: the last one that was acknowledged, and those sent after it.
-#[derive(Clone, Debug, Default)]
-struct Allowed {
-    acknowledged: Option<u64>,
-    sent_since: Vec<u64>,
+/// What was done, over all lives.
+#[derive(Debug, Default)]
+struct Done(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Done {
+    fn count(&self, what: &'static str, times: u64) {
+        *self.0.lock().unwrap().entry(what).or_default() += times;
+    }
 }
 
 #[test]
@@ -52,130 +59,167 @@ fn what_was_acknowledged_survives_kill_9() {
     let (kills, seed) = (number("KILLS", 6), number("SEED", 0));
     let folder = folder();
     let mut dice = Dice::new(seed);
-    let known: Mutex<BTreeMap<Key, Allowed>> = Mutex::default();
-    let value = AtomicU64::new(1);
-    let mut acknowledged = 0;
-    let blocks = folder.path().join("blocks/default/load");
-    for kill in 0..kills {
+    let (ledger, rollups, done) = (Ledger::default(), Rollups::default(), Done::default());
+    let kept = Kept(Mutex::new(vec![KEPT_DAYS]));
+    for kill in 0..=kills {
         let mut server = Server::start(folder.path(), &FLAGS);
         if kill == 0 {
-            let first = format!("load,writer=0,series=0 v=0i {NOON_S}");
-            assert_eq!(server.post("/write?db=default&precision=s", first.as_bytes()).status, 204);
-            known
-                .lock()
-                .unwrap()
-                .insert((0, 0, 0), Allowed { acknowledged: Some(0), sent_since: Vec::new() });
-            server.rows("create rollup by_minute as load | every 1m count, sum(v), max(v) by writer");
+            // From now on there is a table to delete from and to define rollups on.
+            let first = b"load,writer=none,series=none v=0i 1767268800";
+            assert_eq!(server.post("/write?db=default&precision=s", first).status, 204);
+            server.rows(&format!("delete from load; alter table load keep {KEPT_DAYS}d"));
         }
-        check(&server, &known.lock().unwrap(), &format!("seed {seed}, after {kill} kills"));
-        // The moment is counted in acknowledged writes, not in time: it comes on any machine.
-        let mut left = 20 + dice.roll(1_000);
+        let story = format!("seed {seed}, after {kill} kills");
+        ledger.check(&server, &story);
+        rollups.check(&server, &story);
+        kept.check(&server, &story);
+        if kill == kills {
+            break;
+        }
+        // The moment is counted in acknowledged operations, not in time: it comes on any machine.
+        let moment = 20 + dice.roll(1_000);
         let dead = AtomicBool::new(false);
         let (tell, answered) = channel();
-        let seeds: Vec<u64> = (0..WRITERS).map(|_| dice.next()).collect();
+        let seeds: Vec<u64> = (0..=WRITERS).map(|_| dice.next()).collect();
         std::thread::scope(|scope| {
             for (writer, seed) in seeds.into_iter().enumerate() {
-                let load = Load { writer, door: server.door(), value: &value, known: &known, dead: &dead };
-                let tell = tell.clone();
-                scope.spawn(move || load.write(Dice::new(seed), &tell));
+                let life = Life { door: server.door(), dead: &dead, done: &done, tell: tell.clone() };
+                let (ledger, rollups, kept) = (&ledger, &rollups, &kept);
+                scope.spawn(move || match writer {
+                    WRITERS => life.keep(rollups, kept, Dice::new(seed)),
+                    writer => life.write(ledger, writer, Dice::new(seed)),
+                });
             }
             drop(tell);
-            // One life sees a flush, however fast the machine is. No more answers means that a writer panicked.
-            while (left > 0 || kill == 1 && !blocks.is_dir()) && answered.recv().is_ok() {
-                left = left.saturating_sub(1);
-            }
+            // No more answers means that one of them panicked.
+            answered.iter().take(moment as usize).for_each(drop);
             server.kill();
             dead.store(true, Ordering::SeqCst);
         });
-        acknowledged =
-            known.lock().unwrap().values().filter(|allowed| allowed.acknowledged.is_some()).count();
     }
-    let server = Server::start(folder.path(), &FLAGS);
-    check(&server, &known.lock().unwrap(), &format!("seed {seed}, at the end"));
-    assert!(acknowledged > 100, "only {acknowledged} points were acknowledged");
+    let done = done.0.into_inner().unwrap();
+    for what in ["points", "deletes", "blocks", "merges", "buckets", "created", "dropped", "kept"] {
+        assert!(done.get(what).is_some_and(|times| *times > 0), "seed {seed}: nobody met {what}: {done:?}");
+    }
+    assert!(ledger.acknowledged() > 50, "seed {seed}: only {} points are left", ledger.acknowledged());
 }
 
-/// One writer.
-struct Load<'a> {
-    writer: usize,
+/// One client in one life of the server.
+struct Life<'a> {
     door: Door,
-    /// No two points ever have the same value.
-    value: &'a AtomicU64,
-    known: &'a Mutex<BTreeMap<Key, Allowed>>,
     dead: &'a AtomicBool,
+    done: &'a Done,
+    tell: Sender<()>,
 }
 
-impl Load<'_> {
-    /// Writes until the server is dead; tells of each answer.
-    fn write(&self, mut dice: Dice, tell: &Sender<()>) {
-        while !self.dead.load(Ordering::SeqCst) {
-            let batch = batch(self.writer, &mut dice, self.value);
-            for (key, value) in &batch {
-                self.known.lock().unwrap().entry(*key).or_default().sent_since.push(*value);
+impl Life<'_> {
+    fn lives(&self) -> bool {
+        !self.dead.load(Ordering::SeqCst)
+    }
+
+    fn answered(&self) {
+        // Nobody listens any more once the server is being killed.
+        let _ = self.tell.send(());
+    }
+
+    /// Writes and deletes until the server is dead.
+    fn write(&self, ledger: &Ledger, writer: usize, mut dice: Dice) {
+        while self.lives() {
+            let operation = ledger.next(writer, &mut dice);
+            let answer = self.door.try_send("POST", operation.path(), operation.body().as_bytes());
+            let Some(reply) = answer else { continue };
+            assert!(matches!(reply.status, 200 | 204), "{}: {}", operation.body(), reply.text());
+            ledger.acknowledge(&operation);
+            self.done.count(if operation.is_delete() { "deletes" } else { "points" }, 1);
+            self.answered();
+        }
+    }
+
+    /// Flushes, merges, changes rollups and the retention until the server is dead.
+    fn keep(&self, rollups: &Rollups, kept: &Kept, mut dice: Dice) {
+        let count = |path: &str, key: &str| {
+            let reply = self.door.try_send("POST", path, b"")?;
+            assert!(matches!(reply.status, 200 | 404), "{path}: {}", reply.text());
+            reply.json()[key].as_u64()
+        };
+        while self.lives() {
+            let (name, query) = *dice.pick(&ROLLUPS);
+            // Flushes are rare, so that most of what a kill meets is in the log only; refreshes are many.
+            let answer = match dice.roll(16) {
+                0 => count("/api/flush", "blocks").map(|blocks| ("blocks", blocks)),
+                1 => count("/api/compact?force=on", "merges").map(|merges| ("merges", merges)),
+                2 => rollups.change(self, name, false, "DELETE", ""),
+                3 | 4 => rollups.change(self, name, true, "POST", query),
+                5 => kept.change(self, KEPT_DAYS + dice.roll(100)),
+                _ => {
+                    let path = format!("/api/rollups/{name}/refresh");
+                    count(&path, "buckets").map(|buckets| ("buckets", buckets))
+                }
+            };
+            if let Some((what, times)) = answer {
+                self.done.count(what, times);
+                self.answered();
             }
-            let answer = self.door.try_post("/write?db=default&precision=s", body(&batch).as_bytes());
-            let Some(status) = answer else { continue };
-            assert_eq!(status, 204);
-            for (key, value) in &batch {
-                let mut known = self.known.lock().unwrap();
-                let allowed = known.entry(*key).or_default();
-                allowed.acknowledged = Some(*value);
-                allowed.sent_since.retain(|sent| sent > value);
-            }
-            // Nobody listens any more once the server is being killed.
-            let _ = tell.send(());
         }
     }
 }
 
-/// Each time of a series once: in one batch the last of equal ones would win.
-fn batch(writer: usize, dice: &mut Dice, value: &AtomicU64) -> Vec<(Key, u64)> {
-    let mut points = BTreeMap::new();
-    for _ in 0..1 + dice.roll(8) {
-        points.insert((writer, dice.roll(SERIES), dice.roll(TIMES)), value.fetch_add(1, Ordering::SeqCst));
+/// Longer than the ledger's points are old, so that none of them expires.
+const KEPT_DAYS: u64 = 7_300;
+
+/// For how many days the table is kept; one of two while the server died before it said which.
+struct Kept(Mutex<Vec<u64>>);
+
+impl Kept {
+    fn change(&self, life: &Life<'_>, days: u64) -> Option<(&'static str, u64)> {
+        self.0.lock().unwrap().push(days);
+        let reply =
+            life.door.try_send("POST", "/api/wql", format!("alter table load keep {days}d").as_bytes())?;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        *self.0.lock().unwrap() = vec![days];
+        Some(("kept", 1))
     }
-    points.into_iter().collect()
+
+    fn check(&self, server: &Server, story: &str) {
+        let rows = server.rows("show tables");
+        let found = rows[0][3].as_str().unwrap_or_else(|| panic!("{story}: {rows}")).to_string();
+        let mut known = self.0.lock().unwrap();
+        known.retain(|days| found == format!("{days}d"));
+        assert!(!known.is_empty(), "{story}: the table is kept for {found}");
+    }
 }
 
-fn body(batch: &[(Key, u64)]) -> String {
-    let mut lines = String::new();
-    for (key @ (writer, series, _), v) in batch {
-        let _ = writeln!(lines, "load,writer={writer},series={series} v={v}i {}", seconds(*key));
-    }
-    lines
-}
+/// Which rollups there are; None where the server died before it said so.
+#[derive(Default)]
+struct Rollups(Mutex<BTreeMap<&'static str, Option<bool>>>);
 
-fn seconds((_, _, time): Key) -> u64 {
-    // Some of the times are days apart, so that there are several partitions.
-    NOON_S + time * 10 + (time % 4) * 86_400
-}
-
-fn check(server: &Server, known: &BTreeMap<Key, Allowed>, story: &str) {
-    let reply = server.post("/api/wql?time=s", b"load | limit 100000");
-    assert_eq!(reply.status, 200, "{story}: {}", reply.text());
-    let mut found = BTreeMap::new();
-    for row in reply.json()["rows"].as_array().unwrap() {
-        // Time, then the tags in order, then the field.
-        let tag = |at: usize| row[at].as_str().unwrap().parse::<u64>().unwrap();
-        let key = (row[0].as_u64().unwrap(), tag(1), tag(2));
-        assert!(found.insert(key, row[3].as_u64().unwrap()).is_none(), "{story}: a point came twice: {row}");
+impl Rollups {
+    fn change(
+        &self,
+        life: &Life<'_>,
+        name: &'static str,
+        exists: bool,
+        method: &str,
+        query: &str,
+    ) -> Option<(&'static str, u64)> {
+        let before = self.0.lock().unwrap().insert(name, None).unwrap_or(Some(false));
+        let reply = life.door.try_send(method, &format!("/api/rollups/{name}"), query.as_bytes())?;
+        let changed = match reply.status {
+            200 | 201 => true,
+            // There is one already, or none, or another is defined on it, or what it is defined on is not there.
+            400 | 404 | 409 => false,
+            _ => panic!("{name}: {}", reply.text()),
+        };
+        self.0.lock().unwrap().insert(name, if changed { Some(exists) } else { before });
+        Some((if exists { "created" } else { "dropped" }, changed.into()))
     }
-    for (key, allowed) in known {
-        let (writer, series, _) = *key;
-        match found.remove(&(seconds(*key), series, writer as u64)) {
-            Some(value) => {
-                let right = allowed.acknowledged == Some(value) || allowed.sent_since.contains(&value);
-                assert!(right, "{story}: {key:?} is {value}, which is none of {allowed:?}");
-            }
-            None => assert!(allowed.acknowledged.is_none(), "{story}: {key:?} is gone, it was {allowed:?}"),
+
+    fn check(&self, server: &Server, story: &str) {
+        let found = check_rollups(server, story);
+        for (name, known) in self.0.lock().unwrap().iter_mut() {
+            let exists = found.iter().any(|found| found == name);
+            assert!(known.is_none_or(|known| known == exists), "{story}: {name} should be {known:?}");
+            *known = Some(exists);
         }
     }
-    assert!(found.is_empty(), "{story}: nobody has sent {found:?}");
-    let ask = |rollups: &str| {
-        let query = b"load | every 1m count, sum(v), max(v) by writer";
-        let reply = server.post(&format!("/api/wql?rollups={rollups}"), query);
-        assert_eq!(reply.status, 200, "{story}: {}", reply.text());
-        reply.json()["rows"].clone()
-    };
-    assert_eq!(ask("on"), ask("off"), "{story}");
 }

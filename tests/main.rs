@@ -2,22 +2,30 @@
 
 mod support;
 
+mod backup;
+mod check;
+mod churn;
 mod cli;
 mod clients;
+mod clocks;
 mod compaction;
 mod crash;
 mod damage;
 mod disk_faults;
 mod formats;
+mod full_disk;
 mod fuzz;
 mod grafana;
 mod http;
 mod kill;
+mod memory;
 mod random;
 mod readme;
 mod restart;
+mod retention;
 mod rules;
 mod scripts;
+mod transfer;
 
 #[path = "../benches/subjects.rs"]
 mod benches;

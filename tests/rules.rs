@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[&[&str]] = &[
     &["error"],
     &["clock", "config", "disk", "metrics"],
-    &["series", "rows"],
+    &["guard", "series", "rows"],
     &["batch"],
     &["blocks", "head", "ingest", "wal"],
     &["scan"],
@@ -17,6 +17,8 @@ const LEVELS: &[&[&str]] = &[
     &["compact"],
     &["rollup"],
     &["db"],
+    &["check"],
+    &["backup"],
     &["jobs"],
     &["server"],
     &["cli"],

@@ -3,6 +3,7 @@
 pub mod dice;
 pub mod engine;
 pub mod faulty_disk;
+pub mod ledger;
 pub mod manual_clock;
 pub mod model;
 pub mod server;

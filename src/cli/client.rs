@@ -41,6 +41,18 @@ pub const DEFAULT_DATABASE: &str = "default";
 const ANSWER_WAIT: Duration = Duration::from_secs(600);
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
+/// What the server says to a body of lines.
+pub enum LinesReply {
+    Taken,
+    /// The JSON that names the lines; the others were taken.
+    Refused(Vec<u8>),
+    /// Not now, and why not.
+    Later {
+        after: Option<Duration>,
+        why: String,
+    },
+}
+
 pub struct Client {
     agent: Agent,
     /// Without a slash at its end.
@@ -94,6 +106,38 @@ impl Client {
         let request = self.agent.post(format!("{}{path}", self.url));
         let response = request.query_pairs(params.iter().copied()).send_empty();
         self.json(self.checked(response)?)
+    }
+
+    /// A request without a body, answered line by line for as long as the work takes.
+    pub fn post_and_listen(&self, path: &str, params: &Params<'_>) -> Result<Response<Body>> {
+        let request = self.agent.post(format!("{}{path}", self.url)).config().timeout_global(None).build();
+        self.checked(request.query_pairs(params.iter().copied()).send_empty())
+    }
+
+    /// Line protocol as the door of InfluxDB 3 takes it, which names each refused line.
+    pub fn write_lines(&self, lines: &[u8], params: &Params<'_>) -> Result<LinesReply> {
+        let request = self.agent.post(format!("{}/api/v3/write_lp", self.url));
+        let response = match request.query_pairs(params.iter().copied()).send(lines) {
+            Ok(response) => response,
+            // It may be starting again.
+            Err(error) => {
+                return Ok(LinesReply::Later { after: None, why: self.unreachable(&error).to_string() });
+            }
+        };
+        let status = response.status();
+        let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        if status.is_success() {
+            return Ok(LinesReply::Taken);
+        }
+        let body = self.bytes(response)?;
+        match status.as_u16() {
+            400 => Ok(LinesReply::Refused(body)),
+            429 | 503 => {
+                let why = refusal(status, &body, &self.url).to_string();
+                Ok(LinesReply::Later { after: after.map(Duration::from_secs), why })
+            }
+            _ => Err(refusal(status, &body, &self.url)),
+        }
     }
 
     /// Line protocol with times in seconds, to the database `default`.

@@ -5,7 +5,6 @@
 //! Not here: the bytes (`storage_format::manifest`).
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,8 +19,7 @@ use crate::error::{Error, Result};
 use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::Layer;
 
-pub(super) const NAME: &str = "manifest";
-const TEMPORARY: &str = "manifest.new";
+pub const MANIFEST: &str = "manifest";
 
 /// What a commit changes, beside what changes by itself (schema, dirty sets).
 #[derive(Default)]
@@ -79,29 +77,16 @@ impl Core {
         commits.next_block - count as u64
     }
 
-    /// Removes blocks that no manifest names, or that a commit has replaced. Readers that hold them keep them.
-    pub(super) fn remove_files<'a>(&self, blocks: impl IntoIterator<Item = &'a BlockEntry>) {
-        for entry in blocks {
-            let name = format!("{}/{}", blocks::FOLDER, entry.file);
-            if let Err(error) = self.disk.remove(&name) {
-                tracing::warn!(file = %self.disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
-            }
-        }
+    /// Removes blocks that no manifest has ever named.
+    pub(super) fn remove_files(&self, blocks: &[BlockEntry]) {
+        blocks.iter().for_each(|entry| blocks::remove(&*self.disk, entry));
     }
 }
 
 /// Replaces the manifest, durably.
-pub(super) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let replace = || {
-        let mut file = disk.create(TEMPORARY)?;
-        file.write_all(&manifest.encode())?;
-        file.flush()?;
-        file.sync()?;
-        drop(file);
-        disk.rename(TEMPORARY, NAME)?;
-        disk.sync_folder("")
-    };
-    replace().map_err(|source| Error::io("write", disk.describe(NAME), source))
+pub fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+    let replaced = disk.replace(MANIFEST, &manifest.encode());
+    replaced.map_err(|source| Error::io("write", disk.describe(MANIFEST), source))
 }
 
 impl Live {
@@ -175,6 +160,7 @@ impl Live {
             flushed: flushed.collect(),
             tombstones: standing,
             rollups: rollups.collect(),
+            log: core.log.clone(),
         }
     }
 
@@ -182,7 +168,7 @@ impl Live {
     fn change(&mut self, core: &Core, edit: Edit, manifest: &Manifest, first_in_log: u64) -> u64 {
         self.blocks.remove(&edit.removed);
         for entry in edit.added {
-            self.blocks.insert(Arc::new(BlockFile::new(&core.disk, entry)));
+            self.blocks.insert(Arc::new(BlockFile::new(&core.store, entry)));
         }
         for layer in &edit.flushed {
             self.flushed

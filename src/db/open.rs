@@ -12,14 +12,15 @@ use query_lang::plan::Plan;
 use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
 use storage_format::point::FieldType;
 
-use crate::blocks::{self, BlockList};
+use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
-use crate::db::manifest::{NAME, write_manifest};
-use crate::db::{Commits, Core, Db, Live, pipeline, statements};
+use crate::db::manifest::{MANIFEST, write_manifest};
+use crate::db::{Commits, Core, Db, Live, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups};
 use crate::series::Registry;
@@ -35,30 +36,40 @@ impl Db {
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
+        snapshot::unmark(&*disk)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         let mut live = Live {
             seq: manifest.seq,
             head: Head::default(),
-            blocks: BlockList::new(&disk, manifest.blocks.clone()),
+            blocks: BlockList::new(&store, manifest.blocks.clone()),
             tombstones: Vec::new(),
             rollups: Rollups::default(),
             flushed: flushed_of(&registry, &manifest),
         };
-        restore_rollups(&registry, &mut live, &manifest.rollups)?;
+        restore_rollups(&registry, &mut live.rollups, &manifest.rollups)?;
         for entry in &manifest.tombstones {
             let TombstoneEntry { database, statement, seq } = entry;
             let tombstone = statements::parse_delete(database, statement, *seq)?;
             live.tombstones.push(Arc::new(tombstone));
         }
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
+        // The log names series whose points are all in blocks, too.
+        registry.forget(|| live.head.series());
         replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
         live.seq = replayed.next_seq - 1;
         for damage in &replayed.damage {
             tracing::error!(file = %damage.file, offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged here; what it held is lost, the rest is kept");
         }
-        let wal = Wal::new(Arc::clone(&disk), config.limits.wal_segment_bytes_max, &replayed);
+        let wal = Wal::new(
+            Arc::clone(&disk),
+            manifest.log_folder(),
+            config.limits.wal_segment_bytes_max,
+            &replayed,
+        );
         let (queue, queued) = pipeline::queue();
         let core = Arc::new(Core {
             clock,
+            pool: Pool::new(&config.limits),
             config,
             registry,
             live: RwLock::new(live),
@@ -70,6 +81,8 @@ impl Db {
             flushing: Mutex::default(),
             compaction: Mutex::default(),
             background: background(),
+            log: manifest.log.clone(),
+            store,
             disk,
         });
         tracing::info!(
@@ -93,14 +106,13 @@ fn background() -> rayon::ThreadPool {
 /// None if there is none.
 fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     let files = disk.list("").map_err(|source| Error::io("list", disk.describe(""), source))?;
-    if !files.iter().any(|file| file == NAME) {
+    if !files.iter().any(|file| file == MANIFEST) {
         return Ok(None);
     }
     // The process may have died between the rename and its sync. What this manifest does not name is removed next, so it
     // must not give way to the one before.
     disk.sync_folder("").map_err(|source| Error::io("sync", disk.describe(""), source))?;
-    let read = || disk.open(NAME).and_then(|file| file.read_at(0, file.len() as usize));
-    let bytes = read().map_err(|source| Error::io("read", disk.describe(NAME), source))?;
+    let bytes = disk.read(MANIFEST).map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
     if let Some(version) = Manifest::version(&bytes).filter(|version| *version > VERSION) {
         return Err(Error::rejected(
             Kind::Conflict,
@@ -108,11 +120,11 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
             format!(
                 "{} is of version {version}, written by a newer waterclock, and this one reads up to version {VERSION}; start the newer \
                  program, or give --data-dir another folder",
-                disk.describe(NAME)
+                disk.describe(MANIFEST)
             ),
         ));
     }
-    Manifest::decode(&bytes).map(Some).map_err(|damage| Error::corrupt(disk.describe(NAME), damage))
+    Manifest::decode(&bytes).map(Some).map_err(|damage| Error::corrupt(disk.describe(MANIFEST), damage))
 }
 
 /// Of a new folder. It is there before any block is, so blocks without one mean that it was lost, and that nobody knows
@@ -124,7 +136,7 @@ fn first_manifest(disk: &dyn Disk) -> Result<Manifest> {
             "it is missing, but there are blocks in {}, and without it nobody knows which of them count",
             disk.describe(blocks::FOLDER)
         );
-        return Err(Error::Corrupt { file: disk.describe(NAME), offset: 0, what });
+        return Err(Error::Corrupt { file: disk.describe(MANIFEST), offset: 0, what });
     }
     let manifest = Manifest::default();
     write_manifest(disk, &manifest)?;
@@ -140,7 +152,7 @@ fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
         let table = registry.table_or_new(&database, &entry.name);
         for (name, type_name) in &entry.fields {
             let field_type = FieldType::from_name(type_name).ok_or_else(|| Error::Corrupt {
-                file: NAME.to_string(),
+                file: MANIFEST.to_string(),
                 offset: 0,
                 what: format!("the field {name} of table {} has the unknown type {type_name}", entry.name),
             })?;
@@ -158,16 +170,9 @@ fn remove_leftovers(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let named: std::collections::HashSet<&str> =
         manifest.blocks.iter().map(|entry| entry.file.as_str()).collect();
     let run = || {
-        for database in disk.list_folders(blocks::FOLDER)? {
-            for table in disk.list_folders(&format!("{}/{database}", blocks::FOLDER))? {
-                for file in disk.list(&format!("{}/{database}/{table}", blocks::FOLDER))? {
-                    let file = format!("{database}/{table}/{file}");
-                    if !named.contains(file.as_str()) {
-                        tracing::info!(file, "removing a block that no manifest names");
-                        disk.remove(&format!("{}/{file}", blocks::FOLDER))?;
-                    }
-                }
-            }
+        for file in blocks::files(disk)?.iter().filter(|file| !named.contains(file.as_str())) {
+            tracing::info!(file, "removing a block that no manifest names");
+            disk.remove(&format!("{}/{file}", blocks::FOLDER))?;
         }
         Ok(())
     };
@@ -182,16 +187,25 @@ fn flushed_of(registry: &Registry, manifest: &Manifest) -> HashMap<PartitionKey,
     manifest.flushed.iter().filter_map(entry).collect()
 }
 
+/// The rollups of a manifest, without a database around them: what their entries mean.
+pub fn restored_rollups(manifest: &Manifest) -> Result<Rollups> {
+    let registry = Registry::default();
+    restore_names(&registry, manifest)?;
+    let mut rollups = Rollups::default();
+    restore_rollups(&registry, &mut rollups, &manifest.rollups)?;
+    Ok(rollups)
+}
+
 /// A rollup on a rollup can be planned only after its parent: as many rounds as the chain is deep.
-fn restore_rollups(registry: &Registry, live: &mut Live, entries: &[RollupEntry]) -> Result<()> {
+fn restore_rollups(registry: &Registry, rollups: &mut Rollups, entries: &[RollupEntry]) -> Result<()> {
     let mut left: Vec<&RollupEntry> = entries.iter().collect();
     while !left.is_empty() {
         let before = left.len();
         let mut failed: Option<Error> = None;
         let mut waiting = Vec::new();
         for entry in left {
-            match plan_rollup(registry, &live.rollups, entry) {
-                Ok(rollup) => live.rollups.insert(rollup),
+            match plan_rollup(registry, rollups, entry) {
+                Ok(rollup) => rollups.insert(rollup),
                 Err(error) => {
                     failed = Some(error);
                     waiting.push(entry);
@@ -202,7 +216,7 @@ fn restore_rollups(registry: &Registry, live: &mut Live, entries: &[RollupEntry]
         if left.len() == before {
             let what = failed.map(|error| error.to_string()).unwrap_or_default();
             let what = format!("the rollup {} cannot be restored: {what}", left[0].name);
-            return Err(Error::Corrupt { file: NAME.to_string(), offset: 0, what });
+            return Err(Error::Corrupt { file: MANIFEST.to_string(), offset: 0, what });
         }
     }
     Ok(())
@@ -227,26 +241,25 @@ fn replay(
     manifest: &Manifest,
     live: &mut Live,
 ) -> Result<wal::Replayed> {
-    wal::replay(disk, registry, |seq, entry| {
-        // The manifest's dirty sets hold every mark up to its sequence.
-        let marks = seq > manifest.seq;
+    // The manifest's dirty sets hold every mark up to its sequence.
+    let marks = |seq: u64| seq > manifest.seq;
+    wal::replay(disk, manifest.log_folder(), registry, |entry| {
         match entry {
-            wal::Entry::Points(batch) => {
-                for part in &batch.parts {
-                    if marks {
-                        live.rollups.mark(part, seq, config.limits.dirty_groups_max);
+            wal::Entry::Points(batches) => {
+                for (seq, batch) in batches.iter().filter(|(seq, _)| marks(*seq)) {
+                    for part in &batch.parts {
+                        live.rollups.mark(part, *seq, config.limits.dirty_groups_max);
                     }
-                    let flushed = &live.flushed;
-                    live.head
-                        .apply(part, seq, |key| flushed.get(&key).is_some_and(|flushed| seq <= *flushed));
                 }
+                let flushed = &live.flushed;
+                live.head.apply_all(batches, |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last));
             }
-            wal::Entry::Delete(delete) => {
+            wal::Entry::Delete(seq, delete) => {
                 let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;
                 if let Some(table) = registry.table(delete.database, &tombstone.table) {
                     let series = table.matching(&tombstone.filter);
                     live.head.delete(&table, &series, tombstone.range);
-                    if marks {
+                    if marks(seq) {
                         live.rollups.mark_range(&table, tombstone.range, seq);
                         live.tombstones.push(Arc::new(tombstone));
                     }

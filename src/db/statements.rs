@@ -19,7 +19,8 @@ use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
-use crate::query::{Answer, Guard, finish, select_points, text_table};
+use crate::guard::Guard;
+use crate::query::{Answer, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -81,7 +82,7 @@ impl Db {
     }
 
     pub fn guard(&self) -> Guard {
-        Guard::new(Arc::clone(&self.core.clock), &self.core.config.limits)
+        Guard::query(&self.core.clock, &self.core.config.limits, &self.core.pool)
     }
 
     fn catalog(&self, database: &str) -> DatabaseCatalog {
@@ -190,7 +191,10 @@ impl Db {
             text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
         };
         Ok(match show {
-            Show::Tables => self.core.show_tables(database),
+            Show::Tables => self.core.show_tables(database, |table| {
+                let scan = self.scan_of_series(table, &CompiledFilter::All, options, guard)?;
+                Ok(scan.series_tags().count())
+            })?,
             Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();
@@ -383,7 +387,7 @@ impl Db {
             }
             return Err(error);
         }
-        self.core.remove_files(files.iter().map(|file| &file.entry));
+        files.iter().for_each(|file| file.retire());
         Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
     }
 
@@ -425,7 +429,7 @@ fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
 }
 
 /// The opposite of [`delete_text`].
-pub(super) fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
+pub fn parse_delete(database: &str, statement: &str, seq: u64) -> Result<Tombstone> {
     match plan_stored(statement, None)? {
         Plan::Delete(delete) => Ok(Tombstone {
             seq,

@@ -38,6 +38,20 @@ pub fn lines(body: &[u8]) -> Lines<'_> {
     Lines { body, checked: simdutf8::basic::from_utf8(body).ok(), at: 0, number: 1 }
 }
 
+/// How many bytes of a part of a body are whole lines, whatever follows it.
+pub fn whole_lines(part: &[u8]) -> usize {
+    let mut lines = Lines { body: part, checked: None, at: 0, number: 1 };
+    while let Some(first) = lines.skip_to_content() {
+        let cut = Cut::of(part, first);
+        // A string that is open here may end in what follows.
+        if cut.string_is_open || cut.next > part.len() {
+            break;
+        }
+        lines.at = cut.next;
+    }
+    lines.at
+}
+
 pub struct Lines<'a> {
     body: &'a [u8],
     /// The same body, if all of it is UTF-8: then no line needs a check of its own.

@@ -11,7 +11,7 @@ use storage_format::point::{TagSet, Time};
 use storage_format::state::data_type;
 
 use crate::error::Result;
-use crate::query::Guard;
+use crate::guard::Guard;
 use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
@@ -29,7 +29,6 @@ pub fn select_points(
     let touched = Touched::default();
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     let each = |found: &mut Found, series: &TagSet, pieces: &[Rows]| {
-        guard.check()?;
         let mut room = limit;
         for rows in pieces {
             let rows = rows.slice(0, rows.len().min(room));
@@ -50,7 +49,7 @@ pub fn select_points(
         a.pieces.extend(b.pieces);
         Ok(a)
     };
-    let mut found = scan.fold(&touched, Found::default, each, join)?;
+    let mut found = scan.fold(guard, &touched, Found::default, each, join)?;
     found.pieces.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.times[0].cmp(&b.1.times[0])));
 
     // Stable, so that rows of equal time stay in the order of their series.

@@ -17,8 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::QueryOptions;
 use crate::error::{Error, Kind};
+use crate::guard::Guard;
 use crate::metrics::{QUERIES, QUERY_SECONDS};
-use crate::query::{Answer, Guard};
+use crate::query::Answer;
 use crate::server::cells::TimeFormat;
 use crate::server::csv::Csv;
 use crate::server::ipc::Ipc;

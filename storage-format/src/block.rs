@@ -24,7 +24,7 @@ mod write; // series in, file out
 
 pub use encoding::ValueEncoding;
 pub use index::SeriesIndex;
-pub use read::{Block, BlockRows};
+pub use read::{Block, BlockRows, RowFault};
 pub use schema::{BlockField, BlockKind, BlockMeta, BlockSchema};
 pub use write::{BlockSummary, BlockWriter};
 

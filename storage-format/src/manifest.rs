@@ -31,7 +31,12 @@ pub struct Manifest {
     pub flushed: Vec<FlushedEntry>,
     pub tombstones: Vec<TombstoneEntry>,
     pub rollups: Vec<RollupEntry>,
+    /// The folder of the log where it is not [`LOG_FOLDER`]: a backup brings a log of its own with each manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
+
+pub const LOG_FOLDER: &str = "wal";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableEntry {
@@ -136,6 +141,10 @@ impl Manifest {
         let json = serde_json::to_string(self).expect("a manifest has only strings, numbers and lists");
         let crc = crc32c::crc32c(json.as_bytes());
         format!("{PREFIX}{VERSION} {crc:08x} {}\n{json}", json.len()).into_bytes()
+    }
+
+    pub fn log_folder(&self) -> &str {
+        self.log.as_deref().unwrap_or(LOG_FOLDER)
     }
 
     /// The version that a manifest says it is of, whether or not this program can read that one.

@@ -1,5 +1,6 @@
 //! Starting and stopping: what is kept, and what stops a start.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::server::{Server, folder, refused};
@@ -12,6 +13,26 @@ fn sigterm_ends_well_and_keeps_everything() {
     assert_eq!(server.stop().code(), Some(0));
     let again = Server::start(folder.path(), &[]);
     assert_eq!(again.post("/api/wql?db=d&time=ns", b"m").json()["rows"], json!([[1, 1.0]]));
+}
+
+#[test]
+fn a_folder_has_one_server_also_while_that_one_stands_still() {
+    let folder = folder();
+    let mut server = Server::start(folder.path(), &[]);
+    assert_eq!(server.post("/write", b"m v=1 1").status, 204);
+    server.signal(Signal::STOP);
+    let (code, stderr) = refused(folder.path(), "127.0.0.1:0", &[]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("is in use by another waterclock; stop that one"), "{stderr}");
+    server.signal(Signal::CONT);
+    // The refused one has left everything as it was.
+    assert_eq!(server.post("/write", b"m v=2 2").status, 204);
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    assert_eq!(server.post("/api/wql?time=ns", b"m").json()["rows"], json!([[1, 1.0], [2, 2.0]]));
+    // A dead one holds nothing.
+    server.kill();
+    let again = Server::start(folder.path(), &[]);
+    assert_eq!(again.post("/api/wql?time=ns", b"m").json()["rows"], json!([[1, 1.0], [2, 2.0]]));
 }
 
 #[test]

@@ -44,6 +44,8 @@ struct State {
     folders: BTreeSet<String>,
     operations: u64,
     syncs: u64,
+    reads: u64,
+    writes: u64,
     faults: Faults,
 }
 
@@ -53,6 +55,10 @@ struct Faults {
     crash_after: Option<u64>,
     /// The sync of this number fails, that one only.
     failing_sync: Option<u64>,
+    /// The read of this number fails, that one only.
+    failing_read: Option<u64>,
+    /// The write of this number fails, that one only, after half of it.
+    failing_write: Option<u64>,
     /// Bytes that may still be written.
     space: Option<usize>,
     /// Reading a file whose name contains this fails.
@@ -96,6 +102,12 @@ impl FaultyDisk {
         disk
     }
 
+    /// The same for a disk that has been used: counted from now.
+    pub fn crash_in(&self, operations: u64) {
+        let mut state = self.state.lock();
+        state.faults.crash_after = Some(state.operations + operations);
+    }
+
     pub fn crashed(&self) -> bool {
         let state = self.state.lock();
         state.faults.crash_after.is_some_and(|last| state.operations > last)
@@ -125,6 +137,28 @@ impl FaultyDisk {
     /// There is space again.
     pub fn free_space(&self) {
         self.state.lock().faults.space = None;
+    }
+
+    /// Reads of files so far.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().reads
+    }
+
+    /// The read after the next `passing` ones fails, once.
+    pub fn fail_read_after(&self, passing: u64) {
+        let mut state = self.state.lock();
+        state.faults.failing_read = Some(state.reads + passing);
+    }
+
+    /// Writes to files so far.
+    pub fn writes(&self) -> u64 {
+        self.state.lock().writes
+    }
+
+    /// The write after the next `passing` ones fails, once.
+    pub fn fail_write_after(&self, passing: u64) {
+        let mut state = self.state.lock();
+        state.faults.failing_write = Some(state.writes + passing);
     }
 
     pub fn fail_reads_of(&self, part_of_name: &str) {
@@ -196,6 +230,12 @@ impl FaultyDisk {
         let inode = Arc::new(Mutex::new(Content { durable: bytes.clone(), bytes, pending: Vec::new() }));
         state.durable.insert(name.to_string(), Arc::clone(&inode));
         state.names.insert(name.to_string(), inode);
+    }
+
+    /// Every file with its bytes.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state.lock();
+        state.names.iter().map(|(name, inode)| (name.clone(), inode.lock().bytes.clone())).collect()
     }
 
     /// Takes a file away, as somebody with a shell does.
@@ -472,6 +512,12 @@ impl Write for Writer {
         if outcome.is_err() && !state.was_cut() {
             return outcome.map(|()| 0);
         }
+        let number = state.writes;
+        state.writes += 1;
+        if state.faults.failing_write == Some(number) {
+            self.inode.lock().change(DataChange::Write(bytes[..bytes.len() / 2].to_vec()));
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let fitting = state.faults.space.map_or(bytes.len(), |space| space.min(bytes.len()));
         if let Some(space) = &mut state.faults.space {
             *space -= fitting;
@@ -516,7 +562,12 @@ impl ReadFile for Reader {
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         {
-            let state = self.disk.state.lock();
+            let mut state = self.disk.state.lock();
+            let number = state.reads;
+            state.reads += 1;
+            if state.faults.failing_read == Some(number) {
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
             if state.faults.unreadable.as_ref().is_some_and(|part| self.name.contains(part)) {
                 return Err(io::Error::from_raw_os_error(EIO));
             }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use ureq::http::Request;
@@ -94,10 +95,13 @@ impl Server {
         self.child.wait().expect("the server has ended");
     }
 
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn stop(mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the server runs");
+        self.signal(Signal::TERM);
         // The log ends when the process does.
         while self.log.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait().expect("the server has ended")
@@ -110,10 +114,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// The status, or None if there was no answer.
-    pub fn try_post(&self, path: &str, body: &[u8]) -> Option<u16> {
-        let answer = self.agent.post(format!("{}{path}", self.url)).send(body);
-        answer.ok().map(|response| response.status().as_u16())
+    /// None if there was no answer, or only a part of one.
+    pub fn try_send(&self, method: &str, path: &str, body: &[u8]) -> Option<Reply> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut response = self.agent.run(request.body(body).expect("a sound request")).ok()?;
+        let bytes = response.body_mut().read_to_vec().ok()?;
+        Some(Reply { status: response.status().as_u16(), headers: response.headers().clone(), bytes })
     }
 }
 
