@@ -5,6 +5,7 @@
 //! and some of their mutations are made by `cargo test --test it write_the_corpus -- --ignored`; what a fuzzer found is
 //! added by hand.
 //! Not here: what the bodies check (`fuzz/bodies.rs`); searching for new inputs (`make fuzz`).
+#![expect(clippy::disallowed_methods, reason = "the corpus is the test's own, not the engine's data")]
 
 #![expect(
     clippy::disallowed_methods,
