@@ -334,6 +334,12 @@ pub fn file_name(database: &str, table: &str, partition: TimeRange, id: u64) -> 
     format!("{}/{}/{start}-{id:016x}.parquet", escape(database), escape(table))
 }
 
+/// The number in a block's file name.
+pub fn number_of(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
+}
+
 /// Bytes of a folder's name; file systems take 255.
 const FOLDER_BYTES_MAX: usize = 200;
 
@@ -471,7 +477,7 @@ mod tests {
         }
         assert_eq!(seen.len(), files.len());
         assert!(store.memory_bytes() > limit / 2, "the limit is used");
-        let rows = held.read(&["n"], &[0..2]).unwrap();
+        let rows = held.read(&["n"], std::slice::from_ref(&(0..2))).unwrap();
         assert_eq!(&rows.times[..], [1, 2], "whoever holds a block reads on");
     }
 }

@@ -34,6 +34,9 @@ pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
 pub const ROLLUP_COMPUTED_UNTIL: &str = "waterclock_rollup_computed_until_seconds";
 pub const HTTP_REQUESTS: &str = "waterclock_http_requests_total";
 pub const HTTP_SECONDS: &str = "waterclock_http_request_seconds";
+pub const OBJECT_REQUESTS: &str = "waterclock_object_requests_total";
+pub const OBJECT_BYTES_READ: &str = "waterclock_object_read_bytes_total";
+pub const OBJECT_BYTES_WRITTEN: &str = "waterclock_object_written_bytes_total";
 pub const JOB_FAILURES: &str = "waterclock_job_failures_total";
 
 pub fn describe() {
@@ -74,5 +77,8 @@ pub fn describe() {
         Unit::Seconds,
         "Time from a request's head to its answer's head, by path"
     );
+    describe_counter!(OBJECT_REQUESTS, "Requests to the object store, by method, without their repetitions");
+    describe_counter!(OBJECT_BYTES_READ, Unit::Bytes, "Bytes fetched from the object store");
+    describe_counter!(OBJECT_BYTES_WRITTEN, Unit::Bytes, "Bytes of blocks put into the object store");
     describe_counter!(JOB_FAILURES, "Background work that failed and will be tried again, by job");
 }

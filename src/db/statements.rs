@@ -69,6 +69,9 @@ impl Db {
                     "a GET request may not change anything; send this statement with POST",
                 ));
             }
+            if statement.changes_data() {
+                self.core.check_writable()?;
+            }
             let catalog = self.catalog(&options.database);
             let context =
                 Context { now: self.core.clock.now(), range: options.range, rollups: options.rollups };

@@ -33,7 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Server {
     pub fn start(folder: &Path, flags: &[&str]) -> Server {
-        let mut child = command(folder, "127.0.0.1:0").args(flags).spawn().expect("the binary starts");
+        Server::start_in(&[], folder, flags)
+    }
+
+    /// With variables of the environment.
+    pub fn start_in(environment: &[(&str, &str)], folder: &Path, flags: &[&str]) -> Server {
+        let mut command = command(folder, "127.0.0.1:0");
+        let mut child =
+            command.args(flags).envs(environment.iter().copied()).spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let (send, log) = channel();
         // Reads to the end, so that the server never waits for room in the pipe.
@@ -158,7 +165,18 @@ impl Reply {
 
 /// A start that is expected to fail: its exit code and what it says.
 pub fn refused(folder: &Path, listen: &str, flags: &[&str]) -> (Option<i32>, String) {
-    let output = command(folder, listen).args(flags).output().expect("the binary starts");
+    refused_in(&[], folder, listen, flags)
+}
+
+/// With variables of the environment.
+pub fn refused_in(
+    environment: &[(&str, &str)],
+    folder: &Path,
+    listen: &str,
+    flags: &[&str],
+) -> (Option<i32>, String) {
+    let mut command = command(folder, listen);
+    let output = command.args(flags).envs(environment.iter().copied()).output().expect("the binary starts");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
