@@ -2,6 +2,7 @@
 //!
 //! Each has a fixed seed, asserts its answers, and has a small size that tests/main.rs runs, so that none can rot.
 
+mod blocks;
 mod codec;
 mod http;
 mod ingest;
@@ -18,8 +19,9 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 6] = [
+const SUBJECTS: [Subject; 7] = [
     ("codec", codec::run),
+    ("blocks", blocks::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),

@@ -5,6 +5,7 @@
 //! is one view at one sequence, and runs without it. A flush or a compaction writes files first, then replaces the
 //! manifest, then changes [`Live`].
 //! Invariant: lock order is `compaction`, then `flushing`, then `commits`, then `wal`, then `live`; nobody does I/O under `live`.
+//! `kept` is taken last, for a moment.
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;

@@ -8,14 +8,14 @@
 
 mod admin;
 mod backup; // a backup that tells how far it is
-mod body; // bytes in: limits and compression
+pub mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
 mod influx_query; // the few InfluxQL statements that v1 clients begin with
 mod ipc; // Arrow's stream
 mod json;
 mod observe; // each request: log line and metrics
-mod params;
+pub mod params;
 mod reply; // errors as answers
 mod rollups;
 mod wql;

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::support::dice::Dice;
 use crate::support::ledger::{Ledger, check_rollups};
-use crate::support::server::{Door, Server, folder};
+use crate::support::server::{Door, Server, check_offline, folder};
 
 const WRITERS: usize = 3;
 
@@ -62,6 +62,9 @@ fn what_was_acknowledged_survives_kill_9() {
     let (ledger, rollups, done) = (Ledger::default(), Rollups::default(), Done::default());
     let kept = Kept(Mutex::new(vec![KEPT_DAYS]));
     for kill in 0..=kills {
+        if kill > 0 {
+            check_offline(folder.path(), &format!("seed {seed}, after {kill} kills"));
+        }
         let mut server = Server::start(folder.path(), &FLAGS);
         if kill == 0 {
             // From now on there is a table to delete from and to define rollups on.

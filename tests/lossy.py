@@ -233,6 +233,10 @@ def run(binary, lossyfs, seed, folder):
     data = disk.mount + "/data"
 
     def start():
+        if os.path.exists(data):
+            checked = subprocess.run([binary, "check", "--rollups", data], capture_output=True, text=True)
+            if checked.returncode:
+                raise Wrong("`waterclock check` finds " + checked.stdout + checked.stderr)
         return Server(binary, data, folder)
 
     try:

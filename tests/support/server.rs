@@ -150,6 +150,14 @@ pub fn refused(folder: &Path, listen: &str, flags: &[&str]) -> (Option<i32>, Str
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// `waterclock check --rollups` of a folder that no server uses finds nothing wrong.
+pub fn check_offline(folder: &Path, story: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterclock"));
+    let output = command.args(["check", "--rollups"]).arg(folder).output().expect("the binary starts");
+    let says = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{story}: {}{}", says(&output.stdout), says(&output.stderr));
+}
+
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
