@@ -221,17 +221,20 @@ pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
 /// nothing of it is left, because a full disk is when room matters. None, and no file, if there are no rows.
 ///
-/// `entry` says everything but what only the rows tell: time, rows, series, bytes.
+/// `entry` says everything but what only the rows tell: time, rows, series, bytes. Encoded rows wait in about `memory_max`
+/// until their row group is written.
 pub fn write_block(
     disk: &Arc<dyn Disk>,
     entry: BlockEntry,
     schema: BlockSchema,
     level: i32,
+    memory_max: usize,
     fill: impl FnOnce(&mut NewBlock) -> Result<()>,
 ) -> Result<Option<BlockEntry>> {
     let temporary = temporary_name(&entry);
     let write = || {
         let mut block = NewBlock::create(disk, entry, schema, level)?;
+        block.writer.limit_group_bytes(memory_max);
         fill(&mut block)?;
         block.finish()
     };
@@ -331,6 +334,12 @@ pub fn file_name(database: &str, table: &str, partition: TimeRange, id: u64) -> 
     format!("{}/{}/{start}-{id:016x}.parquet", escape(database), escape(table))
 }
 
+/// The number in a block's file name.
+pub fn number_of(file: &str) -> Option<u64> {
+    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
+    u64::from_str_radix(number, 16).ok()
+}
+
 /// Bytes of a folder's name; file systems take 255.
 const FOLDER_BYTES_MAX: usize = 200;
 
@@ -387,5 +396,88 @@ impl TagPostings for SeriesIndex {
 
     fn passing(&self, tag: &str, test: &dyn Fn(&str) -> bool) -> RoaringBitmap {
         self.matching(tag, test)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::DataType;
+    use storage_format::block::BlockField;
+    use storage_format::manifest::Range;
+
+    use super::*;
+    use crate::disk::LocalDisk;
+
+    /// A block of one series with two rows.
+    fn block(disk: &Arc<dyn Disk>, id: u64) -> BlockEntry {
+        let partition = TimeRange::new(0, 10);
+        let entry = BlockEntry {
+            id,
+            file: file_name("default", "cpu", partition, id),
+            database: "default".to_string(),
+            table: "cpu".to_string(),
+            kind: BlockKind::Points,
+            partition: partition.into(),
+            time: Range(0, 0),
+            seq_min: id,
+            seq_max: id,
+            rows: 0,
+            series: 0,
+            bytes: 0,
+        };
+        let fields = vec![BlockField { name: "n".to_string(), data_type: DataType::Int64 }];
+        let schema = BlockSchema { tags: vec!["host".to_string()], fields };
+        let fill = |block: &mut NewBlock| {
+            let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+            block.push_series(&TagSet::new([("host", "a")]), &[1, 2], &[Some(values)])
+        };
+        write_block(disk, entry, schema, 1, usize::MAX, fill).unwrap().unwrap()
+    }
+
+    fn disk() -> (tempfile::TempDir, Arc<dyn Disk>) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk::open(folder.path()).unwrap());
+        (folder, disk)
+    }
+
+    #[test]
+    fn a_replaced_block_can_be_opened_by_whoever_holds_it() {
+        let (_folder, disk) = disk();
+        let store = BlockStore::new(Arc::clone(&disk), 1 << 20);
+        let entry = block(&disk, 1);
+        let folder = format!("{FOLDER}/default/cpu");
+        let mut list = BlockList::new(&store, vec![entry]);
+        let held = list.tables().next().unwrap().1[0].clone();
+        list.remove(&[1]);
+        held.retire();
+        assert_eq!(held.block().unwrap().rows(), 2, "not opened before");
+        assert_eq!(disk.list(&folder).unwrap().len(), 1);
+        drop(held);
+        assert_eq!(disk.list(&folder).unwrap(), Vec::<String>::new());
+        assert_eq!(store.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn open_blocks_stay_within_their_limit_and_are_shared() {
+        let (_folder, disk) = disk();
+        let entries: Vec<BlockEntry> = (1..=40).map(|id| block(&disk, id)).collect();
+        let limit = 256 << 10;
+        let store = BlockStore::new(Arc::clone(&disk), limit);
+        let list = BlockList::new(&store, entries);
+        let files = list.tables().next().unwrap().1.to_vec();
+        let held = files[0].block().unwrap();
+        assert!(Arc::ptr_eq(&held, &files[0].block().unwrap()), "opened once");
+        let mut seen = BTreeSet::new();
+        for file in files.iter().cycle().take(3 * files.len()) {
+            seen.insert(file.block().unwrap().meta().seq_max);
+            assert!(store.memory_bytes() <= limit);
+        }
+        assert_eq!(seen.len(), files.len());
+        assert!(store.memory_bytes() > limit / 2, "the limit is used");
+        let rows = held.read(&["n"], &[0..2]).unwrap();
+        assert_eq!(&rows.times[..], [1, 2], "whoever holds a block reads on");
     }
 }

@@ -9,6 +9,7 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod follow;
 mod inventory;
 mod maintain;
 mod manifest;
@@ -27,6 +28,7 @@ use crossbeam_channel::Sender;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::ast::Statement;
+use storage_format::manifest::WriterEntry;
 use storage_format::point::Time;
 use storage_format::ranges::RangeSet;
 
@@ -45,6 +47,7 @@ use crate::scan::View;
 use crate::series::Registry;
 use crate::wal::Wal;
 
+pub use follow::Following;
 pub use maintain::{FlushScope, RefreshScope};
 pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
@@ -84,6 +87,12 @@ struct Core {
     background: rayon::ThreadPool,
     /// The log's folder as the manifest names it.
     log: Option<String>,
+    /// Why nothing may be changed; None while this is the writer.
+    refusal: RwLock<Option<Error>>,
+    /// Of a server that only reads: what it last saw.
+    look: Option<Mutex<follow::Look>>,
+    /// What the manifest says for as long as this is the writer; None if no other machine can write.
+    epoch: Option<(u64, Option<WriterEntry>)>,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -139,6 +148,9 @@ impl Db {
     /// Parses in the calling thread; `done` is called when the points are durable and readable, or were refused.
     pub fn write_lines(&self, lines: &Lines<'_>, done: impl FnOnce(Result<Written>) + Send + 'static) {
         let core = &self.core;
+        if let Err(refusal) = core.check_writable() {
+            return done(Err(refusal));
+        }
         let database = core.registry.database_or_new(lines.database);
         let refusal = |table: &str| core.write_refusal(lines.database, table);
         let now = core.clock.now();
@@ -170,6 +182,7 @@ impl Db {
 
     /// A database is made on first write; this makes an empty one durable.
     pub fn create_database(&self, name: &str) -> Result<()> {
+        self.core.check_writable()?;
         // Also one that is known already: what made it known may have been refused, and then only memory has it.
         self.core.registry.database_or_new(name);
         self.core.commit(manifest::Edit::default())
@@ -216,7 +229,10 @@ impl Db {
                     .to_string(),
             );
         }
-        self.core.wal.lock().poison_reason()
+        // For a server that only reads, that it does not write is no trouble.
+        let replaced =
+            self.core.refusal.read().as_ref().filter(|_| self.core.look.is_none()).map(Error::to_string);
+        replaced.or_else(|| self.core.wal.lock().poison_reason())
     }
 
     /// How much there is, and where.
@@ -245,6 +261,8 @@ impl Db {
         metrics::gauge!(names::HEAD_ROWS).set(status.head_rows as f64);
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
+        metrics::gauge!(names::INDEX_CACHE_BYTES).set(self.core.store.memory_bytes() as f64);
+        metrics::gauge!(names::QUERIES_MEMORY_BYTES).set(self.core.pool.used() as f64);
         metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
         metrics::gauge!(names::SERIES).set(status.series as f64);
         metrics::gauge!(names::DELETES_STANDING).set(status.deletes_standing as f64);

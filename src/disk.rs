@@ -6,6 +6,7 @@
 //! Not here: what the files mean.
 
 mod local; // a folder of this machine
+mod object; // a bucket, with the log in a folder of this machine
 mod read_only; // a disk that nobody may change
 
 use std::io::{self, Write};
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use storage_format::manifest::WriterEntry;
 
 pub use local::LocalDisk;
+pub use object::ObjectDisk;
 pub use read_only::ReadOnly;
 
 /// The suffix of a file that is being written and will be renamed.
@@ -42,6 +45,7 @@ pub trait Disk: Send + Sync {
         file.read_at(0, file.len() as usize)
     }
     /// Replaces a small file as a whole, durably: a reader, and a start after a crash, finds the old one or the new one.
+    /// Err of kind `AlreadyExists` if another machine has replaced it since this one first read it.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}.{TEMPORARY}");
         let mut file = self.create(&temporary)?;
@@ -52,6 +56,10 @@ pub trait Disk: Send + Sync {
         self.rename(&temporary, name)?;
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         self.sync_folder(folder.unwrap_or_default())
+    }
+    /// Who this is among those that may write to the same files from other machines; None if no other machine can.
+    fn writer(&self) -> Option<WriterEntry> {
+        None
     }
     /// The name as a person would type it.
     fn describe(&self, name: &str) -> String;

@@ -38,6 +38,8 @@ pub enum Kind {
     Invalid,
     /// It names a thing that does not exist.
     NotFound,
+    /// This server never does that; another one may.
+    Forbidden,
     /// It asks for a thing that exists already, or is in use.
     Conflict,
     /// The body is over its limit.

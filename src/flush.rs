@@ -145,7 +145,9 @@ pub fn write_points(
     };
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
-    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, |block| push_scan(block, &scan, guard))
+    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), |block| {
+        push_scan(block, &scan, guard)
+    })
 }
 
 /// Writes a rollup's states, a block per partition. `fields` are the state columns.
@@ -156,6 +158,7 @@ pub fn write_states(
     width: i64,
     runs: &HashMap<TagSet, Arc<StateRun>>,
     seq: u64,
+    guard: &Guard,
     mut next_id: impl FnMut() -> u64,
 ) -> Result<Vec<BlockEntry>> {
     let mut groups: Vec<(&TagSet, &StateRun)> = runs.iter().map(|(tags, run)| (tags, &**run)).collect();
@@ -187,9 +190,14 @@ pub fn write_states(
                 block.push_series(tags, &run.starts, &columns)
             })
         };
-        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, fill)?);
+        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), fill)?);
     }
     Ok(entries)
+}
+
+/// The part of the memory of a flush or a compaction in which encoded rows wait; the rest is for decoded ones.
+pub fn block_memory(guard: &Guard) -> usize {
+    guard.memory_max() / 2
 }
 
 /// All rows of a scan, series after series.

@@ -66,6 +66,12 @@ impl Jobs {
             let thread = std::thread::Builder::new().name(name.to_string()).spawn(run);
             jobs.threads.push(thread.expect("the system can start a thread"));
         };
+        if db.shares_manifest() {
+            add("follow", db.config().server.follow_every, |db| db.look().map(|()| false));
+        }
+        if db.following().is_some() {
+            return jobs;
+        }
         add("flush", FLUSH_EVERY, |db| db.flush(FlushScope::Due).map(|_| false));
         add("compaction", COMPACT_EVERY, |db| {
             let expired = db.expire();

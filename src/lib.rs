@@ -7,8 +7,9 @@ pub mod error; // the three kinds of wrong
 
 pub mod clock; // what time it is
 pub mod config; // every setting and limit, by name
-pub mod disk; // the file system, behind one trait
 pub mod metrics; // what the server counts about itself
+
+pub mod disk; // folders and buckets, behind one trait
 
 pub mod guard; // what one piece of work may cost
 pub mod rows; // one series' rows as columns, merged by last write wins

@@ -24,6 +24,8 @@ pub const COMPACTION_BEHIND: &str = "waterclock_compaction_waiting_blocks";
 pub const COMPACTION_RUNNING_BYTES: &str = "waterclock_compaction_running_bytes";
 pub const DELETES_STANDING: &str = "waterclock_deletes_standing";
 pub const EXPIRED_BLOCKS: &str = "waterclock_retention_removed_blocks_total";
+pub const INDEX_CACHE_BYTES: &str = "waterclock_index_cache_bytes";
+pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
 pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
@@ -32,6 +34,9 @@ pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
 pub const ROLLUP_COMPUTED_UNTIL: &str = "waterclock_rollup_computed_until_seconds";
 pub const HTTP_REQUESTS: &str = "waterclock_http_requests_total";
 pub const HTTP_SECONDS: &str = "waterclock_http_request_seconds";
+pub const OBJECT_REQUESTS: &str = "waterclock_object_requests_total";
+pub const OBJECT_BYTES_READ: &str = "waterclock_object_read_bytes_total";
+pub const OBJECT_BYTES_WRITTEN: &str = "waterclock_object_written_bytes_total";
 pub const JOB_FAILURES: &str = "waterclock_job_failures_total";
 
 pub fn describe() {
@@ -54,6 +59,12 @@ pub fn describe() {
     describe_gauge!(COMPACTION_RUNNING_BYTES, Unit::Bytes, "Size of the blocks that are being merged now");
     describe_gauge!(DELETES_STANDING, "Deletes that some blocks have yet to be rewritten for");
     describe_counter!(EXPIRED_BLOCKS, "Blocks removed because retention ended");
+    describe_gauge!(INDEX_CACHE_BYTES, Unit::Bytes, "Indexes of the blocks that are open");
+    describe_gauge!(
+        QUERIES_MEMORY_BYTES,
+        Unit::Bytes,
+        "Memory of the queries that run or are being answered"
+    );
     describe_counter!(QUERIES, "Statements run, by outcome");
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
     describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");
@@ -66,5 +77,8 @@ pub fn describe() {
         Unit::Seconds,
         "Time from a request's head to its answer's head, by path"
     );
+    describe_counter!(OBJECT_REQUESTS, "Requests to the object store, by method, without their repetitions");
+    describe_counter!(OBJECT_BYTES_READ, Unit::Bytes, "Bytes fetched from the object store");
+    describe_counter!(OBJECT_BYTES_WRITTEN, Unit::Bytes, "Bytes of blocks put into the object store");
     describe_counter!(JOB_FAILURES, "Background work that failed and will be tried again, by job");
 }

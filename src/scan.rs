@@ -20,6 +20,7 @@ use storage_format::ranges::RangeSet;
 
 use crate::blocks::{BlockFile, BlockList, OpenBlock, TableKey};
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::head::Capture;
 use crate::head::FrozenPartition;
 use crate::head::Head;
@@ -150,7 +151,7 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
-            memory: Layers::States(Arc::new(layers)),
+            memory: Layers::States(layers),
             ranges,
         }
     }
@@ -198,12 +199,17 @@ impl Captured {
         }
     }
 
+    /// Opens it for a query, which counts what was copied for it.
+    pub fn open_within(self, guard: &Guard) -> Result<Scan> {
+        guard.reserve(self.memory.heap_bytes())?;
+        self.open()
+    }
+
     /// Opens the blocks and finds the series in them.
     pub fn open(self) -> Result<Scan> {
         let mut found: Vec<Found> = Vec::new();
-        self.memory.find(&self.filter, None, |tags, place| {
-            found.push(Found { tags, source: Source::Memory(place) })
-        });
+        self.memory
+            .find(&self.filter, |tags, place| found.push(Found { tags, source: Source::Memory(place) }));
         let mut scan = Scan {
             ranges: self.ranges,
             columns: self.columns,

@@ -19,6 +19,7 @@ mod grafana;
 mod http;
 mod kill;
 mod memory;
+mod object_store;
 mod random;
 mod readme;
 mod restart;

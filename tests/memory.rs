@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use waterclock::config::Config;
 use waterclock::db::{Db, FlushScope, RefreshScope};
@@ -12,6 +13,7 @@ use waterclock::db::{Db, FlushScope, RefreshScope};
 use crate::support::engine::{NOON, SECOND, ask, rows, run, write};
 use crate::support::faulty_disk::FaultyDisk;
 use crate::support::manual_clock::ManualClock;
+use crate::support::server::{Server, folder};
 
 const LONG: i64 = 100_000;
 
@@ -122,4 +124,70 @@ fn a_series_longer_than_the_limit_is_read_in_slices() {
     check(&db, &model, true);
     drop(db);
     check(&open(&disk, Config::default()), &model, false);
+}
+
+const WRITERS: i64 = 4;
+const REQUESTS: i64 = 8;
+const HOSTS: i64 = 10_000;
+
+/// Each request begins new chunks of ten thousand series: far more than the head may hold.
+fn body(writer: i64, request: i64) -> String {
+    let time = NOON + (writer * REQUESTS + request) * 7_200 * SECOND;
+    (0..HOSTS).map(|host| format!("m,host=h{host} a={host}.5,b={request}i {time}\n")).collect()
+}
+
+#[test]
+fn an_overloaded_server_stays_within_its_memory_and_answers() {
+    const LIMIT: u64 = 256 << 20;
+    /// Names of series, and pages that the allocator has yet to give back.
+    const ALLOWANCE: u64 = 64 << 20;
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--set", "memory_limit=256MiB", "--set", "flush_after=1s"]);
+    let peak = AtomicU64::new(0);
+    let measure = || peak.fetch_max(server.memory_bytes(), Ordering::Relaxed);
+    let statements =
+        ["m", "m | limit 1000", "m | every 1h avg(a), max(b), last(a), count", "m | every 2h sum(b) by ()"];
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (server, measure) = (&server, &measure);
+            scope.spawn(move || {
+                for request in 0..REQUESTS {
+                    let body = body(writer, request);
+                    loop {
+                        let reply = server.post("/api/v2/write?bucket=d", body.as_bytes());
+                        measure();
+                        if reply.status == 204 {
+                            break;
+                        }
+                        assert_eq!(reply.status, 503, "{}", reply.text());
+                        assert_eq!(reply.header("retry-after"), "2");
+                        std::thread::sleep(std::time::Duration::from_millis(100));
+                    }
+                }
+            });
+            scope.spawn(move || {
+                for statement in statements.iter().cycle().take(3 * statements.len()) {
+                    let reply = server.post("/api/wql?db=d", statement.as_bytes());
+                    measure();
+                    match reply.status {
+                        // 404 until the first write is readable.
+                        200 | 404 | 422 => {}
+                        503 => assert_eq!(reply.header("retry-after"), "2"),
+                        other => panic!("{statement}: {other} {}", reply.text()),
+                    }
+                }
+            });
+        }
+    });
+    let count = loop {
+        let reply = server.post("/api/wql?db=d", b"m | count as n by ()");
+        if reply.status == 200 {
+            break reply.json()["rows"][0][0].clone();
+        }
+        assert_eq!(reply.status, 503, "{}", reply.text());
+    };
+    assert_eq!(count, WRITERS * REQUESTS * HOSTS, "nothing acknowledged is lost");
+    let peak = peak.into_inner();
+    assert!(peak <= LIMIT + ALLOWANCE, "{} MiB", peak >> 20);
+    assert_eq!(server.stop().code(), Some(0));
 }

@@ -6,4 +6,5 @@ pub mod faulty_disk;
 pub mod ledger;
 pub mod manual_clock;
 pub mod model;
+pub mod s3;
 pub mod server;

@@ -16,18 +16,25 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::settings;
 use crate::clock::SystemClock;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Location, LogFormat, Switch};
 use crate::db::Db;
 use crate::disk::LocalDisk;
+use crate::disk::ObjectDisk;
 use crate::error::{Error, Result};
 use crate::jobs::Jobs;
 use crate::server;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of the log, the blocks and the manifest
+    /// Where the data are: a folder, file:///path or s3://bucket/prefix
+    #[arg(long, value_name = "DIR|URL")]
+    data_dir: Option<String>,
+    /// Folder of the log when the data are in a bucket
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    wal_dir: Option<PathBuf>,
+    /// Answer from what another server writes there, and write nothing
+    #[arg(long)]
+    read_only: bool,
     /// Address of the HTTP door [default: 127.0.0.1:8086]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -51,6 +58,15 @@ const JOBS_STOP_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: Args) -> Result<()> {
     let config = settings(args)?;
     start_log(&config)?;
+    let limits = &config.limits;
+    tracing::info!(
+        memory_limit = limits.memory_limit,
+        head_bytes_max = limits.head_bytes_max,
+        ingest_waiting_bytes_max = limits.ingest_waiting_bytes_max,
+        index_cache_bytes_max = limits.index_cache_bytes_max,
+        queries_memory_bytes_max = limits.queries_memory_bytes_max,
+        "memory"
+    );
     let served = until_signal(open(config)?);
     tracing::info!("stopped");
     served
@@ -67,8 +83,24 @@ pub fn open(config: Config) -> Result<Opened> {
     // First of all, so that a port in use is known before the log is read.
     let listener = server::bind(config.server.listen)?;
     let recorder = server::record_metrics()?;
-    let disk = Arc::new(LocalDisk::open(&config.server.data_dir)?);
-    let db = Arc::new(Db::open(disk, Arc::new(SystemClock::new()), config)?);
+    let clock = Arc::new(SystemClock::new());
+    let server = &config.server;
+    let db = match (&server.data_dir, server.read_only) {
+        (Location::Folder(folder), Switch::Off) => {
+            Db::open(Arc::new(LocalDisk::open(folder)?), clock, config)?
+        }
+        (Location::Folder(folder), Switch::On) => {
+            Db::follow(Arc::new(LocalDisk::open_to_follow(folder)?), clock, config)?
+        }
+        (Location::S3(location), Switch::Off) => {
+            let disk = ObjectDisk::open(location, Some(&server.wal_dir), &config)?;
+            Db::open(Arc::new(disk), clock, config)?
+        }
+        (Location::S3(location), Switch::On) => {
+            Db::follow(Arc::new(ObjectDisk::open(location, None, &config)?), clock, config)?
+        }
+    };
+    let db = Arc::new(db);
     Ok(Opened { listener, recorder, db })
 }
 
@@ -81,7 +113,7 @@ impl Opened {
 /// Serves until SIGTERM or Ctrl-C; everything is closed when this returns.
 pub fn until_signal(opened: Opened) -> Result<()> {
     let Opened { listener, recorder, db } = opened;
-    let data_dir = db.config().server.data_dir.display().to_string();
+    let data_dir = db.config().server.data_dir.to_string();
     let jobs = Jobs::start(&db);
     let served = server::run(listener, Arc::clone(&db), jobs.health(), recorder, &data_dir);
     jobs.stop(JOBS_STOP_MAX);
@@ -104,7 +136,9 @@ fn flush(db: Arc<Db>) -> Result<()> {
 
 fn settings(args: Args) -> Result<Config> {
     let named = [
-        ("data_dir", args.data_dir.map(|path| path.display().to_string())),
+        ("data_dir", args.data_dir),
+        ("wal_dir", args.wal_dir.map(|path| path.display().to_string())),
+        ("read_only", args.read_only.then(|| "on".to_string())),
         ("listen", args.listen.map(|address| address.to_string())),
         ("log", args.log),
         ("log_level", args.log_level),

@@ -82,6 +82,7 @@ impl Db {
     /// Writes what is due from memory to blocks. Returns how many blocks that made.
     pub fn flush(&self, scope: FlushScope) -> Result<usize> {
         let core = &*self.core;
+        core.check_writable()?;
         if scope == FlushScope::Due {
             core.catch_up();
         }
@@ -128,6 +129,7 @@ impl Db {
     /// Merges blocks where that is due; with `force`, wherever there is more than one. Returns how many merges it took. One
     /// that fails keeps no other from being done; flushes come between two of them.
     pub fn compact(&self, force: bool) -> Result<usize> {
+        self.core.check_writable()?;
         let mut visited = Visited::default();
         let (mut merges, mut failed) = (0, None);
         while let Some(outcome) = self.core.compact_next(force, &mut visited) {
@@ -145,6 +147,7 @@ impl Db {
     /// Takes one step of every rollup in the scope that has something to do. Returns how many buckets were computed.
     pub fn refresh_step(&self, scope: &RefreshScope) -> Result<u64> {
         let core = &*self.core;
+        core.check_writable()?;
         let names: Vec<(String, String)> = match &scope.rollup {
             Some((database, rollup)) => {
                 if core.live.read().rollups.get(database, rollup).is_none() {
@@ -392,7 +395,7 @@ impl Core {
                 (rollup.key.clone(), rollup.state_columns(), rollup.partition_width(), live.seq)
             };
             let runs = &layer.layer.runs;
-            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, || {
+            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, &guard, || {
                 self.next_block()
             })?);
         }

@@ -46,11 +46,12 @@ pub(super) struct StoredLayer {
 impl Core {
     /// Makes the edit durable and then visible, and lets go of log and files that are no longer needed.
     pub(super) fn commit(&self, edit: Edit) -> Result<()> {
+        self.check_writable()?;
         let mut commits = self.commits.lock();
         let first_in_log = self.wal.lock().first_seq();
         let manifest =
             self.live.read().manifest(self, &edit, commits.number + 1, commits.next_block, first_in_log);
-        write_manifest(&*self.disk, &manifest)?;
+        write_manifest(&*self.disk, &manifest).map_err(|error| self.after_failed_commit(error))?;
         commits.number += 1;
         let low = {
             let mut live = self.live.write();
@@ -161,6 +162,8 @@ impl Live {
             tombstones: standing,
             rollups: rollups.collect(),
             log: core.log.clone(),
+            epoch: core.epoch.as_ref().map_or(0, |(epoch, _)| *epoch),
+            writer: core.epoch.as_ref().and_then(|(_, writer)| writer.clone()),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::plan::Plan;
@@ -17,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
 use crate::db::manifest::{MANIFEST, write_manifest};
-use crate::db::{Commits, Core, Db, Live, pipeline, snapshot, statements};
+use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Pool;
@@ -29,29 +30,19 @@ use crate::wal::{self, Wal};
 impl Db {
     pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, config: Config) -> Result<Db> {
         let started = clock.elapsed();
-        let manifest = match read_manifest(&*disk)? {
+        let mut manifest = match read_manifest(&*disk)? {
             Some(manifest) => manifest,
             None => first_manifest(&*disk)?,
         };
+        if let Some(writer) = disk.writer() {
+            follow::take_over(&*disk, &mut manifest, writer)?;
+        }
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
         snapshot::unmark(&*disk)?;
         let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
-        let mut live = Live {
-            seq: manifest.seq,
-            head: Head::default(),
-            blocks: BlockList::new(&store, manifest.blocks.clone()),
-            tombstones: Vec::new(),
-            rollups: Rollups::default(),
-            flushed: flushed_of(&registry, &manifest),
-        };
-        restore_rollups(&registry, &mut live.rollups, &manifest.rollups)?;
-        for entry in &manifest.tombstones {
-            let TombstoneEntry { database, statement, seq } = entry;
-            let tombstone = statements::parse_delete(database, statement, *seq)?;
-            live.tombstones.push(Arc::new(tombstone));
-        }
+        let mut live = live_of(&store, &registry, &manifest)?;
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
         // The log names series whose points are all in blocks, too.
         registry.forget(|| live.head.series());
@@ -60,31 +51,7 @@ impl Db {
         for damage in &replayed.damage {
             tracing::error!(file = %damage.file, offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged here; what it held is lost, the rest is kept");
         }
-        let wal = Wal::new(
-            Arc::clone(&disk),
-            manifest.log_folder(),
-            config.limits.wal_segment_bytes_max,
-            &replayed,
-        );
-        let (queue, queued) = pipeline::queue();
-        let core = Arc::new(Core {
-            clock,
-            pool: Pool::new(&config.limits),
-            config,
-            registry,
-            live: RwLock::new(live),
-            wal: Mutex::new(wal),
-            queue: RwLock::new(Some(queue)),
-            waiting_bytes: AtomicUsize::new(0),
-            head_bytes: AtomicUsize::new(0),
-            commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
-            flushing: Mutex::default(),
-            compaction: Mutex::default(),
-            background: background(),
-            log: manifest.log.clone(),
-            store,
-            disk,
-        });
+        let (core, queued) = core_of(store, clock, config, registry, live, &manifest, &replayed, None);
         tracing::info!(
             blocks = manifest.blocks.len(),
             rollups = manifest.rollups.len(),
@@ -96,6 +63,79 @@ impl Db {
         let threads = pipeline::start(&core, queued);
         Ok(Db { core, threads })
     }
+
+    /// Opens what another server writes, to read it only.
+    pub fn follow(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, config: Config) -> Result<Db> {
+        let (manifest, bytes) = follow::first_look(&disk)?;
+        let registry = Registry::default();
+        restore_names(&registry, &manifest)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
+        let live = live_of(&store, &registry, &manifest)?;
+        let look = follow::Look::new(bytes, manifest.commit, clock.elapsed());
+        let nothing = wal::Replayed::default();
+        let (core, _) = core_of(store, clock, config, registry, live, &manifest, &nothing, Some(look));
+        tracing::info!(blocks = manifest.blocks.len(), commit = manifest.commit, "following");
+        Ok(Db { core, threads: Vec::new() })
+    }
+}
+
+/// What is readable by a manifest, before the log.
+pub(super) fn live_of(store: &Arc<BlockStore>, registry: &Registry, manifest: &Manifest) -> Result<Live> {
+    let mut live = Live {
+        seq: manifest.seq,
+        head: Head::default(),
+        blocks: BlockList::new(store, manifest.blocks.clone()),
+        tombstones: Vec::new(),
+        rollups: Rollups::default(),
+        flushed: flushed_of(registry, manifest),
+    };
+    restore_rollups(registry, &mut live.rollups, &manifest.rollups)?;
+    for entry in &manifest.tombstones {
+        let TombstoneEntry { database, statement, seq } = entry;
+        let tombstone = statements::parse_delete(database, statement, *seq)?;
+        live.tombstones.push(Arc::new(tombstone));
+    }
+    Ok(live)
+}
+
+/// `look` is there for a server that only reads.
+fn core_of(
+    store: Arc<BlockStore>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    registry: Registry,
+    live: Live,
+    manifest: &Manifest,
+    replayed: &wal::Replayed,
+    look: Option<follow::Look>,
+) -> (Arc<Core>, Receiver<pipeline::Submitted>) {
+    let disk = Arc::clone(&store.disk);
+    let wal =
+        Wal::new(Arc::clone(&disk), manifest.log_folder(), config.limits.wal_segment_bytes_max, replayed);
+    let (queue, queued) = pipeline::queue();
+    let refusal = look.as_ref().map(|_| follow::only_reads(&*disk, manifest.writer.as_ref()));
+    let core = Core {
+        clock,
+        pool: Pool::new(&config.limits),
+        config,
+        registry,
+        live: RwLock::new(live),
+        wal: Mutex::new(wal),
+        queue: RwLock::new(Some(queue)),
+        waiting_bytes: AtomicUsize::new(0),
+        head_bytes: AtomicUsize::new(0),
+        commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
+        flushing: Mutex::default(),
+        compaction: Mutex::default(),
+        background: background(),
+        log: manifest.log.clone(),
+        refusal: RwLock::new(refusal),
+        look: look.map(Mutex::new),
+        epoch: disk.writer().map(|_| (manifest.epoch, manifest.writer.clone())),
+        store,
+        disk,
+    };
+    (Arc::new(core), queued)
 }
 
 fn background() -> rayon::ThreadPool {
@@ -113,7 +153,11 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     // must not give way to the one before.
     disk.sync_folder("").map_err(|source| Error::io("sync", disk.describe(""), source))?;
     let bytes = disk.read(MANIFEST).map_err(|source| Error::io("read", disk.describe(MANIFEST), source))?;
-    if let Some(version) = Manifest::version(&bytes).filter(|version| *version > VERSION) {
+    manifest_of(disk, &bytes).map(Some)
+}
+
+pub(super) fn manifest_of(disk: &dyn Disk, bytes: &[u8]) -> Result<Manifest> {
+    if let Some(version) = Manifest::version(bytes).filter(|version| *version > VERSION) {
         return Err(Error::rejected(
             Kind::Conflict,
             "newer_format",
@@ -124,7 +168,7 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
             ),
         ));
     }
-    Manifest::decode(&bytes).map(Some).map_err(|damage| Error::corrupt(disk.describe(MANIFEST), damage))
+    Manifest::decode(bytes).map_err(|damage| Error::corrupt(disk.describe(MANIFEST), damage))
 }
 
 /// Of a new folder. It is there before any block is, so blocks without one mean that it was lost, and that nobody knows
@@ -143,7 +187,7 @@ fn first_manifest(disk: &dyn Disk) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
+pub(super) fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
     for database in &manifest.databases {
         registry.database_or_new(database).set_keep(manifest.database_keeps.get(database).copied());
     }
@@ -169,8 +213,12 @@ fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<()> {
 fn remove_leftovers(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let named: std::collections::HashSet<&str> =
         manifest.blocks.iter().map(|entry| entry.file.as_str()).collect();
+    // A writer that took over in the meantime makes blocks that this manifest cannot name.
+    let ours_end = follow::blocks_end(manifest.epoch);
+    let is_ours = |file: &str| blocks::number_of(file).is_none_or(|number| number < ours_end);
     let run = || {
-        for file in blocks::files(disk)?.iter().filter(|file| !named.contains(file.as_str())) {
+        let files = blocks::files(disk)?;
+        for file in files.iter().filter(|file| !named.contains(file.as_str()) && is_ours(file)) {
             tracing::info!(file, "removing a block that no manifest names");
             disk.remove(&format!("{}/{file}", blocks::FOLDER))?;
         }

@@ -70,6 +70,9 @@ pub(super) fn start(core: &Arc<Core>, queue: Receiver<Submitted>) -> Vec<JoinHan
 
 impl Core {
     pub(super) fn submit(&self, change: Change, done: Done) {
+        if let Err(refusal) = self.check_writable() {
+            return done(Err(refusal));
+        }
         let (body, bytes) = match &change {
             Change::Points(batch) => (wal::encode_points(batch), batch.bytes()),
             Change::Delete(_) => (Vec::new(), 0),

@@ -161,6 +161,7 @@ impl Live {
 impl Db {
     /// Removes blocks whose retention has ended. Returns how many.
     pub fn expire(&self) -> Result<usize> {
+        self.core.check_writable()?;
         let core = &*self.core;
         let mut standing = core.compaction.lock();
         let mut removed = 0;

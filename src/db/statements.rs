@@ -69,6 +69,9 @@ impl Db {
                     "a GET request may not change anything; send this statement with POST",
                 ));
             }
+            if statement.changes_data() {
+                self.core.check_writable()?;
+            }
             let catalog = self.catalog(&options.database);
             let context =
                 Context { now: self.core.clock.now(), range: options.range, rollups: options.rollups };
@@ -136,7 +139,7 @@ impl Db {
                     let range = self.visible_part(&live, &table, select.range);
                     Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
-                select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
+                select_points(&captured.open_within(guard)?, fields, &table.tags(), select.limit, guard)
             }
             Shape::Aggregate(aggregate) => {
                 let access = {
@@ -278,7 +281,7 @@ impl Db {
             let live = self.core.live.read();
             Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
         };
-        let scan = captured.open()?;
+        let scan = captured.open_within(guard)?;
         guard.check()?;
         Ok(scan)
     }

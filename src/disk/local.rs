@@ -20,7 +20,7 @@ pub struct LocalDisk {
     root: PathBuf,
     /// Those that this process has created durably.
     durable_folders: Mutex<HashSet<String>>,
-    /// None for a folder that is only read and that no server has ever used.
+    /// None for a folder that is only read, and that no server has ever used or another one is using.
     _lock: Option<File>,
 }
 
@@ -57,6 +57,14 @@ impl LocalDisk {
             Err(source) => return Err(Error::io("open", root.join(LOCK_FILE).display().to_string(), source)),
         };
         Ok(ReadOnly::new(Arc::new(LocalDisk { root, durable_folders: Mutex::default(), _lock: lock })))
+    }
+
+    /// A folder that another process may be writing to, to be read only.
+    pub fn open_to_follow(root: &Path) -> Result<ReadOnly> {
+        raise_open_files();
+        let name = root.display().to_string();
+        let root = root.canonicalize().map_err(|source| Error::io("open the folder", &name, source))?;
+        Ok(ReadOnly::new(Arc::new(LocalDisk { root, durable_folders: Mutex::default(), _lock: None })))
     }
 
     fn path(&self, name: &str) -> PathBuf {

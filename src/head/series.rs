@@ -41,6 +41,9 @@ struct LateRow {
     cells: Vec<(u32, Value)>,
 }
 
+/// A late row with the cells of a narrow table.
+const LATE_ROW_BYTES: usize = size_of::<LateRow>() + 4 * size_of::<(u32, Value)>();
+
 /// What one push sealed, for the books of the partition.
 pub struct Sealed {
     pub bytes: usize,
@@ -269,6 +272,14 @@ impl SeriesView {
         chunks * CHUNK_ROWS_MAX + late_rows.len()
     }
 
+    /// What the view holds of its own: chunks that are sealed, and series that are frozen, are shared.
+    pub fn heap_bytes(&self) -> usize {
+        let SeriesView::Copy(chunks) = self else { return 0 };
+        let shared = (chunks.main.len() + chunks.late.len()) * size_of::<Arc<SealedChunk>>();
+        let open = chunks.open.as_ref().map_or(0, OpenChunk::heap_bytes);
+        size_of::<Chunks>() + shared + open + chunks.late_rows.len() * LATE_ROW_BYTES
+    }
+
     /// The first time and the rows of each chunk.
     pub fn parts(&self, mut part: impl FnMut(Time, usize)) {
         let Parts { main, open, late, .. } = self.chunks();
@@ -278,13 +289,6 @@ impl SeriesView {
         if let Some((chunk, first)) = open.and_then(|chunk| Some((chunk, chunk.first_time()?))) {
             part(first, chunk.rows());
         }
-    }
-
-    pub fn touches(&self, ranges: &RangeSet) -> bool {
-        let Parts { main, open, late, late_rows } = self.chunks();
-        main.iter().chain(late).any(|chunk| ranges.overlaps(range_of(chunk)))
-            || open.and_then(open_range).is_some_and(|range| ranges.overlaps(range))
-            || late_rows.iter().any(|row| ranges.contains(row.time))
     }
 }
 

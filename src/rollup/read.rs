@@ -108,7 +108,7 @@ impl Access {
     }
 
     pub fn run(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
-        let raw = self.raw.open()?;
+        let raw = self.raw.open_within(guard)?;
         let mut groups = aggregate(&raw, &self.plan, &self.by, guard, touched, None)?;
         let mut uses = Vec::new();
         for stored in self.stored {
@@ -173,7 +173,7 @@ impl Stored {
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
-        let scan = states.open()?;
+        let scan = states.open_within(guard)?;
         let (mut groups, mut buckets) = scan.fold(
             guard,
             touched,
@@ -255,7 +255,7 @@ pub fn run_of_pairs(
 ) -> Result<Groups> {
     let plan = StatePlan::new(&info.states, window_of(info), 0);
     let keep = |group: &TagSet, start: Time| pairs.get(&start).is_some_and(|groups| groups.contains(group));
-    aggregate(&points.open()?, &plan, &info.by, guard, touched, Some(&keep))
+    aggregate(&points.open_within(guard)?, &plan, &info.by, guard, touched, Some(&keep))
 }
 
 pub fn window_of(info: &RollupInfo) -> Window {

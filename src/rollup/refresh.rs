@@ -196,7 +196,7 @@ impl Refresh {
             }
             How::Whole { access, before } => {
                 if let Some(before) = before {
-                    before.open()?.for_each(guard, |group, pieces| {
+                    before.open_within(guard)?.for_each(guard, |group, pieces| {
                         let run = read_run(&self.info, &self.keys, &pieces)?;
                         missing.push((group.clone(), live_starts(&run)));
                         Ok(())

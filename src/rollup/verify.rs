@@ -101,7 +101,7 @@ impl Verify {
         }
         // A long group comes in slices.
         let mut found: BTreeMap<TagSet, StateRun> = BTreeMap::new();
-        stored.open()?.for_each(guard, |group, pieces| {
+        stored.open_within(guard)?.for_each(guard, |group, pieces| {
             let run = read_run(&info, &keys, &pieces)?;
             found.entry(group.clone()).or_insert_with(|| StateRun::new(&keys)).merge(&run);
             Ok(())

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use storage_format::point::{TagSet, Time, TimeRange};
-use storage_format::ranges::RangeSet;
 use storage_format::state::StateRun;
 
 use crate::error::{Error, Result};
@@ -17,12 +16,11 @@ use crate::series::{CompiledFilter, Table};
 /// States of rollups that are not in blocks yet: one layer in memory.
 pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 
-/// Taken under the lock; shared by the parts that a scan may be cut into.
-#[derive(Clone)]
+/// Taken under the lock.
 pub(super) enum Layers {
     None,
-    Points(Arc<Vec<PointLayer>>),
-    States(Arc<Vec<StateLayer>>),
+    Points(Vec<PointLayer>),
+    States(Vec<StateLayer>),
 }
 
 /// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
@@ -62,25 +60,18 @@ impl Layers {
                 frozen_at,
                 series: series.into_iter().map(name).collect(),
             };
-            Layers::Points(Arc::new(captures.into_iter().map(layer).collect()))
+            Layers::Points(captures.into_iter().map(layer).collect())
         })
     }
 
-    /// The series that pass, with their tags. With `within`, only those that have something there.
-    pub fn find(
-        &self,
-        filter: &CompiledFilter,
-        within: Option<&RangeSet>,
-        mut found: impl FnMut(TagSet, Place),
-    ) {
+    /// The series that pass, with their tags.
+    pub fn find(&self, filter: &CompiledFilter, mut found: impl FnMut(TagSet, Place)) {
         match self {
             Layers::None => {}
             Layers::Points(layers) => {
                 for (layer, points) in (0..).zip(layers.iter()) {
-                    for (place, (tags, view)) in (0..).zip(&points.series) {
-                        if within.is_none_or(|within| view.touches(within)) {
-                            found(tags.clone(), Place { layer, series: place });
-                        }
+                    for (place, (tags, _)) in (0..).zip(&points.series) {
+                        found(tags.clone(), Place { layer, series: place });
                     }
                 }
             }
@@ -92,6 +83,17 @@ impl Layers {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// What was copied to be read without the lock. Sealed chunks and states are shared.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Layers::None | Layers::States(_) => 0,
+            Layers::Points(layers) => {
+                let views = layers.iter().flat_map(|layer| &layer.series);
+                views.map(|(_, view)| size_of::<(TagSet, SeriesView)>() + view.heap_bytes()).sum()
             }
         }
     }

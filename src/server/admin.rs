@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use query_lang::time::{format_duration, format_time};
 use serde_json::json;
 
-use crate::db::FlushScope;
+use crate::db::{FlushScope, Following};
 use crate::server::Doors;
 use crate::server::params::Params;
 use crate::server::reply::{DOORS, Failure, json_answer};
@@ -48,7 +48,7 @@ pub async fn health(State(doors): State<Arc<Doors>>) -> Response {
         doors.blocking(move || Ok(db.trouble())).await.unwrap_or_else(|failure| Some(failure.message));
     let troubles: Vec<String> = doors.health.troubles().into_iter().chain(trouble).collect();
     let (status, word, message) = match troubles.as_slice() {
-        [] => (StatusCode::OK, "pass", "ready for writes and queries".to_string()),
+        [] => (StatusCode::OK, "pass", well(doors.db.following())),
         troubles => (StatusCode::SERVICE_UNAVAILABLE, "fail", troubles.join("; ")),
     };
     let body = json!({
@@ -59,6 +59,17 @@ pub async fn health(State(doors): State<Arc<Doors>>) -> Response {
         "version": VERSION,
     });
     with_influx_headers(json_answer(status, &body))
+}
+
+fn well(following: Option<Following>) -> String {
+    match following {
+        None => "ready for writes and queries".to_string(),
+        Some(Following { commit, checked, changed }) => format!(
+            "ready for queries only, at commit {commit}: newest {} s ago, changed {} s ago",
+            checked.as_secs(),
+            changed.as_secs()
+        ),
+    }
 }
 
 pub async fn ready(State(doors): State<Arc<Doors>>) -> Response {

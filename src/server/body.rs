@@ -111,7 +111,7 @@ impl Body {
         let mut sink =
             Sink { out: Vec::new(), compressed: raw.len(), budget: &budget, held: &mut held, bytes_max };
         match encoding {
-            Encoding::Identity => return Ok(Decoded { bytes, _held: held }),
+            Encoding::Identity => return Ok(Decoded { bytes, budget, held }),
             Encoding::Gzip => sink.drain("gzip", flate2::read::MultiGzDecoder::new(raw))?,
             Encoding::Deflate => sink.drain("deflate (zlib)", flate2::read::ZlibDecoder::new(raw))?,
             Encoding::Zstd => {
@@ -128,17 +128,31 @@ impl Body {
             }
         }
         let out = sink.out;
-        Ok(Decoded { bytes: out.into(), _held: held })
+        Ok(Decoded { bytes: out.into(), budget, held })
     }
 }
 
 /// A body's bytes after decompression.
 pub struct Decoded {
     pub bytes: Bytes,
-    _held: Held,
+    budget: Budget,
+    held: Held,
 }
 
+/// What is parsed from a line takes about this many times its length: a short point of one field with all its tags left
+/// out is the worst case.
+const PARSED_TIMES: usize = 2;
+
+/// What a body of the largest size may take: as it came, decompressed, and parsed.
+const BODY_TIMES: usize = 2 + PARSED_TIMES;
+
 impl Decoded {
+    /// Counts what will be parsed from it.
+    pub fn make_room_to_parse(&mut self) -> Result<(), Failure> {
+        let bytes = (self.held.kibibytes << 10) + PARSED_TIMES * self.bytes.len();
+        self.budget.grow(&mut self.held, bytes)
+    }
+
     pub fn text(&self) -> Result<&str, Failure> {
         simdutf8::compat::from_utf8(&self.bytes).map_err(|error| {
             let message =
@@ -208,8 +222,8 @@ impl Encoding {
 
 impl Budget {
     pub fn new(limits: &Limits) -> Budget {
-        // One body of the largest size passes always, compressed and not.
-        let bytes_max = limits.ingest_waiting_bytes_max.max(limits.body_bytes_max.saturating_mul(2));
+        // One body of the largest size passes always.
+        let bytes_max = limits.ingest_waiting_bytes_max.max(limits.body_bytes_max.saturating_mul(BODY_TIMES));
         let kibibytes = kibibytes(bytes_max).min(u32::MAX as usize);
         Budget { kibibytes: Arc::new(Semaphore::new(kibibytes)), bytes_max }
     }

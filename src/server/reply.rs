@@ -83,6 +83,7 @@ impl From<Error> for Failure {
             Error::Rejected(rejection) => match rejection.kind {
                 Kind::Invalid => StatusCode::BAD_REQUEST,
                 Kind::NotFound => StatusCode::NOT_FOUND,
+                Kind::Forbidden => StatusCode::FORBIDDEN,
                 Kind::Conflict => StatusCode::CONFLICT,
                 Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 Kind::OverLimit => StatusCode::UNPROCESSABLE_ENTITY,

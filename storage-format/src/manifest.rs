@@ -34,6 +34,25 @@ pub struct Manifest {
     /// The folder of the log where it is not [`LOG_FOLDER`]: a backup brings a log of its own with each manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// Raised by each writer that takes over where other machines could write, too; 0 where none can.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Who raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<WriterEntry>,
+}
+
+fn is_zero(epoch: &u64) -> bool {
+    *epoch == 0
+}
+
+/// A process that writes, for those who cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterEntry {
+    /// The number of its log, which outlives the process.
+    pub log: String,
+    pub host: String,
+    pub process: u32,
 }
 
 pub const LOG_FOLDER: &str = "wal";

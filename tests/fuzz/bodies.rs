@@ -311,11 +311,13 @@ pub fn times(bytes: &[u8]) -> bool {
 /// Any text as a configuration file: what is read prints to settings that read as the same.
 pub fn config(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    let Ok(config) = Config::load(Some(("fuzz.toml", text)), [], []) else { return false };
+    const MACHINE_BYTES: usize = 8 << 30;
+    let Ok(config) = Config::load(MACHINE_BYTES, Some(("fuzz.toml", text)), [], []) else { return false };
     let printed = |config: &Config| -> Vec<(String, String)> {
         config.settings().into_iter().map(|setting| (setting.name.to_string(), setting.value)).collect()
     };
-    let again = Config::load(None, [], printed(&config)).expect("what was printed can be read");
+    let again =
+        Config::load(MACHINE_BYTES, None, [], printed(&config)).expect("what was printed can be read");
     assert_eq!(printed(&config), printed(&again));
     true
 }

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use ureq::http::Request;
 pub struct Server {
     pub url: String,
     child: Child,
-    log: Receiver<String>,
+    /// Behind a lock, so that threads may share the server.
+    log: Mutex<Receiver<String>>,
     agent: ureq::Agent,
 }
 
@@ -31,7 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Server {
     pub fn start(folder: &Path, flags: &[&str]) -> Server {
-        let mut child = command(folder, "127.0.0.1:0").args(flags).spawn().expect("the binary starts");
+        Server::start_in(&[], folder, flags)
+    }
+
+    /// With variables of the environment.
+    pub fn start_in(environment: &[(&str, &str)], folder: &Path, flags: &[&str]) -> Server {
+        let mut command = command(folder, "127.0.0.1:0");
+        let mut child =
+            command.args(flags).envs(environment.iter().copied()).spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let (send, log) = channel();
         // Reads to the end, so that the server never waits for room in the pipe.
@@ -52,7 +61,7 @@ impl Server {
         };
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
         let agent = ureq::Agent::new_with_config(config.build());
-        Server { url: format!("http://{address}"), child, log, agent }
+        Server { url: format!("http://{address}"), child, log: Mutex::new(log), agent }
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Reply {
@@ -99,11 +108,22 @@ impl Server {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
+    /// What the process has of its own in memory: without the program's file, of which a debug build has a lot.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        #[expect(clippy::disallowed_methods, reason = "what the system says about the server")]
+        let status = std::fs::read_to_string(status).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says so");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes << 10
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         // The log ends when the process does.
-        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        let log = self.log.get_mut().expect("no thread has panicked with it");
+        while log.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait().expect("the server has ended")
     }
 }
@@ -146,7 +166,18 @@ impl Reply {
 
 /// A start that is expected to fail: its exit code and what it says.
 pub fn refused(folder: &Path, listen: &str, flags: &[&str]) -> (Option<i32>, String) {
-    let output = command(folder, listen).args(flags).output().expect("the binary starts");
+    refused_in(&[], folder, listen, flags)
+}
+
+/// With variables of the environment.
+pub fn refused_in(
+    environment: &[(&str, &str)],
+    folder: &Path,
+    listen: &str,
+    flags: &[&str],
+) -> (Option<i32>, String) {
+    let mut command = command(folder, listen);
+    let output = command.args(flags).envs(environment.iter().copied()).output().expect("the binary starts");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

@@ -29,7 +29,7 @@ use super::{BlockError, PAGE_ROWS, ROW_GROUP_ROWS, Result};
 use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
-const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+pub const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
 /// Rows are encoded in steps of this many pages, fewer when the table is wide: calls into the encoder
 /// and the copy that joins small series are spread over them, and the values of a step stay in cache.
@@ -58,6 +58,7 @@ pub struct BlockWriter<W: Write + Send> {
     group: Option<Group>,
     step_rows: usize,
     choice_rows: usize,
+    group_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ impl<W: Write + Send> BlockWriter<W> {
             group: None,
             step_rows: step_pages * PAGE_ROWS,
             choice_rows: choice_pages.max(step_pages) * PAGE_ROWS,
+            group_bytes_max: ROW_GROUP_BYTES_MAX,
             schema,
         })
     }
@@ -97,6 +99,11 @@ impl<W: Write + Send> BlockWriter<W> {
     /// All fields that can be are encoded so, whatever suits them: to measure the choice by.
     pub fn force_encoding(&mut self, encoding: ValueEncoding) {
         self.forced = Some(encoding);
+    }
+
+    /// Ends row groups earlier, where there is less memory than [`ROW_GROUP_BYTES_MAX`].
+    pub fn limit_group_bytes(&mut self, bytes_max: usize) {
+        self.group_bytes_max = bytes_max.min(ROW_GROUP_BYTES_MAX);
     }
 
     /// Rows of one series: a new one, after all others, or more of the newest one, after its rows.
@@ -210,7 +217,7 @@ impl<W: Write + Send> BlockWriter<W> {
         }
         group.rows += rows;
         let bytes: usize = group.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
-        if bytes > ROW_GROUP_BYTES_MAX {
+        if bytes > self.group_bytes_max {
             self.write_group()?;
         }
         Ok(())
