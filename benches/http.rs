@@ -18,7 +18,7 @@ pub fn run(size: Size) -> Vec<Report> {
     let hosts = size.pick(20, 4_000);
     let ticks = size.pick(30, 1_080);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let server = Server::start(folder.path());
+    let mut server = Server::start(folder.path());
     let mut reports = Vec::new();
     let values = (hosts * ticks * 10) as u64;
 
@@ -43,6 +43,16 @@ pub fn run(size: Size) -> Vec<Report> {
         server.peak_memory_mib()
     );
     report("ingest", server.cpu_nanos() - cpu, 0, note);
+
+    // All of it is in memory and in the log.
+    let all = "cpu | sum(usage_user) as s by ()";
+    let expected = format!("[{}]", data.lock().expect("no thread panicked").0.user_sum);
+    server.kill();
+    let (restarted, answer, millis) = Server::start_and_ask(folder.path(), all);
+    server = restarted;
+    assert!(answer.contains(&expected), "fast and wrong is wrong: {answer} is not {expected}");
+    let note = format!("{millis:.0} ms to the first answer, peak memory {} MiB", server.peak_memory_mib());
+    report("restart after kill -9", server.cpu_nanos(), 0, note);
 
     for (name, path) in [("flush", "/api/flush"), ("compact", "/api/compact")] {
         let cpu = server.cpu_nanos();
@@ -69,9 +79,16 @@ pub fn run(size: Size) -> Vec<Report> {
         bytes: 0,
         note: format!("{best:.0} ms wall, with the answer's JSON"),
     });
-    let sum = server.post("/api/wql", "cpu | sum(usage_user) as s by ()");
-    let expected = data.into_inner().expect("no thread panicked").0.user_sum;
-    assert!(sum.contains(&format!("[{expected}]")), "fast and wrong is wrong: {sum} is not {expected}");
+    let stopped = server.stop();
+    let (server, answer, millis) = Server::start_and_ask(folder.path(), all);
+    assert!(answer.contains(&expected), "fast and wrong is wrong: {answer} is not {expected}");
+    reports.push(Report {
+        name: "http/restart after a stop".to_string(),
+        values,
+        cpu_nanos: server.cpu_nanos(),
+        bytes: 0,
+        note: format!("{millis:.0} ms to the first answer, after a stop of {stopped:.0} ms"),
+    });
     reports
 }
 

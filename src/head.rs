@@ -204,7 +204,69 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage_format::point::{TIME_MAX, TIME_MIN};
+    use crate::series::Registry;
+    use query_lang::plan::TagFilter;
+    use storage_format::point::{FieldType, TIME_MAX, TIME_MIN, TagSet};
+    use storage_format::wal::Points;
+
+    /// Batches of two partitions with equal and late times, as a log holds them.
+    fn batches(table: &Arc<Table>) -> Vec<(u64, Batch)> {
+        let batch = |seq: u64| {
+            let row = |at: u32| {
+                let series = (at * 7 + seq as u32 * 13) % 1_500;
+                let time = i64::from(at % 5) * 1_000 - i64::from(at % 2) * PARTITION_WIDTH;
+                PointRow { time: time + (seq as i64 % 3) * 2_000, series, layout: 0, values: at }
+            };
+            let values: Vec<u64> = (0..4_000).map(|at| at + seq * 10_000).collect();
+            let points = Points {
+                layouts: vec![vec![0]],
+                rows: (0..4_000).map(row).collect(),
+                values,
+                ..Points::default()
+            };
+            let parts = vec![BatchPart { table: Arc::clone(table), points }];
+            (seq, Batch { parts, pin: None })
+        };
+        (1..9).map(batch).collect()
+    }
+
+    #[test]
+    fn applying_in_parallel_is_applying_one_after_the_other() {
+        let registry = Registry::default();
+        let table = registry.table_or_new(&registry.database_or_new("db"), "t");
+        table.restore_column("v", FieldType::Int);
+        let pin = registry.pin();
+        for number in 0..1_500 {
+            let tags = TagSet::new([("n", number.to_string())]);
+            assert_eq!(table.series_or_new(&tags, usize::MAX, &pin).unwrap(), number);
+        }
+        let batches = batches(&table);
+        let skip = |key: PartitionKey, seq: u64| key.start < 0 && seq <= 2;
+        let (mut one_by_one, mut together) = (Head::default(), Head::default());
+        for (seq, batch) in &batches {
+            let mut part = BatchPart { table: Arc::clone(&table), points: batch.parts[0].points.clone() };
+            part.points.rows.retain(|row| row.time >= 0 || *seq > 2);
+            one_by_one.apply(&part, *seq);
+        }
+        together.apply_all(&batches, skip);
+        assert_eq!(one_by_one.rows(), together.rows());
+        assert_eq!(one_by_one.heap_bytes(), together.heap_bytes());
+        assert_eq!(one_by_one.first_seq(), together.first_seq());
+        let all = table.matching(&crate::series::CompiledFilter::new(&TagFilter::All).unwrap());
+        let rows = |head: &Head| {
+            let mut seen = Vec::new();
+            for capture in head.capture(table.id, &all, &TimeRange::ALL.into(), &[0]) {
+                for (series, view) in capture.series {
+                    for rows in view.sources(&[0], TimeRange::ALL).unwrap() {
+                        seen.push((series, format!("{rows:?}")));
+                    }
+                }
+            }
+            seen
+        };
+        assert_eq!(rows(&one_by_one), rows(&together));
+        assert_eq!(together.series()[&table.id].len(), 1_500);
+    }
 
     #[test]
     fn partitions_cover_all_of_time_without_overlap() {

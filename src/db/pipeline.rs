@@ -158,6 +158,8 @@ impl Core {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 metrics::counter!(crate::metrics::POINTS_WRITTEN).increment(points);
                 metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values);
+                // What it held is free by the time that it is answered.
+                drop(change);
                 done(Ok(seq));
             }
         }

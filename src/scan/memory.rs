@@ -51,7 +51,8 @@ pub(super) struct Decoded {
 }
 
 impl Layers {
-    /// Under the lock under which the points were captured.
+    /// Under the lock under which the points were captured, or while their frozen partitions wait for their flush: until
+    /// then the numbers are good.
     pub fn points(table: &Table, captures: Vec<Capture>) -> Layers {
         table.with_index(|index| {
             let name = |(series, view)| (index.key(series).clone(), view);
