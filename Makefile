@@ -33,12 +33,15 @@ conformance:
 	cargo build
 	tests/conformance.sh
 
-# Needs a nightly compiler. Each target for FUZZ_SECONDS.
+# Needs a nightly compiler. Each target for FUZZ_SECONDS, from the corpus in the tree; what it finds on the way goes to
+# tests/fuzz/found. `cargo test` runs the same bodies over the corpus on any compiler.
 FUZZ_SECONDS := 60
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
 fuzz:
 	test -x $(CARGO_FUZZ) || cargo install --quiet --locked --root target/tools cargo-fuzz
-	for target in log chunk block statement lines; do \
+	for target in log chunk values block manifest state statement lines times config request; do \
+	    mkdir -p tests/fuzz/found/$$target; \
 	    PATH=target/tools/bin:$$PATH cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
+	        tests/fuzz/found/$$target tests/fuzz/corpus/$$target \
 	        -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done

@@ -2,13 +2,14 @@
 //!
 //! Each data set gives four lines: push (a row, so the time is in it), open (reading the open chunk), seal
 //! (reading the open chunk and writing the smallest form), sealed (reading that). Every decoded value is
-//! compared with what was pushed.
+//! compared with what was pushed. The last lines are whole heads: what a value takes with all that stands around it.
 
 use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, ColumnValues, OpenChunk, SealedChunk, Values, describe};
 use storage_format::point::Time;
 use storage_format::text::StrValues;
 
 use super::support::{Random, Report, Size, best_of};
+use waterclock::head::SeriesHead;
 
 const SEED: u64 = 7;
 const FIELD: u32 = 3;
@@ -30,7 +31,77 @@ pub fn run(size: Size) -> Vec<Report> {
     for (name, values) in data_sets(rows) {
         bench_field(name, &regular, &values, runs, &mut reports);
     }
+    let series = size.pick(4, 1_000);
+    // Percentages as TSBS has them, ten to a host; and the commonest gauge alone, which has to bear its series.
+    let percent = |random: &mut Random| Walk::new(random.unit() * 100.0, 100.0, 0);
+    let gauge = |random: &mut Random| Walk::new(random.unit() * 10_000.0, 20_000.0, 2);
+    reports.extend(whole_head("10 integer percents", series, 10, percent));
+    reports.extend(whole_head("1 gauge, 2 decimals", series, 1, gauge));
     reports
+}
+
+/// Steps of about one, up or down, between 0 and `most`; cut to whole numbers or rounded to decimals.
+struct Walk {
+    value: f64,
+    most: f64,
+    digits: i32,
+}
+
+impl Walk {
+    fn new(value: f64, most: f64, digits: i32) -> Walk {
+        Walk { value, most, digits }
+    }
+
+    fn next(&mut self, random: &mut Random) -> Cell<'static> {
+        self.value = (self.value + (random.unit() + random.unit() - 1.0) * 2.5).clamp(0.0, self.most);
+        match self.digits {
+            0 => Cell::Int(self.value as i64),
+            digits => Cell::Float((self.value * 10f64.powi(digits)).round() / 10f64.powi(digits)),
+        }
+    }
+}
+
+/// Three hours of points of many series, as the head holds them: sealed chunks, and the open one of each series.
+fn whole_head(name: &str, series: usize, fields: u32, start: impl Fn(&mut Random) -> Walk) -> [Report; 2] {
+    const ROWS: usize = 1_080;
+    // A chunk is shared with readers (two counts), and the series points to it.
+    const PER_CHUNK: usize = size_of::<SealedChunk>() + 2 * size_of::<usize>() + size_of::<usize>();
+    // The series' page of the partition points to it.
+    const PER_SERIES: usize = size_of::<SeriesHead>() + size_of::<usize>();
+    let mut random = Random::new(SEED);
+    let (mut sealed_values, mut columns, mut around, mut open) = (0, 0, 0, 0);
+    for _ in 0..series {
+        let mut walks: Vec<Walk> = (0..fields).map(|_| start(&mut random)).collect();
+        let mut chunk = OpenChunk::new();
+        for row in 0..ROWS {
+            if chunk.is_full() {
+                let sealed = chunk.seal();
+                sealed_values += sealed.rows() * fields as usize;
+                columns += sealed.heap_bytes();
+                around += PER_CHUNK;
+                chunk = OpenChunk::new();
+            }
+            let cells = walks.iter_mut().enumerate();
+            let cells: Vec<(u32, Cell<'_>)> =
+                cells.map(|(field, walk)| (field as u32, walk.next(&mut random))).collect();
+            chunk.push(START + row as i64 * STEP, cells);
+        }
+        open += chunk.heap_bytes();
+    }
+    let per_value = |bytes: usize, values: usize| bytes as f64 / values as f64;
+    let report = |what: &str, values: usize, bytes: usize, note: String| Report {
+        name: format!("head, {name}: {what}"),
+        values: values as u64,
+        cpu_nanos: 0,
+        bytes: bytes as u64,
+        note,
+    };
+    let values = series * ROWS * fields as usize;
+    let note = format!("{:.2} without what stands around each chunk", per_value(columns, sealed_values));
+    let sealed = report("sealed chunks", sealed_values, columns + around, note);
+    let note = format!("{PER_SERIES} bytes per series, open chunks {:.0}", per_value(open, series));
+    let whole = report("whole", values, columns + around + open + series * PER_SERIES, note);
+    [sealed, whole]
 }
 
 fn data_sets(rows: usize) -> Vec<(&'static str, Values)> {

@@ -3,12 +3,9 @@
 //! The load is made beforehand per request and sent by two connections, so that the server has something to put into one
 //! group commit. Flush and compaction are asked for at the end, so their cost is in the table, too.
 
-use std::io::Read;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::server::Server;
 use super::support::{Report, Size, wall};
 use super::tsbs::Hosts;
 
@@ -26,15 +23,12 @@ pub fn run(size: Size) -> Vec<Report> {
     let values = (hosts * ticks * 10) as u64;
 
     let data = Mutex::new((Hosts::new(hosts), 0usize));
-    let send_nanos = AtomicU64::new(0);
     let (cpu, started) = (server.cpu_nanos(), wall());
     std::thread::scope(|threads| {
         for _ in 0..CONNECTIONS {
             threads.spawn(|| {
                 while let Some(body) = next_body(&data, ticks) {
-                    let sent = wall();
                     server.post("/write?db=default", &body);
-                    send_nanos.fetch_add(sent.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 }
             });
         }
@@ -92,84 +86,4 @@ fn next_body(data: &Mutex<(Hosts, usize)>, ticks: usize) -> Option<String> {
         lines += hosts.hosts();
     }
     (!body.is_empty()).then_some(body)
-}
-
-struct Server {
-    child: Child,
-    url: String,
-    agent: ureq::Agent,
-}
-
-impl Server {
-    fn start(folder: &Path) -> Server {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let child = Command::new(env!("CARGO_BIN_EXE_waterclock"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(folder)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let server = Server {
-            child,
-            url: format!("http://127.0.0.1:{port}"),
-            agent: ureq::Agent::new_with_defaults(),
-        };
-        for _ in 0..1_000 {
-            if server.agent.get(format!("{}/health", server.url)).call().is_ok() {
-                return server;
-            }
-            std::thread::yield_now();
-            wait_a_little();
-        }
-        panic!("the server does not answer");
-    }
-
-    fn post(&self, path: &str, body: &str) -> String {
-        let answer =
-            self.agent.post(format!("{}{path}", self.url)).send(body).expect("the server answers 2xx");
-        let mut text = String::new();
-        answer.into_body().into_reader().read_to_string(&mut text).expect("the answer is text");
-        text
-    }
-
-    fn block_bytes(&self) -> u64 {
-        let mut answer = self.agent.get(format!("{}/metrics", self.url)).call().expect("metrics");
-        let text = answer.body_mut().read_to_string().expect("metrics are text");
-        let line = text.lines().find_map(|line| line.strip_prefix("waterclock_block_bytes "));
-        line.and_then(|value| value.parse::<f64>().ok()).expect("the metric is there") as u64
-    }
-
-    fn cpu_nanos(&self) -> u64 {
-        // Fields 14 and 15 count hundredths of a second in user and kernel mode.
-        let stat = self.proc("stat");
-        let after_name = stat.rsplit_once(") ").expect("the form of /proc/PID/stat").1.to_string();
-        let field = |at: usize| after_name.split(' ').nth(at).and_then(|text| text.parse::<u64>().ok());
-        (field(11).expect("utime") + field(12).expect("stime")) * 10_000_000
-    }
-
-    fn peak_memory_mib(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1_024
-    }
-
-    fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        std::fs::read_to_string(path).expect("the server runs")
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark waits for another process")]
-fn wait_a_little() {
-    std::thread::sleep(std::time::Duration::from_millis(10));
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

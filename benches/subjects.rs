@@ -2,11 +2,14 @@
 //!
 //! Each has a fixed seed, asserts its answers, and has a small size that tests/main.rs runs, so that none can rot.
 
+mod blocks;
 mod codec;
 mod http;
 mod ingest;
 mod query;
 mod rollup;
+mod series;
+mod server;
 pub mod support;
 mod tsbs;
 
@@ -16,12 +19,14 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 5] = [
+const SUBJECTS: [Subject; 7] = [
     ("codec", codec::run),
+    ("blocks", blocks::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),
     ("http", http::run),
+    ("series", series::run),
 ];
 
 /// Runs the named subjects, or all if none is named, and prints what each reports in the given form.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use storage_format::wal::Points;
 
+use crate::series::Pin;
 use crate::series::Table;
 
 #[derive(Default)]
 pub struct Batch {
     pub parts: Vec<BatchPart>,
+    /// Keeps the series from being forgotten. None while the log is read back, when nothing is.
+    pub pin: Option<Pin>,
 }
 
 /// The rows of one table.

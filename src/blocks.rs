@@ -1,13 +1,16 @@
-//! Immutable Parquet files: the list of the live ones, opened when first read.
+//! Immutable Parquet files: the list of the live ones, opened when they are read.
 //!
-//! Invariant: a [`BlockFile`] that a reader holds stays readable, also after compaction has removed it. A file is named
+//! Invariant: a [`BlockFile`] that a reader holds stays readable, also after compaction has replaced it: its file is
+//! removed when the last of them lets go. A file is named
 //! by the manifest only after it and its folder were synced.
 //! Not here: what rows mean together (`scan`), when files are made (`flush`) or merged (`compact`).
 
+mod store;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::ArrayRef;
 use bytes::{Buf, Bytes};
@@ -15,16 +18,15 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
-use storage_format::block::{
-    Block, BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, RowFault, SeriesIndex,
-};
+use storage_format::block::{BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
-use crate::rows::Rows;
 use crate::series::TagPostings;
+
+pub use store::{BlockStore, OpenBlock};
 
 pub const FOLDER: &str = "blocks";
 
@@ -43,19 +45,15 @@ pub struct TableKey {
 
 pub struct BlockFile {
     pub entry: BlockEntry,
-    disk: Arc<dyn Disk>,
-    opened: OnceLock<Opened>,
-}
-
-struct Opened {
-    block: Block,
-    file: Arc<dyn ReadFile>,
+    store: Arc<BlockStore>,
+    /// Replaced or expired: the file goes when the last one lets go of it.
+    retired: AtomicBool,
 }
 
 impl BlockList {
-    pub fn new(disk: &Arc<dyn Disk>, entries: Vec<BlockEntry>) -> BlockList {
+    pub fn new(store: &Arc<BlockStore>, entries: Vec<BlockEntry>) -> BlockList {
         let mut list = BlockList::default();
-        entries.into_iter().for_each(|entry| list.insert(Arc::new(BlockFile::new(disk, entry))));
+        entries.into_iter().for_each(|entry| list.insert(Arc::new(BlockFile::new(store, entry))));
         list
     }
 
@@ -98,6 +96,10 @@ impl BlockList {
         self.by_table.iter().map(|(key, files)| (key, files.as_slice()))
     }
 
+    pub fn files(&self) -> Vec<Arc<BlockFile>> {
+        self.by_table.values().flatten().cloned().collect()
+    }
+
     pub fn entries(&self) -> Vec<BlockEntry> {
         let mut entries: Vec<BlockEntry> =
             self.by_table.values().flatten().map(|file| file.entry.clone()).collect();
@@ -107,8 +109,13 @@ impl BlockList {
 }
 
 impl BlockFile {
-    pub fn new(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
-        BlockFile { entry, disk: Arc::clone(disk), opened: OnceLock::new() }
+    pub fn new(store: &Arc<BlockStore>, entry: BlockEntry) -> BlockFile {
+        BlockFile { entry, store: Arc::clone(store), retired: AtomicBool::new(false) }
+    }
+
+    /// One that is read once: its index is kept for nobody.
+    pub fn alone(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
+        BlockFile::new(&BlockStore::new(Arc::clone(disk), 0), entry)
     }
 
     pub fn time(&self) -> TimeRange {
@@ -124,24 +131,17 @@ impl BlockFile {
         format!("{FOLDER}/{}", self.entry.file)
     }
 
-    /// Footer and series index, read once.
-    pub fn block(&self) -> Result<&Block> {
-        Ok(&self.opened()?.block)
-    }
-
-    fn opened(&self) -> Result<&Opened> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
-        }
-        let name = self.name();
-        let file = self.disk.open(&name).map_err(|source| self.io("open", source))?;
-        let block = Block::open(&Reader(Arc::clone(&file))).map_err(|error| self.error(error))?;
-        self.check_identity(&block)?;
-        Ok(self.opened.get_or_init(|| Opened { block, file }))
+    /// The block with footer and series index read, and its file open for as long as the caller holds it.
+    pub fn block(&self) -> Result<Arc<OpenBlock>> {
+        self.store.get(self.entry.id, || {
+            let opened = OpenBlock::open(&self.store.disk, &self.name())?;
+            self.check_identity(&opened)?;
+            Ok(opened)
+        })
     }
 
     /// A sound block may still be another one, put under this name by a hand or a bad disk.
-    fn check_identity(&self, block: &Block) -> Result<()> {
+    fn check_identity(&self, block: &OpenBlock) -> Result<()> {
         let (meta, entry) = (block.meta(), &self.entry);
         let found = (meta.kind, meta.database.as_str(), meta.table.as_str(), meta.seq_min, meta.seq_max);
         let named = (entry.kind, entry.database.as_str(), entry.table.as_str(), entry.seq_min, entry.seq_max);
@@ -150,69 +150,46 @@ impl BlockFile {
             return Ok(());
         }
         let what = "it is a sound block, but not the one that the manifest names so".to_string();
-        Err(Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what })
+        Err(Error::Corrupt { file: block.name().to_string(), offset: 0, what })
     }
 
-    /// The rows of the ranges (ascending, disjoint), joined, with the fields by name; a field that the block does not
-    /// have is None.
-    pub fn read(&self, fields: &[&str], rows: &[Range<u64>]) -> Result<Rows> {
-        let opened = self.opened()?;
-        let schema = opened.block.schema();
-        let places: Vec<Option<usize>> =
-            fields.iter().map(|name| schema.fields.iter().position(|field| field.name == *name)).collect();
-        let present: Vec<usize> = places.iter().flatten().copied().collect();
-        let read = opened
-            .block
-            .read(Reader(Arc::clone(&opened.file)), &present, rows)
-            .map_err(|error| self.error(error))?;
-        let mut arrays = read.columns.into_iter();
-        let columns: Vec<Option<ArrayRef>> =
-            places.iter().map(|place| place.and_then(|_| arrays.next())).collect();
-        Ok(Rows { times: read.times, columns })
+    /// Counts what answering from its index has added to an open block.
+    pub fn weigh(&self, block: &Arc<OpenBlock>) {
+        self.store.weigh(self.entry.id, block);
     }
 
     /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
     pub fn check(&self) -> Result<()> {
-        let opened = self.opened()?;
-        let damaged = |offset: u64, what: String| {
-            Err(Error::Corrupt { file: self.disk.describe(&self.name()), offset, what })
-        };
-        if opened.file.len() != self.entry.bytes {
-            let (found, named) = (opened.file.len(), self.entry.bytes);
-            return damaged(found.min(named), format!("it has {found} bytes, and the manifest says {named}"));
-        }
-        let reader = || Reader(Arc::clone(&opened.file));
-        opened.block.verify(&reader()).map_err(|error| self.error(error))?;
-        match opened.block.audit(reader()).map_err(|error| self.error(error))? {
-            Some(RowFault { row, what }) => damaged(0, format!("row {row} is wrong: {what}")),
-            None => Ok(()),
-        }
+        self.block()?.check(&self.entry)
     }
 
-    fn error(&self, error: BlockError) -> Error {
-        match error {
-            BlockError::Corrupt(damage) => Error::corrupt(self.disk.describe(&self.name()), damage),
-            BlockError::Io(source) => self.io("read", source),
-            BlockError::Parquet { what } => {
-                Error::Corrupt { file: self.disk.describe(&self.name()), offset: 0, what }
-            }
+    /// No manifest names it any more. Those who hold it may go on reading, also for the first time.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for BlockFile {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Relaxed) {
+            self.store.forget(self.entry.id);
+            remove(&*self.store.disk, &self.entry);
         }
     }
+}
 
-    fn io(&self, doing: &'static str, source: io::Error) -> Error {
-        Error::io(doing, self.disk.describe(&self.name()), source)
+/// Removes the file of a block that no manifest names.
+pub fn remove(disk: &dyn Disk, entry: &BlockEntry) {
+    let name = format!("{FOLDER}/{}", entry.file);
+    if let Err(error) = disk.remove(&name) {
+        tracing::warn!(file = %disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
     }
 }
 
 /// The entry of a block that no manifest names, as the file itself tells it.
 pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
     let name = format!("{FOLDER}/{file}");
-    let opened = disk.open(&name).map_err(|source| Error::io("open", disk.describe(&name), source))?;
-    let block = Block::open(&Reader(Arc::clone(&opened))).map_err(|error| Error::Corrupt {
-        file: disk.describe(&name),
-        offset: 0,
-        what: error.to_string(),
-    })?;
+    let block = OpenBlock::open(disk, &name)?;
     let id = block_number(file).ok_or_else(|| Error::Corrupt {
         file: disk.describe(&name),
         offset: 0,
@@ -231,7 +208,7 @@ pub fn entry_of(disk: &Arc<dyn Disk>, file: &str) -> Result<BlockEntry> {
         seq_max: meta.seq_max,
         rows: block.rows(),
         series: block.series_count() as u64,
-        bytes: opened.len(),
+        bytes: block.bytes(),
     })
 }
 
@@ -256,17 +233,20 @@ pub fn files(disk: &dyn Disk) -> io::Result<Vec<String>> {
 /// Writes one block: `fill` pushes its series. The file has its name only once it is whole and durable; if anything fails,
 /// nothing of it is left, because a full disk is when room matters. None, and no file, if there are no rows.
 ///
-/// `entry` says everything but what only the rows tell: time, rows, series, bytes.
+/// `entry` says everything but what only the rows tell: time, rows, series, bytes. Encoded rows wait in about `memory_max`
+/// until their row group is written.
 pub fn write_block(
     disk: &Arc<dyn Disk>,
     entry: BlockEntry,
     schema: BlockSchema,
     level: i32,
+    memory_max: usize,
     fill: impl FnOnce(&mut NewBlock) -> Result<()>,
 ) -> Result<Option<BlockEntry>> {
     let temporary = temporary_name(&entry);
     let write = || {
         let mut block = NewBlock::create(disk, entry, schema, level)?;
+        block.writer.limit_group_bytes(memory_max);
         fill(&mut block)?;
         block.finish()
     };
@@ -428,5 +408,88 @@ impl TagPostings for SeriesIndex {
 
     fn passing(&self, tag: &str, test: &dyn Fn(&str) -> bool) -> RoaringBitmap {
         self.matching(tag, test)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::DataType;
+    use storage_format::block::BlockField;
+    use storage_format::manifest::Range;
+
+    use super::*;
+    use crate::disk::LocalDisk;
+
+    /// A block of one series with two rows.
+    fn block(disk: &Arc<dyn Disk>, id: u64) -> BlockEntry {
+        let partition = TimeRange::new(0, 10);
+        let entry = BlockEntry {
+            id,
+            file: file_name("default", "cpu", partition, id),
+            database: "default".to_string(),
+            table: "cpu".to_string(),
+            kind: BlockKind::Points,
+            partition: partition.into(),
+            time: Range(0, 0),
+            seq_min: id,
+            seq_max: id,
+            rows: 0,
+            series: 0,
+            bytes: 0,
+        };
+        let fields = vec![BlockField { name: "n".to_string(), data_type: DataType::Int64 }];
+        let schema = BlockSchema { tags: vec!["host".to_string()], fields };
+        let fill = |block: &mut NewBlock| {
+            let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+            block.push_series(&TagSet::new([("host", "a")]), &[1, 2], &[Some(values)])
+        };
+        write_block(disk, entry, schema, 1, usize::MAX, fill).unwrap().unwrap()
+    }
+
+    fn disk() -> (tempfile::TempDir, Arc<dyn Disk>) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk::open(folder.path()).unwrap());
+        (folder, disk)
+    }
+
+    #[test]
+    fn a_replaced_block_can_be_opened_by_whoever_holds_it() {
+        let (_folder, disk) = disk();
+        let store = BlockStore::new(Arc::clone(&disk), 1 << 20);
+        let entry = block(&disk, 1);
+        let folder = format!("{FOLDER}/default/cpu");
+        let mut list = BlockList::new(&store, vec![entry]);
+        let held = list.tables().next().unwrap().1[0].clone();
+        list.remove(&[1]);
+        held.retire();
+        assert_eq!(held.block().unwrap().rows(), 2, "not opened before");
+        assert_eq!(disk.list(&folder).unwrap().len(), 1);
+        drop(held);
+        assert_eq!(disk.list(&folder).unwrap(), Vec::<String>::new());
+        assert_eq!(store.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn open_blocks_stay_within_their_limit_and_are_shared() {
+        let (_folder, disk) = disk();
+        let entries: Vec<BlockEntry> = (1..=40).map(|id| block(&disk, id)).collect();
+        let limit = 256 << 10;
+        let store = BlockStore::new(Arc::clone(&disk), limit);
+        let list = BlockList::new(&store, entries);
+        let files = list.tables().next().unwrap().1.to_vec();
+        let held = files[0].block().unwrap();
+        assert!(Arc::ptr_eq(&held, &files[0].block().unwrap()), "opened once");
+        let mut seen = BTreeSet::new();
+        for file in files.iter().cycle().take(3 * files.len()) {
+            seen.insert(file.block().unwrap().meta().seq_max);
+            assert!(store.memory_bytes() <= limit);
+        }
+        assert_eq!(seen.len(), files.len());
+        assert!(store.memory_bytes() > limit / 2, "the limit is used");
+        let rows = held.read(&["n"], &[0..2]).unwrap();
+        assert_eq!(&rows.times[..], [1, 2], "whoever holds a block reads on");
     }
 }

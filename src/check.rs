@@ -144,7 +144,7 @@ fn read_manifest(disk: &dyn Disk) -> Result<Result<Manifest, Finding>> {
             offset,
             what,
             cure: "restore the folder from a backup; --repair makes a manifest from what the blocks say about themselves, \
-                   without deletes that no block has seen yet and without rollups",
+                   without deletes that no block has seen yet, without rollups and retention",
         }))
     };
     if !disk.list("").map_err(listed)?.iter().any(|file| file == MANIFEST) {

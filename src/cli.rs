@@ -17,6 +17,7 @@ mod serve;
 
 mod answer; // what /api/wql answers
 mod client; // requests to a server
+mod folder; // a server within, for a folder that has none
 mod line_text; // values to line protocol
 mod progress; // how far a long work is
 mod settings; // flags, environment and file to a Config
@@ -61,7 +62,7 @@ enum Command {
     /// Write the points in memory to blocks now
     Flush(maintain::Args),
     /// Merge blocks now
-    Compact(maintain::Args),
+    Compact(maintain::CompactArgs),
 }
 
 pub fn main() -> ExitCode {

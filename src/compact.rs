@@ -25,7 +25,8 @@ use storage_format::point::{Time, TimeRange, floor_time};
 use crate::blocks::{BlockFile, BlockList, TableKey, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::flush::{DAY, WIDTHS, new_entry, push_scan, tags_of, window_of};
+use crate::flush::{DAY, WIDTHS, block_memory, new_entry, push_scan, tags_of, window_of};
+use crate::guard::Guard;
 use crate::rows::Merge;
 use crate::scan::Captured;
 use crate::scan::Tombstone;
@@ -261,6 +262,7 @@ pub fn merge(
     merging: &Merging,
     deletes: &Deletes,
     first_id: u64,
+    guard: &Guard,
     added: &mut Vec<BlockEntry>,
 ) -> Result<()> {
     let mut fields: Vec<BlockField> = Vec::new();
@@ -285,9 +287,14 @@ pub fn merge(
         let scan = Captured::blocks(&merging.files, applied, columns.clone(), how, *window).open()?;
         let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields: fields.clone() };
         let entry = new_entry(id, &merging.key, *window, (seq_min, seq_max));
-        added.extend(write_block(disk, entry, schema, ZSTD_LEVEL_COMPACTION, |block| {
-            push_scan(block, &scan)
-        })?);
+        added.extend(write_block(
+            disk,
+            entry,
+            schema,
+            ZSTD_LEVEL_COMPACTION,
+            block_memory(guard),
+            |block| push_scan(block, &scan, guard),
+        )?);
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! is one line of the table below, which is also what `waterclock config` prints.
 //! Not here: the flags themselves (`cli`), which arrive as pairs of name and text.
 
+mod memory; // what the parts may have of it
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,6 +103,7 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
         flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with";
+        flush_on_stop: bool = "true", "everything in memory goes to blocks when the server is asked to stop, so that the next start reads no log; a second signal skips it";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
         delete_after: Duration = "1h", "blocks are rewritten without deleted points when the delete has stood this long";
         retention_after: Duration = "1h", "expired blocks are removed when they have been expired this long, so that a clock that jumps for less removes nothing";
@@ -109,18 +112,23 @@ settings! {
         log_level: String = "info", "what is logged: error, warn, info, debug, trace, or a filter such as info,waterclock=debug";
     }
     limits Limits {
+        memory_limit: usize = "4GiB", "memory of the whole server; the limits of its parts, as far as they are not set, are shares of it. Half of the machine's if not set";
         body_bytes_max: usize = "64MiB", "largest request body, after decompression";
-        ingest_waiting_bytes_max: usize = "512MiB", "request bodies being read and, apart from them, batches that wait for the disk; more are answered 503";
+        ingest_waiting_bytes_max: usize = "256MiB", "request bodies being read and parsed and, apart from them, batches that wait for the disk; more are answered 503";
         line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
-        series_per_table_max: usize = "10000000", "series of one table";
+        series_per_table_max: usize = "10000000", "series of one table in memory: those that have points not yet in blocks";
         fields_per_table_max: usize = "4096", "fields of one table";
-        head_bytes_max: usize = "1GiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
+        head_bytes_max: usize = "512MiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
         wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";
         block_bytes_max: usize = "256MiB", "size up to which days are merged to blocks of 30, 360 and 3,600 days";
         blocks_behind_max: usize = "1000", "blocks that wait to be merged; above it each flush first merges some, so that writers are slowed down";
         object_cache_bytes_max: usize = "256MiB", "pieces of blocks from a bucket that are kept in memory";
-        query_memory_bytes_max: usize = "2GiB", "memory of one query";
+        index_cache_bytes_max: usize = "256MiB", "indexes of blocks that stay open";
+        compaction_memory_bytes_max: usize = "128MiB", "memory of a flush, and of a compaction beside it";
+        refresh_memory_bytes_max: usize = "256MiB", "memory of one step of a refresh";
+        queries_memory_bytes_max: usize = "1GiB", "memory of all queries together; more are answered 503";
+        query_memory_bytes_max: usize = "512MiB", "memory of one query";
         query_rows_max: usize = "5000000", "rows of one answer";
         query_time_max: Duration = "60s", "time of one query";
         queries_running_max: usize = "32", "queries at the same time; more are answered 503";
@@ -131,8 +139,9 @@ settings! {
 
 impl Config {
     /// From pairs of name and text, weakest source first: the file's, the environment's (names in capitals with
-    /// `WATERCLOCK_` before them), the flags'.
+    /// `WATERCLOCK_` before them), the flags'. Limits of memory that are not set come from what the machine has.
     pub fn load(
+        machine_bytes: usize,
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (String, String)>,
@@ -158,6 +167,7 @@ impl Config {
         for (name, value) in flags {
             config.set(&name, &value, Origin::Flag)?;
         }
+        config.share_memory(machine_bytes)?;
         Ok(config)
     }
 
@@ -205,8 +215,19 @@ impl Parse for usize {
         match *self {
             n if n % (1 << 30) == 0 => format!("{}GiB", n >> 30),
             n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+            n if n >= 1 << 20 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
             n => n.to_string(),
         }
+    }
+}
+
+impl Parse for bool {
+    fn parse(text: &str) -> Result<bool, &'static str> {
+        text.parse().map_err(|_| "true or false")
+    }
+
+    fn print(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -381,6 +402,7 @@ mod tests {
     fn stronger_sources_win_and_are_named() {
         let file = "body_bytes_max = \"1MiB\"\nflush_after = \"5s\"\nquery_rows_max = 7\n";
         let config = Config::load(
+            8 << 30,
             Some(("w.toml", file)),
             [pair("WATERCLOCK_FLUSH_AFTER", "6s"), pair("PATH", "/bin")],
             [pair("listen", "127.0.0.1:1")],
@@ -399,7 +421,8 @@ mod tests {
 
     #[test]
     fn data_are_in_a_folder_or_in_a_bucket() {
-        let place = |text: &str| Config::load(None, [], [pair("data_dir", text)]).unwrap().server.data_dir;
+        let place =
+            |text: &str| Config::load(8 << 30, None, [], [pair("data_dir", text)]).unwrap().server.data_dir;
         assert_eq!(place("a/b"), Location::Folder("a/b".into()));
         assert_eq!(place("file:///a/b"), Location::Folder("/a/b".into()));
         let s3 = |bucket: &str, prefix: &str| {
@@ -412,8 +435,9 @@ mod tests {
 
     #[test]
     fn wrong_settings_name_the_cure() {
-        let error =
-            |name: &str, value: &str| Config::load(None, [], [pair(name, value)]).unwrap_err().to_string();
+        let error = |name: &str, value: &str| {
+            Config::load(8 << 30, None, [], [pair(name, value)]).unwrap_err().to_string()
+        };
         assert_eq!(error("lisen", "x"), "there is no setting lisen (flag); did you mean listen?");
         assert_eq!(
             error("body_bytes_max", "ten"),

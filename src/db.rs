@@ -5,6 +5,7 @@
 //! is one view at one sequence, and runs without it. A flush or a compaction writes files first, then replaces the
 //! manifest, then changes [`Live`].
 //! Invariant: lock order is `compaction`, then `flushing`, then `commits`, then `wal`, then `live`; nobody does I/O under `live`.
+//! `kept` is taken last, for a moment.
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
@@ -31,11 +32,12 @@ use storage_format::manifest::WriterEntry;
 use storage_format::point::Time;
 use storage_format::ranges::RangeSet;
 
-use crate::blocks::BlockList;
+use crate::blocks::{BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
@@ -62,8 +64,11 @@ pub struct Db {
 
 struct Core {
     disk: Arc<dyn Disk>,
+    store: Arc<BlockStore>,
     clock: Arc<dyn Clock>,
     config: Config,
+    /// Memory of all queries together.
+    pool: Arc<Pool>,
     registry: Registry,
     live: RwLock<Live>,
     wal: Mutex<Wal>,
@@ -88,8 +93,6 @@ struct Core {
     look: Option<Mutex<follow::Look>>,
     /// What the manifest says for as long as this is the writer; None if no other machine can write.
     epoch: Option<(u64, Option<WriterEntry>)>,
-    /// Blocks that have to stay for a while although no manifest names them any more.
-    kept: Mutex<snapshot::Kept>,
 }
 
 /// What is readable now. All of it is at one sequence.
@@ -128,6 +131,8 @@ pub struct Status {
     /// Blocks that wait to be merged.
     pub blocks_behind: usize,
     pub deletes_standing: usize,
+    /// Series in memory.
+    pub series: usize,
 }
 
 /// A body of line protocol.
@@ -183,6 +188,18 @@ impl Db {
         self.core.commit(manifest::Edit::default())
     }
 
+    /// Writes everything in memory to blocks, so that the next start has no log to read back. To be called when no writer
+    /// is left; what one writes nevertheless stays in the log.
+    pub fn flush_for_stop(&self) -> Result<()> {
+        self.core.wal.lock().end_segment();
+        self.flush(FlushScope::All)?;
+        // A log whose points were in blocks already has yet to go.
+        if self.core.wal.lock().bytes() > 0 {
+            self.core.commit(manifest::Edit::default())?;
+        }
+        Ok(())
+    }
+
     pub fn databases(&self) -> Vec<String> {
         self.core.registry.databases()
     }
@@ -226,6 +243,7 @@ impl Db {
         Status {
             blocks_behind: self.core.blocks_behind(&live),
             deletes_standing: live.tombstones.len(),
+            series: self.core.registry.tables().iter().map(|table| table.series_count()).sum(),
             wal_bytes,
             head_bytes: live.head.heap_bytes(),
             head_rows: live.head.rows(),
@@ -243,7 +261,10 @@ impl Db {
         metrics::gauge!(names::HEAD_ROWS).set(status.head_rows as f64);
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
+        metrics::gauge!(names::INDEX_CACHE_BYTES).set(self.core.store.memory_bytes() as f64);
+        metrics::gauge!(names::QUERIES_MEMORY_BYTES).set(self.core.pool.used() as f64);
         metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
+        metrics::gauge!(names::SERIES).set(status.series as f64);
         metrics::gauge!(names::DELETES_STANDING).set(status.deletes_standing as f64);
         for rollup in self.core.live.read().rollups.iter() {
             let labels = [("database", rollup.database.to_string()), ("rollup", rollup.info.name.clone())];
@@ -311,6 +332,23 @@ impl Core {
             "\"{table}\" is a rollup of {}; write to {} and the rollup follows, or choose another measurement name",
             rollup.info.table, rollup.info.table
         ))
+    }
+
+    /// Forgets series whose points have all gone to blocks. They are new again when they write again.
+    fn forget_series(&self) {
+        let gone = self.registry.forget(|| self.live.read().head.series());
+        let count: u64 = gone.values().map(roaring::RoaringBitmap::len).sum();
+        if count > 0 {
+            metrics::counter!(crate::metrics::SERIES_FORGOTTEN).increment(count);
+            let mut live = self.live.write();
+            live.rollups.iter_mut().for_each(|rollup| rollup.forget(&self.registry, &gone));
+        }
+    }
+
+    /// For a flush or a compaction.
+    fn compaction_guard(&self) -> Guard {
+        let max = self.config.limits.compaction_memory_bytes_max;
+        Guard::background(&self.clock, "compaction_memory_bytes_max", max)
     }
 
     /// Tables that hold something; a name alone may come from a line that was refused.

@@ -16,6 +16,7 @@ use storage_format::state::{StateRun, data_type};
 use crate::blocks::{NewBlock, TableKey, file_name, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::head::FrozenPartition;
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -124,7 +125,12 @@ fn window_of_group(group: &Group) -> TimeRange {
 }
 
 /// Writes the points of one group. None if there are none left.
-pub fn write_points(disk: &Arc<dyn Disk>, group: &Group, id: u64) -> Result<Option<BlockEntry>> {
+pub fn write_points(
+    disk: &Arc<dyn Disk>,
+    group: &Group,
+    id: u64,
+    guard: &Guard,
+) -> Result<Option<BlockEntry>> {
     let table = &group[0].table;
     let columns = table.columns();
     let scan = Captured::frozen(group, &columns).open()?;
@@ -139,7 +145,9 @@ pub fn write_points(disk: &Arc<dyn Disk>, group: &Group, id: u64) -> Result<Opti
     };
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
-    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, |block| push_scan(block, &scan))
+    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), |block| {
+        push_scan(block, &scan, guard)
+    })
 }
 
 /// Writes a rollup's states, a block per partition. `fields` are the state columns.
@@ -150,6 +158,7 @@ pub fn write_states(
     width: i64,
     runs: &HashMap<TagSet, Arc<StateRun>>,
     seq: u64,
+    guard: &Guard,
     mut next_id: impl FnMut() -> u64,
 ) -> Result<Vec<BlockEntry>> {
     let mut groups: Vec<(&TagSet, &StateRun)> = runs.iter().map(|(tags, run)| (tags, &**run)).collect();
@@ -181,14 +190,19 @@ pub fn write_states(
                 block.push_series(tags, &run.starts, &columns)
             })
         };
-        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, fill)?);
+        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), fill)?);
     }
     Ok(entries)
 }
 
+/// The part of the memory of a flush or a compaction in which encoded rows wait; the rest is for decoded ones.
+pub fn block_memory(guard: &Guard) -> usize {
+    guard.memory_max() / 2
+}
+
 /// All rows of a scan, series after series.
-pub fn push_scan(block: &mut NewBlock, scan: &Scan) -> Result<()> {
-    scan.for_each(|tags, pieces| {
+pub fn push_scan(block: &mut NewBlock, scan: &Scan, guard: &Guard) -> Result<()> {
+    scan.for_each(guard, |tags, pieces| {
         pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
     })
 }

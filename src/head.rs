@@ -15,10 +15,13 @@ mod series;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use storage_format::point::{NANOS_PER_SECOND, Time, TimeRange, ceil_time, floor_time};
 use storage_format::ranges::RangeSet;
+use storage_format::wal::PointRow;
 
+use crate::batch::Batch;
 use crate::batch::BatchPart;
 use crate::series::Table;
 
@@ -36,6 +39,18 @@ pub fn partition_of(time: Time) -> TimeRange {
     let end =
         if cut { ceil_time(start + 1, PARTITION_WIDTH, 0) } else { start.saturating_add(PARTITION_WIDTH) };
     TimeRange { start, end }
+}
+
+/// Rows of one batch nearly always fall into one partition: it is found once per run.
+fn runs(part: &BatchPart) -> impl Iterator<Item = (PartitionKey, TimeRange, &[PointRow])> {
+    let mut rest = part.points.rows.as_slice();
+    std::iter::from_fn(move || {
+        let range = partition_of(rest.first()?.time);
+        let len = rest.iter().take_while(|row| range.contains(row.time)).count();
+        let (run, after) = rest.split_at(len);
+        rest = after;
+        Some((PartitionKey { table: part.table.id, start: range.start }, range, run))
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,24 +74,41 @@ pub struct Capture {
 }
 
 impl Head {
-    /// Applies one table's rows of the batch `seq`. Rows for which `skip` says so are in blocks already.
-    pub fn apply(&mut self, part: &BatchPart, seq: u64, skip: impl Fn(PartitionKey) -> bool) {
+    /// Applies one table's rows of the batch `seq`.
+    pub fn apply(&mut self, part: &BatchPart, seq: u64) {
         let types = part.table.column_types();
-        let points = &part.points;
-        let mut at = 0;
-        while let Some(first) = points.rows.get(at) {
-            // Rows of one batch nearly always fall into one partition: find it once per run.
-            let range = partition_of(first.time);
-            let run = points.rows[at..].iter().take_while(|row| range.contains(row.time)).count();
-            let key = PartitionKey { table: part.table.id, start: range.start };
-            if !skip(key) {
-                self.active
-                    .entry(key)
-                    .or_insert_with(|| PartitionHead::new(Arc::clone(&part.table), range, seq))
-                    .apply(points, &points.rows[at..at + run], &types);
-            }
-            at += run;
+        for (key, range, rows) in runs(part) {
+            self.partition(key, part, range, seq).apply(&part.points, rows, &types);
         }
+    }
+
+    /// Applies batches that follow each other, each with its sequence, in parallel: the series are split, and the rows of
+    /// each stay in order. Rows for which `skip` says so are in blocks already.
+    pub fn apply_all(&mut self, batches: &[(u64, Batch)], skip: impl Fn(PartitionKey, u64) -> bool) {
+        let mut by_partition: BTreeMap<PartitionKey, Vec<(&BatchPart, &[PointRow])>> = BTreeMap::new();
+        for (seq, batch) in batches {
+            for part in &batch.parts {
+                for (key, range, rows) in runs(part).filter(|(key, _, _)| !skip(*key, *seq)) {
+                    self.partition(key, part, range, *seq);
+                    by_partition.entry(key).or_default().push((part, rows));
+                }
+            }
+        }
+        for (key, runs) in by_partition {
+            let partition = self.active.get_mut(&key).expect("made above");
+            let types = partition.table.column_types();
+            partition.apply_all(&runs, &types);
+        }
+    }
+
+    fn partition(
+        &mut self,
+        key: PartitionKey,
+        part: &BatchPart,
+        range: TimeRange,
+        seq: u64,
+    ) -> &mut PartitionHead {
+        self.active.entry(key).or_insert_with(|| PartitionHead::new(Arc::clone(&part.table), range, seq))
     }
 
     /// Removes the points of the series inside the range. Frozen partitions keep theirs: the delete stands as
@@ -102,10 +134,8 @@ impl Head {
     ) -> Vec<Capture> {
         let frozen =
             self.frozen.iter().filter(|layer| layer.table.id == table && ranges.overlaps(layer.range));
-        let frozen = frozen.map(|layer| Capture {
-            frozen_at: Some(layer.seq_max),
-            series: layer.capture(series, ranges, columns),
-        });
+        let frozen = frozen
+            .map(|layer| Capture { frozen_at: Some(layer.seq_max), series: layer.capture(series, ranges) });
         let from = PartitionKey { table, start: Time::MIN };
         let to = PartitionKey { table, start: Time::MAX };
         let active = self.active.range(from..=to).filter(|(_, partition)| ranges.overlaps(partition.range));
@@ -114,6 +144,18 @@ impl Head {
             series: partition.capture(series, ranges, columns),
         });
         frozen.chain(active).filter(|capture| !capture.series.is_empty()).collect()
+    }
+
+    /// The numbers of all series in memory, by table.
+    pub fn series(&self) -> HashMap<u32, RoaringBitmap> {
+        let mut all: HashMap<u32, RoaringBitmap> = HashMap::new();
+        for partition in self.active.values() {
+            *all.entry(partition.table.id).or_default() |= partition.series();
+        }
+        for layer in &self.frozen {
+            *all.entry(layer.table.id).or_default() |= layer.series();
+        }
+        all
     }
 
     pub fn active(&self) -> impl Iterator<Item = (&PartitionKey, &PartitionHead)> {

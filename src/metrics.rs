@@ -13,6 +13,8 @@ pub const WAL_SYNCS: &str = "waterclock_wal_syncs_total";
 pub const WAL_SYNC_SECONDS: &str = "waterclock_wal_sync_seconds";
 pub const HEAD_BYTES: &str = "waterclock_head_bytes";
 pub const HEAD_ROWS: &str = "waterclock_head_rows";
+pub const SERIES: &str = "waterclock_head_series";
+pub const SERIES_FORGOTTEN: &str = "waterclock_head_forgotten_series_total";
 pub const BLOCKS: &str = "waterclock_blocks";
 pub const BLOCK_BYTES: &str = "waterclock_block_bytes";
 pub const FLUSHES: &str = "waterclock_flushes_total";
@@ -22,6 +24,8 @@ pub const COMPACTION_BEHIND: &str = "waterclock_compaction_waiting_blocks";
 pub const COMPACTION_RUNNING_BYTES: &str = "waterclock_compaction_running_bytes";
 pub const DELETES_STANDING: &str = "waterclock_deletes_standing";
 pub const EXPIRED_BLOCKS: &str = "waterclock_retention_removed_blocks_total";
+pub const INDEX_CACHE_BYTES: &str = "waterclock_index_cache_bytes";
+pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
 pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
@@ -44,6 +48,8 @@ pub fn describe() {
     describe_histogram!(WAL_SYNC_SECONDS, Unit::Seconds, "Time of a group commit: write and fsync");
     describe_gauge!(HEAD_BYTES, Unit::Bytes, "Points in memory, compressed");
     describe_gauge!(HEAD_ROWS, "Points in memory");
+    describe_gauge!(SERIES, "Series in memory");
+    describe_counter!(SERIES_FORGOTTEN, "Series forgotten because all their points had gone to blocks");
     describe_gauge!(BLOCKS, "Live block files");
     describe_gauge!(BLOCK_BYTES, Unit::Bytes, "Size of the live block files");
     describe_counter!(FLUSHES, "Partitions written to blocks");
@@ -53,6 +59,12 @@ pub fn describe() {
     describe_gauge!(COMPACTION_RUNNING_BYTES, Unit::Bytes, "Size of the blocks that are being merged now");
     describe_gauge!(DELETES_STANDING, "Deletes that some blocks have yet to be rewritten for");
     describe_counter!(EXPIRED_BLOCKS, "Blocks removed because retention ended");
+    describe_gauge!(INDEX_CACHE_BYTES, Unit::Bytes, "Indexes of the blocks that are open");
+    describe_gauge!(
+        QUERIES_MEMORY_BYTES,
+        Unit::Bytes,
+        "Memory of the queries that run or are being answered"
+    );
     describe_counter!(QUERIES, "Statements run, by outcome");
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
     describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");

@@ -6,12 +6,10 @@
 
 mod answer;
 mod groups;
-mod guard;
 mod points;
 mod window;
 
 pub use answer::{Answer, AnswerColumn, Role, RollupUse, Stats, text_table};
 pub use groups::{Groups, finish};
-pub use guard::Guard;
 pub use points::select_points;
 pub use window::{StatePlan, aggregate, keys_of};

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use query_lang::catalog::RollupInfo;
+use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{DirtyGroups, Keep, RollupEntry};
 use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, ceil_time, floor_time};
@@ -31,7 +32,7 @@ use crate::blocks::TableKey;
 use crate::error::Result;
 use crate::query::Groups;
 use crate::scan::StateLayer;
-use crate::series::{CompiledFilter, Table};
+use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
 pub use read::{Access, Visible, columns_of};
@@ -231,14 +232,28 @@ impl Rollup {
         }
     }
 
+    /// Lets go of what it knows of series that were forgotten, by the number of their table.
+    pub fn forget(&mut self, registry: &Registry, gone: &HashMap<u32, RoaringBitmap>) {
+        let table = registry.table(&self.database, &self.info.table);
+        if let Some(gone) = table.and_then(|table| gone.get(&table.id)) {
+            self.groups.retain(|series, _| !gone.contains(*series));
+        }
+    }
+
     pub fn computed(&self) -> &RangeSet {
         &self.computed
     }
 
-    /// Forgets the states of a range, because they are lost: they are to be computed again.
-    pub fn uncompute(&mut self, range: TimeRange) {
-        self.computed.remove(range);
-        self.stored.remove(range);
+    /// The states of these buckets are lost. Those whose points are there are computed again; dirty, and not only absent,
+    /// so that groups that have gone meanwhile are said to, because older states of them may still be there. Sealed ones
+    /// are gone for good.
+    pub fn lose(&mut self, range: TimeRange, seq: u64) {
+        let last = self.bucket(range.end.saturating_sub(1)).saturating_add(self.info.step);
+        let whole = TimeRange::new(self.bucket(range.start), last);
+        let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
+        self.computed.remove(sealed);
+        self.stored.remove(sealed);
+        self.mark_range(whole, seq);
     }
 
     pub fn dirty_count(&self) -> u64 {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MutableArrayData, StringArray,
+    UInt64Array, make_array, new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, interleave};
@@ -65,6 +65,20 @@ impl Rows {
         Rows {
             times: self.times.iter().copied().filter(keep).collect(),
             columns: self.columns.iter().map(column).collect(),
+        }
+    }
+
+    /// The same rows in buffers of their own.
+    pub fn copied(&self) -> Rows {
+        let copy = |array: &ArrayRef| {
+            let data = array.to_data();
+            let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+            copy.try_extend(0, 0, data.len()).expect("as much as there was fits");
+            make_array(copy.freeze())
+        };
+        Rows {
+            times: self.times.iter().copied().collect(),
+            columns: self.columns.iter().map(|column| column.as_ref().map(copy)).collect(),
         }
     }
 

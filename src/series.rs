@@ -1,15 +1,17 @@
 //! Which databases, tables, fields and series exist: names to small numbers.
 //!
-//! Invariant: numbers are given once and never change meaning while the process lives; a field's type is
+//! Invariant: numbers are given once and never change meaning while the process lives; those of series that are in
+//! memory no more are forgotten (see `pins`), and the same tags then get another number; a field's type is
 //! decided by its first write, under the schema lock, and never changes. What is registered here but was
 //! never made durable (a refused batch) is only a name.
 //! Not here: points (`head`, `blocks`), durability of the names (`wal` logs them, the manifest keeps them).
 
 mod index;
+mod pins;
 mod spellings;
 
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -23,6 +25,7 @@ use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 
 pub use index::{CompiledFilter, TagIndex, TagPostings};
+pub use pins::{Pin, Pins};
 pub use spellings::{Spelling, Spellings};
 
 /// Everything by name. One per server.
@@ -30,6 +33,7 @@ pub use spellings::{Spelling, Spellings};
 pub struct Registry {
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
     tables: RwLock<Vec<Arc<Table>>>,
+    pins: Pins,
 }
 
 pub struct Database {
@@ -134,6 +138,44 @@ impl Registry {
         table
     }
 
+    /// To be taken before the first look-up of a series, and held as long as its number is used without a lock.
+    pub fn pin(&self) -> Pin {
+        self.pins.take()
+    }
+
+    /// Forgets series that are in none of the sets that `in_memory` names by table, and that no batch holds: what blocks
+    /// have of them, their own index finds. Returns which went, by table.
+    ///
+    /// A series that `in_memory` leaves out may come back meanwhile, but only by a look-up, which the line tells from
+    /// earlier ones. So the line comes first.
+    pub fn forget(
+        &self,
+        in_memory: impl FnOnce() -> HashMap<u32, RoaringBitmap>,
+    ) -> HashMap<u32, RoaringBitmap> {
+        let line = self.pins.line();
+        let kept = in_memory();
+        let tables = self.tables();
+        let of_table = |table: &Arc<Table>| {
+            let mut series = table.with_index(TagIndex::all);
+            if let Some(kept) = kept.get(&table.id) {
+                series -= kept;
+            }
+            (!series.is_empty()).then_some((table.id, series))
+        };
+        let mut unused: HashMap<u32, RoaringBitmap> = tables.iter().filter_map(of_table).collect();
+        if unused.is_empty() {
+            return unused;
+        }
+        let databases: Vec<Arc<Database>> = self.databases.read().values().cloned().collect();
+        for database in databases {
+            database.spellings.forget(&mut unused, line);
+        }
+        for (table, series) in &mut unused {
+            *series = tables[*table as usize].index.write().forget(series, line);
+        }
+        unused
+    }
+
     /// Every table of every database, in the order of their numbers.
     pub fn tables(&self) -> Vec<Arc<Table>> {
         self.tables.read().clone()
@@ -205,19 +247,29 @@ impl Table {
         filter.series(&*self.index.read())
     }
 
-    /// The series' number; a new one if the limit allows.
-    pub fn series_or_new(&self, tags: &TagSet, series_max: usize) -> Result<u32> {
-        if let Some(series) = self.index.read().find(tags) {
+    /// The series' number; a new one if the limit allows. It stays good until the pin is dropped.
+    pub fn series_or_new(&self, tags: &TagSet, series_max: usize, pin: &Pin) -> Result<u32> {
+        if let Some(series) = self.index.read().find(tags, pin) {
             return Ok(series);
         }
         let mut index = self.index.write();
-        if let Some(series) = index.find(tags) {
+        if let Some(series) = index.find(tags, pin) {
             return Ok(series);
         }
         if index.len() >= series_max {
             return Err(too_many_series(&self.name, &index));
         }
-        Ok(index.insert(tags.clone()))
+        index.insert(tags.clone(), pin).ok_or_else(|| {
+            Error::rejected(
+                Kind::OverLimit,
+                "series_numbers",
+                format!(
+                    "table {} has had {} series since the start, which is all that can be numbered; restart waterclock",
+                    self.name,
+                    u32::MAX
+                ),
+            )
+        })
     }
 
     /// Makes sure a tag name is known although no series has it now: the manifest remembers it.

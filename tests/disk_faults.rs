@@ -1,4 +1,4 @@
-//! A disk that refuses: a failing fsync, no space left at every byte, reads that fail.
+//! A disk that refuses: a failing fsync, no space left at every byte, writes and reads that fail.
 //!
 //! Nothing acknowledged is lost, errors say what happened to which file, reads go on, and a full disk needs no restart
 //! once there is space again. Not here: the power cut (`crash`), wrong bytes (`damage`), the real binary (`full_disk`).
@@ -120,6 +120,62 @@ fn a_failed_fsync_of_a_flush_or_a_merge_leaves_everything_readable() {
         }
     }
     assert!(failures >= 8, "only {failures} syncs failed");
+}
+
+#[test]
+fn every_failing_write_is_named_and_can_be_tried_again() {
+    let (mut failures, mut met) = (0, BTreeSet::new());
+    for passing in 0.. {
+        let disk = FaultyDisk::new();
+        let clock = ManualClock::at(NOON);
+        let db = open(&disk, &clock).unwrap();
+        much_in_blocks(&db);
+        let before = disk.writes();
+        disk.fail_write_after(passing);
+        let mut expected = points(&db);
+        for minute in [3, 4] {
+            match write(&db, &line(minute, 5.0)) {
+                Ok(_) => expected = points(&db),
+                Err(error) => {
+                    assert!(error.to_string().contains(" disk:/wal/"), "passing {passing}: {error}");
+                    met.insert("write");
+                }
+            }
+        }
+        type Work<'a> = (&'static str, &'a dyn Fn() -> waterclock::error::Result<()>);
+        let work: [Work<'_>; 4] = [
+            ("flush", &|| db.flush(FlushScope::All).map(drop)),
+            ("compact", &|| db.compact(true).map(drop)),
+            ("drop", &|| run(&db, "drop rollup minutes").map(drop)),
+            ("create", &|| run(&db, ROLLUP).map(drop)),
+        ];
+        for (what, work) in work {
+            if let Err(error) = work() {
+                let text = error.to_string();
+                assert!(text.contains(" disk:/"), "passing {passing}, {what}: {text}");
+                met.insert(what);
+                work().unwrap_or_else(|error| panic!("passing {passing}, {what} again: {error}"));
+            }
+        }
+        let story = format!("passing {passing}");
+        assert_eq!(points(&db), expected, "{story}: what was refused is not there, the rest is");
+        check_rollup(&db, &story);
+        if disk.writes() - before <= passing {
+            break;
+        }
+        failures += 1;
+        db.refresh(&RefreshScope::default()).unwrap();
+        db.flush(FlushScope::All).unwrap();
+        drop(db);
+        for loss in [Loss::Lost, Loss::Torn, Loss::Reordered] {
+            let db = open(&disk.after_power_loss(passing, loss), &clock).unwrap();
+            assert_eq!(points(&db), expected, "{story}, {loss:?}");
+            check_rollup(&db, &format!("{story}, {loss:?}"));
+        }
+    }
+    assert!(failures > 15, "only {failures} writes failed");
+    let all = ["write", "flush", "compact", "drop", "create"];
+    assert!(all.iter().all(|what| met.contains(what)), "writes failed only in {met:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::dice::Dice;
 use crate::support::ledger::Ledger;
-use crate::support::server::{Server, folder};
+use crate::support::server::{Server, check_offline, folder};
 
 const PAGE: u64 = 4_096;
 
@@ -173,6 +173,7 @@ fn fill(room: u64, seed: u64) -> Vec<String> {
     assert!(refused_later.is_empty(), "{story}: {refused_later:?}");
     assert_eq!(server.get("/health").status, 200, "{story}");
     server.kill();
+    check_offline(&disk.data(), &story);
     server = Server::start(&disk.data(), &FLAGS);
     ledger.check(&server, &format!("{story}, then killed"));
     refused

@@ -12,12 +12,12 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::support::dice::Dice;
 use crate::support::ledger::{Ledger, check_rollups};
-use crate::support::server::{Door, Server, folder};
+use crate::support::server::{Door, Server, check_offline, folder};
 
 const WRITERS: usize = 3;
 
 /// Small segments, a small head, and the background's own flushes, merges and refreshes as often as they come.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 14] = [
     "--set",
     "wal_segment_bytes_max=4KiB",
     "--set",
@@ -28,6 +28,8 @@ const FLAGS: [&str; 12] = [
     "flush_small_after=1ms",
     "--set",
     "compact_after=1ms",
+    "--set",
+    "delete_after=1ms",
     "--set",
     "refresh_every=10ms",
 ];
@@ -58,17 +60,22 @@ fn what_was_acknowledged_survives_kill_9() {
     let folder = folder();
     let mut dice = Dice::new(seed);
     let (ledger, rollups, done) = (Ledger::default(), Rollups::default(), Done::default());
+    let kept = Kept(Mutex::new(vec![KEPT_DAYS]));
     for kill in 0..=kills {
+        if kill > 0 {
+            check_offline(folder.path(), &format!("seed {seed}, after {kill} kills"));
+        }
         let mut server = Server::start(folder.path(), &FLAGS);
         if kill == 0 {
             // From now on there is a table to delete from and to define rollups on.
-            let first = b"load,writer=none,series=none v=0i 1";
+            let first = b"load,writer=none,series=none v=0i 1767268800";
             assert_eq!(server.post("/write?db=default&precision=s", first).status, 204);
-            assert_eq!(server.post("/api/wql", b"delete from load").status, 200);
+            server.rows(&format!("delete from load; alter table load keep {KEPT_DAYS}d"));
         }
         let story = format!("seed {seed}, after {kill} kills");
         ledger.check(&server, &story);
         rollups.check(&server, &story);
+        kept.check(&server, &story);
         if kill == kills {
             break;
         }
@@ -80,9 +87,9 @@ fn what_was_acknowledged_survives_kill_9() {
         std::thread::scope(|scope| {
             for (writer, seed) in seeds.into_iter().enumerate() {
                 let life = Life { door: server.door(), dead: &dead, done: &done, tell: tell.clone() };
-                let (ledger, rollups) = (&ledger, &rollups);
+                let (ledger, rollups, kept) = (&ledger, &rollups, &kept);
                 scope.spawn(move || match writer {
-                    WRITERS => life.keep(rollups, Dice::new(seed)),
+                    WRITERS => life.keep(rollups, kept, Dice::new(seed)),
                     writer => life.write(ledger, writer, Dice::new(seed)),
                 });
             }
@@ -94,7 +101,7 @@ fn what_was_acknowledged_survives_kill_9() {
         });
     }
     let done = done.0.into_inner().unwrap();
-    for what in ["points", "deletes", "blocks", "merges", "buckets", "created", "dropped"] {
+    for what in ["points", "deletes", "blocks", "merges", "buckets", "created", "dropped", "kept"] {
         assert!(done.get(what).is_some_and(|times| *times > 0), "seed {seed}: nobody met {what}: {done:?}");
     }
     assert!(ledger.acknowledged() > 50, "seed {seed}: only {} points are left", ledger.acknowledged());
@@ -131,8 +138,8 @@ impl Life<'_> {
         }
     }
 
-    /// Flushes, merges and changes rollups until the server is dead.
-    fn keep(&self, rollups: &Rollups, mut dice: Dice) {
+    /// Flushes, merges, changes rollups and the retention until the server is dead.
+    fn keep(&self, rollups: &Rollups, kept: &Kept, mut dice: Dice) {
         let count = |path: &str, key: &str| {
             let reply = self.door.try_send("POST", path, b"")?;
             assert!(matches!(reply.status, 200 | 404), "{path}: {}", reply.text());
@@ -140,11 +147,13 @@ impl Life<'_> {
         };
         while self.lives() {
             let (name, query) = *dice.pick(&ROLLUPS);
-            let answer = match dice.roll(8) {
-                0 | 1 => count("/api/flush", "blocks").map(|blocks| ("blocks", blocks)),
-                2 | 3 => count("/api/compact?force=on", "merges").map(|merges| ("merges", merges)),
-                4 => rollups.change(self, name, false, "DELETE", ""),
-                5 => rollups.change(self, name, true, "POST", query),
+            // Flushes are rare, so that most of what a kill meets is in the log only; refreshes are many.
+            let answer = match dice.roll(16) {
+                0 => count("/api/flush", "blocks").map(|blocks| ("blocks", blocks)),
+                1 => count("/api/compact?force=on", "merges").map(|merges| ("merges", merges)),
+                2 => rollups.change(self, name, false, "DELETE", ""),
+                3 | 4 => rollups.change(self, name, true, "POST", query),
+                5 => kept.change(self, KEPT_DAYS + dice.roll(100)),
                 _ => {
                     let path = format!("/api/rollups/{name}/refresh");
                     count(&path, "buckets").map(|buckets| ("buckets", buckets))
@@ -155,6 +164,31 @@ impl Life<'_> {
                 self.answered();
             }
         }
+    }
+}
+
+/// Longer than the ledger's points are old, so that none of them expires.
+const KEPT_DAYS: u64 = 7_300;
+
+/// For how many days the table is kept; one of two while the server died before it said which.
+struct Kept(Mutex<Vec<u64>>);
+
+impl Kept {
+    fn change(&self, life: &Life<'_>, days: u64) -> Option<(&'static str, u64)> {
+        self.0.lock().unwrap().push(days);
+        let reply =
+            life.door.try_send("POST", "/api/wql", format!("alter table load keep {days}d").as_bytes())?;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        *self.0.lock().unwrap() = vec![days];
+        Some(("kept", 1))
+    }
+
+    fn check(&self, server: &Server, story: &str) {
+        let rows = server.rows("show tables");
+        let found = rows[0][3].as_str().unwrap_or_else(|| panic!("{story}: {rows}")).to_string();
+        let mut known = self.0.lock().unwrap();
+        known.retain(|days| found == format!("{days}d"));
+        assert!(!known.is_empty(), "{story}: the table is kept for {found}");
     }
 }
 

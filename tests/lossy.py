@@ -22,7 +22,8 @@ import time
 
 WRITERS = 3
 POWERCUTS = 8
-FLAGS = ["wal_segment_bytes_max=8KiB", "head_bytes_max=1MiB", "flush_after=1ms", "flush_small_after=1ms", "refresh_every=20ms"]
+FLAGS = ["wal_segment_bytes_max=8KiB", "head_bytes_max=1MiB", "flush_after=1ms", "flush_small_after=1ms"]
+FLAGS += ["delete_after=1ms", "refresh_every=20ms"]
 NOON = 1_767_268_800
 ROLLUP = "load | every 1m count, sum(v), max(v) by writer"
 
@@ -232,6 +233,10 @@ def run(binary, lossyfs, seed, folder):
     data = disk.mount + "/data"
 
     def start():
+        if os.path.exists(data):
+            checked = subprocess.run([binary, "check", "--rollups", data], capture_output=True, text=True)
+            if checked.returncode:
+                raise Wrong("`waterclock check` finds " + checked.stdout + checked.stderr)
         return Server(binary, data, folder)
 
     try:

@@ -1,6 +1,6 @@
-//! The README's tour is true: its `console` blocks run in one shell, and each command prints what stands below it.
+//! The pages' tours are true: the `console` blocks of each run in one shell, and each command prints what stands below it.
 //!
-//! The port of the page is replaced by a free one; nothing else.
+//! The port of a page is replaced by a free one; nothing else.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,11 +13,25 @@ const MARK: &str = "=== next command ===";
 
 #[test]
 fn the_tour_prints_what_the_page_says() {
+    check("README.md");
+}
+
+#[test]
+fn the_page_on_backups_prints_what_it_says() {
+    check("docs/backup.md");
+}
+
+#[test]
+fn the_page_on_operations_prints_what_it_says() {
+    check("docs/operations.md");
+}
+
+fn check(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let page = std::fs::read_to_string(root.join(page)).unwrap();
     let port = free_port().to_string();
     let steps = steps(&page.replace("8086", &port));
-    assert!(steps.len() > 10, "the tour has {} commands", steps.len());
+    assert!(steps.len() > 5, "the tour has {} commands", steps.len());
 
     let binaries = Path::new(env!("CARGO_BIN_EXE_waterclock")).parent().unwrap();
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());

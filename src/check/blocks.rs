@@ -48,7 +48,7 @@ pub(super) fn check(
 /// What is wrong with a block, if anything is.
 pub(super) fn fault(disk: &Arc<dyn Disk>, entry: &BlockEntry) -> Option<Finding> {
     let name = format!("{FOLDER}/{}", entry.file);
-    let (offset, what) = match BlockFile::new(disk, entry.clone()).check() {
+    let (offset, what) = match BlockFile::alone(disk, entry.clone()).check() {
         Ok(()) => return None,
         Err(Error::Corrupt { offset, what, .. }) => (offset, what),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

@@ -30,11 +30,17 @@ pub(super) fn check(
     watch("log", 0, all);
     let mut last_seq = 0;
     let mut disorder = Vec::new();
-    let replayed = wal::replay(&**disk, folder, &Registry::default(), |seq, _| {
-        if seq <= last_seq {
-            disorder.push(seq);
+    let replayed = wal::replay(&**disk, folder, &Registry::default(), |entry| {
+        let sequences = match entry {
+            wal::Entry::Points(batches) => batches.iter().map(|(seq, _)| *seq).collect(),
+            wal::Entry::Delete(seq, _) => vec![seq],
+        };
+        for seq in sequences {
+            if seq <= last_seq {
+                disorder.push(seq);
+            }
+            last_seq = seq;
         }
-        last_seq = seq;
         Ok(())
     });
     watch("log", all, all);
@@ -192,8 +198,8 @@ fn gaps(
 /// The deletes that the log holds, for a manifest that has lost its own.
 pub(super) fn deletes(disk: &dyn Disk, folder: &str) -> Result<Vec<TombstoneEntry>> {
     let mut deletes = Vec::new();
-    wal::replay(disk, folder, &Registry::default(), |seq, entry| {
-        if let wal::Entry::Delete(delete) = entry {
+    wal::replay(disk, folder, &Registry::default(), |entry| {
+        if let wal::Entry::Delete(seq, delete) = entry {
             deletes.push(TombstoneEntry {
                 database: delete.database.to_string(),
                 statement: delete.statement.to_string(),

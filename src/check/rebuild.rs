@@ -1,18 +1,18 @@
 //! A manifest from what blocks say about themselves, when there is none to read.
 //!
-//! What is safe to believe: a sound block of points is what was written, whole. It may have been replaced by a merge whose
-//! old files were still to be removed: a merge covers the partition and the sequences of all that went into it and has a
-//! higher number, so a block that another covers so is set aside. States of rollups are set aside, all of them: what
-//! defines a rollup stood in the manifest alone. Deletes that the log still has are kept; older ones that no merge had
-//! applied yet are forgotten, so what they deleted is there again. The log is read from its beginning; that is right,
-//! because it holds every write since.
+//! What is safe to believe: a sound block of points is what was written, whole. All of them are believed, also those that a
+//! merge had replaced and that were still to be removed: the merge ranks above what went into it, so their rows win nowhere,
+//! and only rows that the merge had deleted are there again. States of rollups are set aside, all of them: what defines a
+//! rollup stood in the manifest alone, and so did how long data are kept. Deletes that the log still has are kept; older
+//! ones that no merge had applied yet are forgotten, and what they deleted is there again. The log is read from its
+//! beginning; that is right, because it holds every write since.
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{BlockEntry, LOG_FOLDER, Manifest, TableEntry};
-use storage_format::point::{FieldType, TimeRange};
+use storage_format::point::FieldType;
 use storage_format::state::data_type;
 
 use crate::blocks::{self, BlockFile, FOLDER};
@@ -51,12 +51,6 @@ pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
             },
         }
     }
-    let replaced: Vec<BlockEntry> =
-        entries.iter().filter(|entry| entries.iter().any(|other| replaces(other, entry))).cloned().collect();
-    for entry in &replaced {
-        work.set_aside(&format!("{FOLDER}/{}", entry.file), "sound; a later merge holds its rows")?;
-    }
-    entries.retain(|entry| !replaced.contains(entry));
     entries.sort_by_key(|entry| entry.id);
     let seq = entries.iter().map(|entry| entry.seq_max).max().unwrap_or(0);
     // Reading the log cleans up; that is for the start.
@@ -84,22 +78,12 @@ pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
     })
 }
 
-/// Whether `other` is a merge that `entry` went into.
-fn replaces(other: &BlockEntry, entry: &BlockEntry) -> bool {
-    other.id > entry.id
-        && other.database == entry.database
-        && other.table == entry.table
-        && TimeRange::from(other.partition).covers(entry.partition.into())
-        && other.seq_min <= entry.seq_min
-        && entry.seq_max <= other.seq_max
-}
-
 /// What the blocks say about their tables, older ones first, as the fields came.
 fn tables(work: &Work<'_>, entries: &[BlockEntry]) -> Result<Vec<TableEntry>> {
     let mut tables: BTreeMap<(String, String), TableEntry> = BTreeMap::new();
     for entry in entries {
-        let file = BlockFile::new(work.disk, entry.clone());
-        let schema = file.block()?.schema();
+        let block = BlockFile::alone(work.disk, entry.clone()).block()?;
+        let schema = block.schema();
         let table =
             tables.entry((entry.database.clone(), entry.table.clone())).or_insert_with(|| TableEntry {
                 database: entry.database.clone(),

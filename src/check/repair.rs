@@ -2,9 +2,9 @@
 //!
 //! Invariant: first a copy stands in `damaged`, durably, then the manifest changes, then the original goes; a crash in
 //! between leaves a folder that is no worse, and the next repair goes on. A file that cannot be read is moved instead.
-//! What becomes of rollups: one that has lost states computes them again. One whose points are lost must say what the
-//! points that are left say, so those buckets are dirty; its states of before, which may be all that is left of the
-//! points, are copied to `damaged` first, where any Parquet reader opens them.
+//! What becomes of rollups: one that has lost states computes them again, where retention has left the points for it. One
+//! whose points are lost must say what the points that are left say, so those buckets are dirty; its states of before,
+//! which may be all that is left of the points, are copied to `damaged` first, where any Parquet reader opens them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
@@ -197,26 +197,20 @@ impl Work<'_> {
                             || !partition.contains(flushed.partition)
                     });
                 }
-                BlockKind::Rollup => self.forget_states(manifest, &mut rollups, entry, why)?,
+                BlockKind::Rollup => {
+                    if let Some(rollup) = rollups.get_mut(&entry.database, &entry.table) {
+                        rollup.lose(entry.time.into(), manifest.seq);
+                    }
+                    self.done.push(format!(
+                        "rollup {}: the lost states are computed again where their points are still kept",
+                        entry.table
+                    ));
+                }
             }
         }
         for (database, name) in wrong {
-            let states: Vec<BlockEntry> = manifest
-                .blocks
-                .iter()
-                .filter(|entry| {
-                    entry.kind == BlockKind::Rollup && entry.database == database && entry.table == name
-                })
-                .cloned()
-                .collect();
-            for entry in &states {
-                self.set_aside(
-                    &format!("{FOLDER}/{}", entry.file),
-                    "its states are not those of the points",
-                )?;
-            }
             if let Some(rollup) = rollups.get_mut(database, name) {
-                rollup.uncompute(TimeRange::ALL);
+                rollup.mark_range(TimeRange::ALL, manifest.seq);
             }
             self.done.push(format!("rollup {name}: all of it is computed again"));
         }
@@ -248,31 +242,6 @@ impl Work<'_> {
             );
             self.keep_copy(&format!("{FOLDER}/{}", entry.file), &why)?;
         }
-        Ok(())
-    }
-
-    /// A lost block may have replaced rows of older ones of its partition, and its groups may be gone from newer ones: none
-    /// of them can be believed alone.
-    fn forget_states(
-        &mut self,
-        manifest: &Manifest,
-        rollups: &mut crate::rollup::Rollups,
-        lost: &BlockEntry,
-        why: &str,
-    ) -> Result<()> {
-        let partition = TimeRange::from(lost.partition);
-        for entry in &manifest.blocks {
-            let same =
-                entry.kind == lost.kind && entry.database == lost.database && entry.table == lost.table;
-            if same && entry.id != lost.id && TimeRange::from(entry.partition).overlaps(partition) {
-                let why = format!("sound, but its neighbour {} is not: {why}", lost.file);
-                self.set_aside(&format!("{FOLDER}/{}", entry.file), &why)?;
-            }
-        }
-        if let Some(rollup) = rollups.get_mut(&lost.database, &lost.table) {
-            rollup.uncompute(partition);
-        }
-        self.done.push(format!("rollup {}: the lost states are computed again", lost.table));
         Ok(())
     }
 

@@ -94,7 +94,8 @@ impl RollupUse {
     }
 }
 
-fn counted(count: u64, thing: &str) -> String {
+/// `3,112 rows`, `1 row`.
+pub fn counted(count: u64, thing: &str) -> String {
     let plural = if count == 1 || thing.ends_with('s') { "" } else { "s" };
     format!("{} {thing}{plural}", thousands(count))
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::backup;
-use crate::cli::answer::thousands;
+use crate::cli::answer::{counted, thousands};
 use crate::cli::check::print;
 use crate::cli::client::{Client, DEFAULT_URL};
 use crate::cli::progress::{Progress, Unit};
@@ -86,16 +86,15 @@ pub fn backup(args: BackupArgs) -> Result<()> {
     put(
         &mut std::io::stdout().lock(),
         &format!(
-            "backed up to {}: {} blocks ({} there already, {} linked, {} copied), {} bytes copied, of those {} of the log; {} old \
-             blocks removed\n",
+            "backed up to {}: {} ({} there already, {} linked, {} copied), {} bytes copied, of those {} of the log; {} removed\n",
             to.display(),
-            thousands(blocks),
+            counted(blocks, "block"),
             thousands(kept),
             thousands(linked),
             thousands(copied),
             thousands(copied_bytes),
             thousands(log_bytes),
-            thousands(removed),
+            counted(removed, "old block"),
         ),
     )
 }
@@ -170,8 +169,8 @@ pub fn restore(args: RestoreArgs) -> Result<()> {
         return Err(Error::rejected(Kind::Conflict, "damaged", why));
     }
     let text = format!(
-        "restored {folder}: {} blocks and {} bytes of log, checked; start it with: waterclock serve --data-dir {folder}\n",
-        thousands(done.blocks),
+        "restored {folder}: {} and {} bytes of log, checked; start it with: waterclock serve --data-dir {folder}\n",
+        counted(done.blocks, "block"),
         thousands(done.log_bytes),
     );
     put(&mut std::io::stdout().lock(), &text)

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::check::{Counts, Finding, Options, Report, check, repair};
-use crate::cli::answer::thousands;
+use crate::cli::answer::{counted, thousands};
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::table::put;
 use crate::clock::{Clock, SystemClock};
@@ -88,11 +88,6 @@ pub fn run(args: Args) -> Result<()> {
         "damaged",
         format!("{} is damaged in {}; {cure}", args.folder.display(), places(report.damage.len())),
     ))
-}
-
-/// `3,112 rows`, `1 row`.
-fn counted(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
 fn places(count: usize) -> String {

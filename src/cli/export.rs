@@ -19,8 +19,9 @@ use query_lang::time::format_time;
 use serde::{Deserialize, Serialize};
 use storage_format::point::TimeRange;
 
-use crate::cli::answer::thousands;
+use crate::cli::answer::counted;
 use crate::cli::client::{Client, DatabaseArgs};
+use crate::cli::folder;
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::terminal;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +37,10 @@ pub(super) use write::FOOTER_KEY;
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
+
+    /// A data folder or a backup that no server uses, instead of a server; it is only looked at
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 
     /// Only this table; may be given several times [default: all]
     #[arg(long = "table", value_name = "TABLE")]
@@ -109,7 +114,10 @@ struct Piece {
 const STATE_FILE: &str = "export.json";
 
 pub fn run(args: Args) -> Result<()> {
-    let client = args.database.client()?;
+    let client = match &args.data_dir {
+        Some(folder) => folder::open(folder)?,
+        None => args.database.client()?,
+    };
     if args.out.as_os_str() == "-" {
         return to_stdout(&args, &client);
     }
@@ -134,21 +142,17 @@ pub fn run(args: Args) -> Result<()> {
     drop(progress);
     let count: u64 = rows.values().sum();
     let mut notes = vec![format!(
-        "exported {} rows of {} to {} files in {}",
-        thousands(count),
-        plural(plan.tables.len(), "table"),
-        thousands(written),
+        "exported {} of {} to {} in {}",
+        counted(count, "row"),
+        counted(plan.tables.len() as u64, "table"),
+        counted(written, "file"),
         args.out.display()
     )];
     if kept > 0 {
-        notes.push(format!("{} files were there already", thousands(kept)));
+        notes.push(format!("{} done before", counted(kept, "file")));
     }
     terminal::note(&notes);
     Ok(())
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The plan of the state file, or a new one.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::answer::thousands;
+use crate::cli::answer::{counted, thousands};
 use crate::cli::client::DatabaseArgs;
 use crate::cli::import::batch::{Batch, Reader};
 use crate::cli::import::send::Sender;
@@ -217,22 +217,22 @@ fn report(args: &Args, sender: &Sender<'_>, files: u64, kept: u64) -> Result<()>
     }
     let verb = if args.dry_run { "read (nothing was sent)" } else { "imported" };
     notes.push(format!(
-        "{verb}: {} lines of {} files",
-        thousands(counts.lines - counts.refused),
-        thousands(files)
+        "{verb}: {} of {}",
+        counted(counts.lines - counts.refused, "line"),
+        counted(files, "file")
     ));
     if kept > 0 {
-        notes.push(format!("{} files were imported before", thousands(kept)));
+        notes.push(format!("{} imported before", counted(kept, "file")));
     }
     if counts.empty > 0 {
-        notes.push(format!("{} rows had no values", thousands(counts.empty)));
+        notes.push(format!("{} without values", counted(counts.empty, "row")));
     }
     if counts.not_finite > 0 {
-        notes.push(format!("{} values that are not finite were left out", thousands(counts.not_finite)));
+        notes.push(format!("{} left out because not finite", counted(counts.not_finite, "value")));
     }
     terminal::note(&notes);
     if counts.refused > 0 {
-        let why = format!("{} lines were refused; the others are imported", thousands(counts.refused));
+        let why = format!("{} refused; the others are imported", counted(counts.refused, "line"));
         return Err(Error::rejected(Kind::Invalid, "refused_lines", why));
     }
     Ok(())

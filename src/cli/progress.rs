@@ -2,9 +2,10 @@
 //!
 //! Invariant: what is drawn is gone when this is dropped, so that results stand alone.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 pub struct Progress {
     /// None where nobody looks.
@@ -29,10 +30,15 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let template = match unit {
                 Unit::Bytes => "{msg:20!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-                Unit::Rows => "{msg:20!} {wide_bar} {human_pos}/{human_len} rows {per_sec} {eta}",
+                Unit::Rows => "{msg:20!} {wide_bar} {human_pos}/{human_len} rows {rate} {eta}",
                 Unit::Shares => "{msg:20!} {wide_bar} {percent}% {eta}",
             };
             let style = ProgressStyle::with_template(template).expect("bug: a template that does not parse");
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                // A bar that cannot be drawn is not drawn.
+                let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+            };
+            let style = style.with_key("rate", rate);
             let target = ProgressDrawTarget::stderr_with_hz(FRAMES_PER_SECOND);
             ProgressBar::with_draw_target(None, target).with_style(style)
         });

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::cli::client::{Client, DatabaseArgs, Params};
+use crate::cli::folder;
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Result};
@@ -34,6 +35,10 @@ pub struct Args {
 
     #[command(flatten)]
     database: DatabaseArgs,
+
+    /// A data folder or a backup that no server uses, instead of a server; it is only looked at
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 
     /// table and vertical are for people and round fractions; the others are exact
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -80,7 +85,10 @@ enum TimeText {
 
 pub fn run(args: Args) -> Result<()> {
     let statement = statement(&args)?;
-    let client = args.database.client()?;
+    let client = match &args.data_dir {
+        Some(folder) => folder::open(folder)?,
+        None => args.database.client()?,
+    };
     let mut params = args.database.params();
     params.extend(args.from.as_deref().map(|from| ("from", from)));
     params.extend(args.to.as_deref().map(|to| ("to", to)));

@@ -58,6 +58,15 @@ const JOBS_STOP_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: Args) -> Result<()> {
     let config = settings(args)?;
     start_log(&config)?;
+    let limits = &config.limits;
+    tracing::info!(
+        memory_limit = limits.memory_limit,
+        head_bytes_max = limits.head_bytes_max,
+        ingest_waiting_bytes_max = limits.ingest_waiting_bytes_max,
+        index_cache_bytes_max = limits.index_cache_bytes_max,
+        queries_memory_bytes_max = limits.queries_memory_bytes_max,
+        "memory"
+    );
     let served = until_signal(open(config)?);
     tracing::info!("stopped");
     served
@@ -108,7 +117,21 @@ pub fn until_signal(opened: Opened) -> Result<()> {
     let jobs = Jobs::start(&db);
     let served = server::run(listener, Arc::clone(&db), jobs.health(), recorder, &data_dir);
     jobs.stop(JOBS_STOP_MAX);
+    if db.config().server.flush_on_stop {
+        flush(db)?;
+    }
     served
+}
+
+/// What fails here is in the log, as after a crash: the next start reads it back.
+fn flush(db: Arc<Db>) -> Result<()> {
+    tracing::info!("writing what is in memory to blocks; a second signal skips it");
+    match server::unless_signal(move || db.flush_for_stop())? {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(%error, "the next start reads the log instead"),
+        None => tracing::warn!("skipped; the next start reads the log instead"),
+    }
+    Ok(())
 }
 
 fn settings(args: Args) -> Result<Config> {

@@ -17,5 +17,17 @@ pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config>
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()));
-    Config::load(name.as_deref().zip(text.as_deref()), environment, flags)
+    Config::load(machine_bytes(), name.as_deref().zip(text.as_deref()), environment, flags)
 }
+
+/// What this process may use at the most: the machine's memory, or what its container has of it.
+fn machine_bytes() -> usize {
+    let Ok(mut system) = sysinfo::System::new() else { return UNKNOWN_MACHINE_BYTES };
+    system.refresh_memory();
+    let machine = system.total_memory();
+    let bytes = system.cgroup_limits().map_or(machine, |container| container.total_memory.min(machine));
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// What a machine that does not say so is taken to have.
+const UNKNOWN_MACHINE_BYTES: usize = 8 << 30;

@@ -17,7 +17,8 @@ use crate::db::retention::keep_of;
 use crate::db::{Core, Live};
 use crate::error::Result;
 use crate::flush::DAY;
-use crate::query::{Answer, Guard, text_table};
+use crate::guard::Guard;
+use crate::query::{Answer, text_table};
 use crate::series::Table;
 
 /// As the manifest has it. None: as nobody had said anything.
@@ -39,14 +40,19 @@ pub(super) fn keep_text(keep: Option<Keep>) -> String {
 }
 
 impl Core {
-    pub(super) fn show_tables(&self, database: &str) -> Answer {
-        let row = |name: String| {
-            let table = self.registry.table(database, &name)?;
+    /// `series` counts those of a table that have points, wherever they are.
+    pub(super) fn show_tables(
+        &self,
+        database: &str,
+        series: impl Fn(&Arc<Table>) -> Result<usize>,
+    ) -> Result<Answer> {
+        let mut rows = Vec::new();
+        for name in self.tables(database) {
+            let Some(table) = self.registry.table(database, &name) else { continue };
             let keep = keep_text(keep_of(&self.registry, &table));
-            Some(vec![name, table.series_count().to_string(), table.columns().len().to_string(), keep])
-        };
-        let rows: Vec<Vec<String>> = self.tables(database).into_iter().filter_map(row).collect();
-        text_table(&["table", "series", "fields", "keep"], &rows)
+            rows.push(vec![name, series(&table)?.to_string(), table.columns().len().to_string(), keep]);
+        }
+        Ok(text_table(&["table", "series", "fields", "keep"], &rows))
     }
 
     /// A row per table, then one per rollup.

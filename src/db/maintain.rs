@@ -21,6 +21,7 @@ use crate::db::retention::Expired;
 use crate::db::{Core, Db, Live, saturating_sub_duration};
 use crate::error::{Error, Kind, Result};
 use crate::flush;
+use crate::guard::Guard;
 use crate::head::{FrozenPartition, PartitionKey};
 use crate::rollup::{Due, Refresh, Rollup, Work};
 use crate::scan::Tombstone;
@@ -107,7 +108,7 @@ impl Db {
                 metrics::counter!(crate::metrics::FLUSHES).increment(frozen.len() as u64);
                 // After a failed commit the manifest on disk may name the new files: they stay.
                 let edit = Edit { added, flushed: frozen, stored: stored.clone(), ..Edit::default() };
-                core.commit(edit).map(|()| blocks)
+                core.commit(edit).map(|()| blocks).inspect(|_| core.forget_series())
             }
             Err(error) => {
                 core.remove_files(&added);
@@ -175,7 +176,7 @@ impl Db {
         let mut buckets = 0;
         let mut failed = None;
         for (database, name) in names {
-            match core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL), self) {
+            match core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL)) {
                 Ok(computed) => buckets += computed,
                 // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
                 Err(error) => failed = Some(error),
@@ -224,13 +225,18 @@ impl Core {
             let merges = compact::due(&live.blocks, &self.policy(&live, force, &deletes_due));
             merges.into_iter().find(|merging| visited.is_new(merging))?
         };
+        Some(self.merge(&merging))
+    }
+
+    /// The lock of compaction is held.
+    pub(super) fn merge(&self, merging: &Merging) -> Result<()> {
         // Before the tombstones are looked at: whatever is flushed after that has a greater number.
         let first_id = self.next_blocks(merging.windows.len());
         let deletes = {
             let live = self.live.read();
             let settled = live.head.frozen().is_empty();
             compact::Deletes::against(
-                &merging,
+                merging,
                 live.blocks.of(&merging.key),
                 &live.tombstones,
                 settled,
@@ -240,25 +246,23 @@ impl Core {
         let bytes: u64 = merging.files.iter().map(|file| file.entry.bytes).sum();
         metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(bytes as f64);
         let mut added = Vec::new();
+        let guard = self.compaction_guard();
         let merged = self
             .background
-            .install(|| compact::merge(&self.disk, &merging, &deletes, first_id, &mut added))
+            .install(|| compact::merge(&self.disk, merging, &deletes, first_id, &guard, &mut added))
             .inspect_err(|_| self.remove_files(&added));
         metrics::gauge!(crate::metrics::COMPACTION_RUNNING_BYTES).set(0.0);
-        let finish = || {
-            merged?;
-            self.commit(Edit {
-                added,
-                removed: merging.files.iter().map(|file| file.entry.id).collect(),
-                applied: deletes.sequences(),
-                ..Edit::default()
-            })?;
-            self.remove_files(merging.files.iter().map(|file| &file.entry));
-            metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
-            metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
-            Ok(())
-        };
-        Some(finish())
+        merged?;
+        self.commit(Edit {
+            added,
+            removed: merging.files.iter().map(|file| file.entry.id).collect(),
+            applied: deletes.sequences(),
+            ..Edit::default()
+        })?;
+        merging.files.iter().for_each(|file| file.retire());
+        metrics::counter!(crate::metrics::COMPACTIONS).increment(1);
+        metrics::counter!(crate::metrics::COMPACTION_BYTES).increment(bytes);
+        Ok(())
     }
 
     fn policy<'a>(
@@ -380,8 +384,9 @@ impl Core {
             };
             self.live.read().width_max(&self.registry, &key)
         };
+        let guard = self.compaction_guard();
         for group in flush::groups(frozen, self.clock.now(), width_max) {
-            added.extend(flush::write_points(&self.disk, &group, self.next_block())?);
+            added.extend(flush::write_points(&self.disk, &group, self.next_block(), &guard)?);
         }
         for layer in stored {
             let (key, fields, width, seq) = {
@@ -390,14 +395,14 @@ impl Core {
                 (rollup.key.clone(), rollup.state_columns(), rollup.partition_width(), live.seq)
             };
             let runs = &layer.layer.runs;
-            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, || {
+            added.extend(flush::write_states(&self.disk, &key, &fields, width, runs, seq, &guard, || {
                 self.next_block()
             })?);
         }
         Ok(())
     }
 
-    fn refresh_one(&self, database: &str, name: &str, within: TimeRange, db: &Db) -> Result<u64> {
+    fn refresh_one(&self, database: &str, name: &str, within: TimeRange) -> Result<u64> {
         let Some(lock) =
             self.live.read().rollups.get(database, name).map(|rollup| Arc::clone(&rollup.refreshing))
         else {
@@ -430,7 +435,7 @@ impl Core {
         }) else {
             return Ok(0);
         };
-        let outcome = self.refresh_work(&work, &table, db);
+        let outcome = self.refresh_work(&work, &table);
         let mut live = self.live.write();
         let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else { return Ok(0) };
         match outcome {
@@ -451,13 +456,14 @@ impl Core {
         &self,
         work: &Work,
         table: &Arc<crate::series::Table>,
-        db: &Db,
     ) -> Result<Option<(u64, crate::rollup::Runs)>> {
         let refresh = {
             let live = self.live.read();
             Refresh::capture(&live.view(), &live.rollups, table, work)?
         };
         let Some(refresh) = refresh else { return Ok(None) };
-        Ok(Some((refresh.seq, refresh.run(&db.guard())?)))
+        let max = self.config.limits.refresh_memory_bytes_max;
+        let guard = Guard::background(&self.clock, "refresh_memory_bytes_max", max);
+        Ok(Some((refresh.seq, refresh.run(&guard)?)))
     }
 }

@@ -78,17 +78,9 @@ impl Core {
         commits.next_block - count as u64
     }
 
-    /// Removes blocks that no manifest names, or that a commit has replaced. Readers that hold them keep them.
-    pub(super) fn remove_files<'a>(&self, blocks: impl IntoIterator<Item = &'a BlockEntry>) {
-        for entry in blocks {
-            if self.kept.lock().keep(entry) {
-                continue;
-            }
-            let name = format!("{}/{}", blocks::FOLDER, entry.file);
-            if let Err(error) = self.disk.remove(&name) {
-                tracing::warn!(file = %self.disk.describe(&name), %error, "a block that is no longer needed could not be removed; the next start will");
-            }
-        }
+    /// Removes blocks that no manifest has ever named.
+    pub(super) fn remove_files(&self, blocks: &[BlockEntry]) {
+        blocks.iter().for_each(|entry| blocks::remove(&*self.disk, entry));
     }
 }
 
@@ -179,7 +171,7 @@ impl Live {
     fn change(&mut self, core: &Core, edit: Edit, manifest: &Manifest, first_in_log: u64) -> u64 {
         self.blocks.remove(&edit.removed);
         for entry in edit.added {
-            self.blocks.insert(Arc::new(BlockFile::new(&core.disk, entry)));
+            self.blocks.insert(Arc::new(BlockFile::new(&core.store, entry)));
         }
         for layer in &edit.flushed {
             self.flushed

@@ -13,7 +13,7 @@ use query_lang::plan::Plan;
 use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
 use storage_format::point::FieldType;
 
-use crate::blocks::{self, BlockList};
+use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
@@ -21,6 +21,7 @@ use crate::db::manifest::{MANIFEST, write_manifest};
 use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups};
 use crate::series::Registry;
@@ -40,14 +41,17 @@ impl Db {
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
         snapshot::unmark(&*disk)?;
-        let mut live = live_of(&disk, &registry, &manifest)?;
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
+        let mut live = live_of(&store, &registry, &manifest)?;
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
+        // The log names series whose points are all in blocks, too.
+        registry.forget(|| live.head.series());
         replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
         live.seq = replayed.next_seq - 1;
         for damage in &replayed.damage {
             tracing::error!(file = %damage.file, offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged here; what it held is lost, the rest is kept");
         }
-        let (core, queued) = core_of(disk, clock, config, registry, live, &manifest, &replayed, None);
+        let (core, queued) = core_of(store, clock, config, registry, live, &manifest, &replayed, None);
         tracing::info!(
             blocks = manifest.blocks.len(),
             rollups = manifest.rollups.len(),
@@ -65,21 +69,22 @@ impl Db {
         let (manifest, bytes) = follow::first_look(&disk)?;
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
-        let live = live_of(&disk, &registry, &manifest)?;
+        let store = BlockStore::new(disk, config.limits.index_cache_bytes_max);
+        let live = live_of(&store, &registry, &manifest)?;
         let look = follow::Look::new(bytes, manifest.commit, clock.elapsed());
         let nothing = wal::Replayed::default();
-        let (core, _) = core_of(disk, clock, config, registry, live, &manifest, &nothing, Some(look));
+        let (core, _) = core_of(store, clock, config, registry, live, &manifest, &nothing, Some(look));
         tracing::info!(blocks = manifest.blocks.len(), commit = manifest.commit, "following");
         Ok(Db { core, threads: Vec::new() })
     }
 }
 
 /// What is readable by a manifest, before the log.
-pub(super) fn live_of(disk: &Arc<dyn Disk>, registry: &Registry, manifest: &Manifest) -> Result<Live> {
+pub(super) fn live_of(store: &Arc<BlockStore>, registry: &Registry, manifest: &Manifest) -> Result<Live> {
     let mut live = Live {
         seq: manifest.seq,
         head: Head::default(),
-        blocks: BlockList::new(disk, manifest.blocks.clone()),
+        blocks: BlockList::new(store, manifest.blocks.clone()),
         tombstones: Vec::new(),
         rollups: Rollups::default(),
         flushed: flushed_of(registry, manifest),
@@ -95,7 +100,7 @@ pub(super) fn live_of(disk: &Arc<dyn Disk>, registry: &Registry, manifest: &Mani
 
 /// `look` is there for a server that only reads.
 fn core_of(
-    disk: Arc<dyn Disk>,
+    store: Arc<BlockStore>,
     clock: Arc<dyn Clock>,
     config: Config,
     registry: Registry,
@@ -104,12 +109,14 @@ fn core_of(
     replayed: &wal::Replayed,
     look: Option<follow::Look>,
 ) -> (Arc<Core>, Receiver<pipeline::Submitted>) {
+    let disk = Arc::clone(&store.disk);
     let wal =
         Wal::new(Arc::clone(&disk), manifest.log_folder(), config.limits.wal_segment_bytes_max, replayed);
     let (queue, queued) = pipeline::queue();
     let refusal = look.as_ref().map(|_| follow::only_reads(&*disk, manifest.writer.as_ref()));
     let core = Core {
         clock,
+        pool: Pool::new(&config.limits),
         config,
         registry,
         live: RwLock::new(live),
@@ -125,7 +132,7 @@ fn core_of(
         refusal: RwLock::new(refusal),
         look: look.map(Mutex::new),
         epoch: disk.writer().map(|_| (manifest.epoch, manifest.writer.clone())),
-        kept: Mutex::default(),
+        store,
         disk,
     };
     (Arc::new(core), queued)
@@ -282,26 +289,25 @@ fn replay(
     manifest: &Manifest,
     live: &mut Live,
 ) -> Result<wal::Replayed> {
-    wal::replay(disk, manifest.log_folder(), registry, |seq, entry| {
-        // The manifest's dirty sets hold every mark up to its sequence.
-        let marks = seq > manifest.seq;
+    // The manifest's dirty sets hold every mark up to its sequence.
+    let marks = |seq: u64| seq > manifest.seq;
+    wal::replay(disk, manifest.log_folder(), registry, |entry| {
         match entry {
-            wal::Entry::Points(batch) => {
-                for part in &batch.parts {
-                    if marks {
-                        live.rollups.mark(part, seq, config.limits.dirty_groups_max);
+            wal::Entry::Points(batches) => {
+                for (seq, batch) in batches.iter().filter(|(seq, _)| marks(*seq)) {
+                    for part in &batch.parts {
+                        live.rollups.mark(part, *seq, config.limits.dirty_groups_max);
                     }
-                    let flushed = &live.flushed;
-                    live.head
-                        .apply(part, seq, |key| flushed.get(&key).is_some_and(|flushed| seq <= *flushed));
                 }
+                let flushed = &live.flushed;
+                live.head.apply_all(batches, |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last));
             }
-            wal::Entry::Delete(delete) => {
+            wal::Entry::Delete(seq, delete) => {
                 let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;
                 if let Some(table) = registry.table(delete.database, &tombstone.table) {
                     let series = table.matching(&tombstone.filter);
                     live.head.delete(&table, &series, tombstone.range);
-                    if marks {
+                    if marks(seq) {
                         live.rollups.mark_range(&table, tombstone.range, seq);
                         live.tombstones.push(Arc::new(tombstone));
                     }

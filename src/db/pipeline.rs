@@ -170,7 +170,7 @@ impl Core {
                 let mut live = self.live.write();
                 for part in &batch.parts {
                     live.rollups.mark(part, seq, self.config.limits.dirty_groups_max);
-                    live.head.apply(part, seq, |_| false);
+                    live.head.apply(part, seq);
                 }
                 live.seq = seq;
                 self.head_bytes.store(live.head.heap_bytes(), Ordering::Relaxed);

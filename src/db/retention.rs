@@ -19,9 +19,11 @@ use storage_format::point::{Time, TimeRange, ceil_time};
 use storage_format::ranges::RangeSet;
 
 use crate::blocks::{BlockFile, TableKey};
+use crate::compact::Merging;
 use crate::db::manifest::Edit;
 use crate::db::{Core, Db, FlushScope, Live};
 use crate::error::{Error, Kind, Result};
+use crate::flush::DAY;
 use crate::rollup::{Due, Rollup, Visible};
 use crate::series::{Registry, Table};
 
@@ -136,8 +138,23 @@ impl Live {
         })
     }
 
+    fn has_expired(&self, key: &TableKey, before: Time) -> bool {
+        !self.expired_blocks(key, before).is_empty() || !self.half_expired_blocks(key, before).is_empty()
+    }
+
     fn expired_blocks(&self, key: &TableKey, before: Time) -> Vec<Arc<BlockFile>> {
         self.blocks.of(key).iter().filter(|file| file.time().end <= before).cloned().collect()
+    }
+
+    /// Blocks longer than a day that expire bit by bit, most of whose time has: they were made before somebody said how long
+    /// to keep them.
+    fn half_expired_blocks(&self, key: &TableKey, before: Time) -> Vec<Arc<BlockFile>> {
+        let is_half = |file: &&Arc<BlockFile>| {
+            let (start, end) = (i128::from(file.entry.time.0), i128::from(file.entry.time.1));
+            let expired = i128::from(before) - start;
+            before < file.entry.time.1 && end - start > i128::from(DAY) && expired * 2 > end - start
+        };
+        self.blocks.of(key).iter().filter(is_half).cloned().collect()
     }
 }
 
@@ -172,7 +189,7 @@ impl Core {
         let Some(before) = expired.long_enough(&key, before, self.clock.elapsed(), after) else {
             return Ok(0);
         };
-        if self.live.read().expired_blocks(&key, before).is_empty() {
+        if !self.live.read().has_expired(&key, before) {
             return Ok(0);
         }
         // States that only memory has would be lost with their points.
@@ -188,7 +205,7 @@ impl Core {
             }
             live.expired_blocks(&key, before)
         };
-        self.remove_expired(&files)
+        self.remove_expired(&key, before, &files)
     }
 
     fn expire_states(&self, expired: &mut Expired, key: &TableKey) -> Result<usize> {
@@ -204,9 +221,10 @@ impl Core {
         let files = {
             let mut live = self.live.write();
             let files = live.expired_blocks(key, before);
+            let any = live.has_expired(key, before);
             let table = live.rollups.get(&key.database, &key.table).map(|rollup| rollup.info.table.clone());
             let table = table.and_then(|table| self.registry.table(&key.database, &table));
-            let Some(table) = table.filter(|_| !files.is_empty()) else { return Ok(0) };
+            let Some(table) = table.filter(|_| any) else { return Ok(0) };
             let is_child = |rollup: &Rollup| rollup.info.parent.as_deref() == Some(&*key.table);
             if !live.are_settled(self, &table, before, is_child) {
                 tracing::info!(rollup = %key.table, "expired states stay until the rollups on them are computed");
@@ -217,15 +235,24 @@ impl Core {
             }
             files
         };
-        self.remove_expired(&files)
+        self.remove_expired(key, before, &files)
     }
 
-    fn remove_expired(&self, files: &[Arc<BlockFile>]) -> Result<usize> {
-        let removed = files.iter().map(|file| file.entry.id).collect();
-        self.commit(Edit { removed, ..Edit::default() })?;
-        self.remove_files(files.iter().map(|file| &file.entry));
-        metrics::counter!(crate::metrics::EXPIRED_BLOCKS).increment(files.len() as u64);
-        Ok(files.len())
+    /// Returns how many blocks were removed or made shorter.
+    fn remove_expired(&self, key: &TableKey, before: Time, files: &[Arc<BlockFile>]) -> Result<usize> {
+        if !files.is_empty() {
+            let removed = files.iter().map(|file| file.entry.id).collect();
+            self.commit(Edit { removed, ..Edit::default() })?;
+            files.iter().for_each(|file| file.retire());
+            metrics::counter!(crate::metrics::EXPIRED_BLOCKS).increment(files.len() as u64);
+        }
+        let half = self.live.read().half_expired_blocks(key, before);
+        for file in &half {
+            let left = TimeRange::new(before, file.entry.partition.1);
+            let files = vec![Arc::clone(file)];
+            self.merge(&Merging { key: key.clone(), windows: vec![left], files })?;
+        }
+        Ok(files.len() + half.len())
     }
 
     /// Durable when it returns. None: as nobody had said anything.

@@ -4,8 +4,11 @@
 //! have left, so what was acknowledged before is in it. As long as a [`Snapshot`] lives, none of its files goes.
 //! Not here: copying (`backup`).
 
-use storage_format::manifest::{BlockEntry, Manifest};
+use std::sync::Arc;
 
+use storage_format::manifest::Manifest;
+
+use crate::blocks::BlockFile;
 use crate::db::Db;
 use crate::db::manifest::MANIFEST;
 use crate::disk::Disk;
@@ -16,28 +19,12 @@ use crate::wal::Extent;
 /// data of its own.
 pub const BACKUP_MARK: &str = "backup";
 
-/// Blocks that were replaced while a snapshot names them.
-#[derive(Default)]
-pub struct Kept {
-    holders: usize,
-    waiting: Vec<BlockEntry>,
-}
-
-impl Kept {
-    /// Whether the block has to stay; then it is removed later.
-    pub fn keep(&mut self, entry: &BlockEntry) -> bool {
-        let held = self.holders > 0;
-        if held {
-            self.waiting.push(entry.clone());
-        }
-        held
-    }
-}
-
 pub struct Snapshot<'a> {
     db: &'a Db,
     pub manifest: Manifest,
     pub log: Extent,
+    /// Replaced blocks go when nobody holds them any more.
+    _blocks: Vec<Arc<BlockFile>>,
 }
 
 impl Db {
@@ -45,10 +32,10 @@ impl Db {
         let core = &*self.core;
         // No commit between the two, and none may remove a file of the manifest before it is held.
         let _commits = core.commits.lock();
-        core.kept.lock().holders += 1;
         let log = core.wal.lock().hold();
         // From here on the snapshot releases what it holds, also if this fails.
-        let mut snapshot = Snapshot { db: self, manifest: Manifest::default(), log };
+        let blocks = core.live.read().blocks.files();
+        let mut snapshot = Snapshot { db: self, manifest: Manifest::default(), log, _blocks: blocks };
         let bytes = core
             .disk
             .read(MANIFEST)
@@ -67,14 +54,7 @@ impl Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let core = &*self.db.core;
-        core.wal.lock().release();
-        let waiting = {
-            let mut kept = core.kept.lock();
-            kept.holders -= 1;
-            if kept.holders == 0 { std::mem::take(&mut kept.waiting) } else { Vec::new() }
-        };
-        core.remove_files(&waiting);
+        self.db.core.wal.lock().release();
     }
 }
 

@@ -19,7 +19,8 @@ use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
-use crate::query::{Answer, Guard, finish, select_points, text_table};
+use crate::guard::Guard;
+use crate::query::{Answer, finish, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -84,7 +85,7 @@ impl Db {
     }
 
     pub fn guard(&self) -> Guard {
-        Guard::new(Arc::clone(&self.core.clock), &self.core.config.limits)
+        Guard::query(&self.core.clock, &self.core.config.limits, &self.core.pool)
     }
 
     fn catalog(&self, database: &str) -> DatabaseCatalog {
@@ -138,7 +139,7 @@ impl Db {
                     let range = self.visible_part(&live, &table, select.range);
                     Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
-                select_points(&captured.open()?, fields, &table.tags(), select.limit, guard)
+                select_points(&captured.open_within(guard)?, fields, &table.tags(), select.limit, guard)
             }
             Shape::Aggregate(aggregate) => {
                 let access = {
@@ -193,7 +194,10 @@ impl Db {
             text_table(&[name], &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
         };
         Ok(match show {
-            Show::Tables => self.core.show_tables(database),
+            Show::Tables => self.core.show_tables(database, |table| {
+                let scan = self.scan_of_series(table, &CompiledFilter::All, options, guard)?;
+                Ok(scan.series_tags().count())
+            })?,
             Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();
@@ -277,7 +281,7 @@ impl Db {
             let live = self.core.live.read();
             Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
         };
-        let scan = captured.open()?;
+        let scan = captured.open_within(guard)?;
         guard.check()?;
         Ok(scan)
     }
@@ -386,7 +390,7 @@ impl Db {
             }
             return Err(error);
         }
-        self.core.remove_files(files.iter().map(|file| &file.entry));
+        files.iter().for_each(|file| file.retire());
         Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
     }
 

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use storage_format::point::{FieldType, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::wal::{PointRow, Points};
 
+use crate::batch::BatchPart;
 use crate::head::SeriesHead;
 use crate::head::SeriesView;
 use crate::series::Table;
@@ -55,15 +57,47 @@ impl PartitionHead {
     }
 
     pub fn apply(&mut self, points: &Points, rows: &[PointRow], types: &[FieldType]) {
-        self.rows += rows.len() as u64;
-        for row in rows {
-            let (columns, values) = points.row(row);
-            let sealed = self.series_or_new(row.series).push(row.time, columns, values, types, &points.text);
-            self.open_values += columns.len();
-            if let Some(sealed) = sealed {
-                self.sealed_bytes += sealed.bytes;
-                self.open_values = self.open_values.saturating_sub(sealed.values);
+        self.make_pages(rows);
+        let mut grown = Grown::default();
+        rows.iter().for_each(|row| grown.push(&mut self.pages, 0, points, row, types));
+        self.count(&grown);
+    }
+
+    /// The same for runs of rows that follow each other, split by series.
+    pub fn apply_all(&mut self, runs: &[(&BatchPart, &[PointRow])], types: &[FieldType]) {
+        runs.iter().for_each(|(_, rows)| self.make_pages(rows));
+        let pages = || runs.iter().flat_map(|(_, rows)| rows.iter().map(|row| page_of(row.series)));
+        let (Some(first), Some(last)) = (pages().min(), pages().max()) else { return };
+        let used = &mut self.pages[first..=last];
+        // Every thread looks at every row and takes its own. Two shares for each even out how busy their series are.
+        let share = used.len().div_ceil(2 * rayon::current_num_threads());
+        let grown = used.par_chunks_mut(share).enumerate().map(|(at, pages)| {
+            let begin = first + at * share;
+            let own = begin..begin + pages.len();
+            let mut grown = Grown::default();
+            for (part, rows) in runs {
+                for row in rows.iter().filter(|row| own.contains(&page_of(row.series))) {
+                    grown.push(pages, begin, &part.points, row, types);
+                }
             }
+            grown
+        });
+        for grown in grown.collect::<Vec<Grown>>() {
+            self.count(&grown);
+        }
+    }
+
+    fn count(&mut self, grown: &Grown) {
+        self.rows += grown.rows;
+        self.series += grown.series;
+        self.sealed_bytes += grown.sealed_bytes;
+        self.open_values = (self.open_values + grown.values).saturating_sub(grown.sealed_values);
+    }
+
+    fn make_pages(&mut self, rows: &[PointRow]) {
+        let Some(last) = rows.iter().map(|row| page_of(row.series)).max() else { return };
+        if last >= self.pages.len() {
+            self.pages.resize_with(last + 1, || None);
         }
     }
 
@@ -92,7 +126,13 @@ impl PartitionHead {
         ranges: &RangeSet,
         columns: &[u32],
     ) -> Vec<(u32, SeriesView)> {
-        capture(&self.pages, series, ranges, columns)
+        let view = |number| Some((number, find(&self.pages, number)?.capture(ranges, columns)?));
+        series.iter().filter_map(view).collect()
+    }
+
+    /// The numbers of the series in here.
+    pub fn series(&self) -> RoaringBitmap {
+        numbers(&self.pages)
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -110,17 +150,45 @@ impl PartitionHead {
             pages: self.pages,
         }
     }
+}
 
-    fn series_or_new(&mut self, series: u32) -> &mut SeriesHead {
-        let (page, slot) = (series as usize / PAGE, series as usize % PAGE);
-        if page >= self.pages.len() {
-            self.pages.resize_with(page + 1, || None);
-        }
-        let page = self.pages[page].get_or_insert_with(|| Box::new([const { None }; PAGE]));
-        page[slot].get_or_insert_with(|| {
+fn page_of(series: u32) -> usize {
+    series as usize / PAGE
+}
+
+/// What rows added to some of a partition's pages.
+#[derive(Default)]
+struct Grown {
+    rows: u64,
+    series: usize,
+    values: usize,
+    sealed_bytes: usize,
+    sealed_values: usize,
+}
+
+impl Grown {
+    /// `first` is the number of the first of the pages.
+    #[inline]
+    fn push(
+        &mut self,
+        pages: &mut [Option<Page>],
+        first: usize,
+        points: &Points,
+        row: &PointRow,
+        types: &[FieldType],
+    ) {
+        let page = pages[page_of(row.series) - first].get_or_insert_with(|| Box::new([const { None }; PAGE]));
+        let head = page[row.series as usize % PAGE].get_or_insert_with(|| {
             self.series += 1;
             Box::default()
-        })
+        });
+        let (columns, values) = points.row(row);
+        self.rows += 1;
+        self.values += columns.len();
+        if let Some(sealed) = head.push(row.time, columns, values, types, &points.text) {
+            self.sealed_bytes += sealed.bytes;
+            self.sealed_values += sealed.values;
+        }
     }
 }
 
@@ -139,31 +207,30 @@ pub struct FrozenPartition {
 impl FrozenPartition {
     /// The numbers of the series in here.
     pub fn series(&self) -> RoaringBitmap {
-        let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
-        let of_page = |(at, page): (usize, &Page)| {
-            let used = page.iter().enumerate().filter(|(_, slot)| slot.is_some());
-            used.map(|(slot, _)| (at * PAGE + slot) as u32).collect::<Vec<_>>()
-        };
-        pages.flat_map(of_page).collect()
+        numbers(&self.pages)
     }
 
-    pub fn capture(
-        &self,
-        series: &RoaringBitmap,
-        ranges: &RangeSet,
-        columns: &[u32],
-    ) -> Vec<(u32, SeriesView)> {
-        capture(&self.pages, series, ranges, columns)
+    /// Copies nothing: the views share the partition.
+    pub fn capture(self: &Arc<Self>, series: &RoaringBitmap, ranges: &RangeSet) -> Vec<(u32, SeriesView)> {
+        let touches = |number: &u32| self.head(*number).is_some_and(|head| head.touches(ranges));
+        let view = |number| (number, SeriesView::Frozen(Arc::clone(self), number));
+        series.iter().filter(touches).map(view).collect()
+    }
+
+    pub(super) fn head(&self, series: u32) -> Option<&SeriesHead> {
+        find(&self.pages, series)
     }
 }
 
-fn capture(
-    pages: &[Option<Page>],
-    series: &RoaringBitmap,
-    ranges: &RangeSet,
-    columns: &[u32],
-) -> Vec<(u32, SeriesView)> {
-    let find = |number: u32| pages.get(number as usize / PAGE)?.as_ref()?[number as usize % PAGE].as_ref();
-    let view = |number| Some((number, find(number)?.capture(ranges, columns)?));
-    series.iter().filter_map(view).collect()
+fn find(pages: &[Option<Page>], number: u32) -> Option<&SeriesHead> {
+    pages.get(number as usize / PAGE)?.as_ref()?[number as usize % PAGE].as_deref()
+}
+
+fn numbers(pages: &[Option<Page>]) -> RoaringBitmap {
+    let pages = pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
+    let of_page = |(at, page): (usize, &Page)| {
+        let used = page.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        used.map(|(slot, _)| (at * PAGE + slot) as u32).collect::<Vec<_>>()
+    };
+    pages.flat_map(of_page).collect()
 }

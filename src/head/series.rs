@@ -13,6 +13,7 @@ use storage_format::point::{FieldType, Time, TimeRange, Value};
 use storage_format::ranges::RangeSet;
 use storage_format::wal::StrRef;
 
+use crate::head::FrozenPartition;
 use crate::rows::{self, Merge, Rows};
 
 /// Late rows that wait uncompressed. Few enough that a read sorts them in about a microsecond, many enough that
@@ -39,6 +40,9 @@ struct LateRow {
     time: Time,
     cells: Vec<(u32, Value)>,
 }
+
+/// A late row with the cells of a narrow table.
+const LATE_ROW_BYTES: usize = size_of::<LateRow>() + 4 * size_of::<(u32, Value)>();
 
 /// What one push sealed, for the books of the partition.
 pub struct Sealed {
@@ -86,19 +90,24 @@ impl SeriesHead {
         self.sealed.iter().chain(late).map(|chunk| chunk.heap_bytes()).sum()
     }
 
+    /// Whether a chunk touches one of the ranges.
+    pub fn touches(&self, ranges: &RangeSet) -> bool {
+        let late = self.late.iter().flat_map(|late| late.chunks());
+        self.sealed.iter().chain(late).any(|chunk| ranges.overlaps(range_of(chunk)))
+            || open_range(&self.open).is_some_and(|range| ranges.overlaps(range))
+            || self.late.iter().any(|late| late.rows.iter().any(|row| ranges.contains(row.time)))
+    }
+
     /// Shares the chunks that touch one of the ranges, or None if none does.
     pub fn capture(&self, ranges: &RangeSet, columns: &[u32]) -> Option<SeriesView> {
-        let wanted = |first: Time, last: Time| ranges.overlaps(TimeRange::new(first, last.saturating_add(1)));
-        let touches = |chunk: &&Arc<SealedChunk>| wanted(chunk.first_time(), chunk.last_time());
-        let mut view = SeriesView {
+        let touches = |chunk: &&Arc<SealedChunk>| ranges.overlaps(range_of(chunk));
+        let mut view = Chunks {
             main: self.sealed.iter().filter(touches).cloned().collect(),
             open: None,
             late: Vec::new(),
             late_rows: Vec::new(),
         };
-        if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time())
-            && wanted(first, last)
-        {
+        if open_range(&self.open).is_some_and(|range| ranges.overlaps(range)) {
             view.open = Some(self.open.snapshot(Some(columns)));
         }
         if let Some(late) = &self.late {
@@ -107,7 +116,7 @@ impl SeriesHead {
         }
         let empty =
             view.main.is_empty() && view.open.is_none() && view.late.is_empty() && view.late_rows.is_empty();
-        (!empty).then_some(view)
+        (!empty).then(|| SeriesView::Copy(Box::new(view)))
     }
 
     /// Rebuilds the series without the range.
@@ -118,7 +127,7 @@ impl SeriesHead {
         }
         let columns: Vec<u32> = (0..types.len() as u32).collect();
         let Some(view) = self.capture(&TimeRange::ALL.into(), &columns) else { return };
-        let sources = view.sources(&columns).expect("bug: a chunk in memory does not decode");
+        let sources = view.sources(&columns, TimeRange::ALL).expect("bug: a chunk in memory does not decode");
         let pieces = rows::in_time_order(sources, Merge::Field);
         let left = pieces.iter().map(|piece| piece.without(&[range])).collect();
         *self = SeriesHead { sealed: seal_pieces(&columns, left), ..SeriesHead::default() };
@@ -194,29 +203,101 @@ fn seal_pieces(columns: &[u32], pieces: Vec<Rows>) -> Vec<Arc<SealedChunk>> {
 }
 
 /// A cheap, immutable share of a series, to be decoded without any lock.
-pub struct SeriesView {
+pub enum SeriesView {
+    /// Of a series that goes on to grow.
+    Copy(Box<Chunks>),
+    /// Of one that does not: shared as it is, because a flush looks at every series there is.
+    Frozen(Arc<FrozenPartition>, u32),
+}
+
+pub struct Chunks {
     main: Vec<Arc<SealedChunk>>,
     open: Option<OpenChunk>,
     late: Vec<Arc<SealedChunk>>,
     late_rows: Vec<LateRow>,
 }
 
+/// The same, wherever it is.
+struct Parts<'a> {
+    main: &'a [Arc<SealedChunk>],
+    open: Option<&'a OpenChunk>,
+    late: Vec<&'a Arc<SealedChunk>>,
+    late_rows: &'a [LateRow],
+}
+
 impl SeriesView {
-    /// The rows of each chunk with the wanted columns, in the order in which they win.
-    pub fn sources(&self, columns: &[u32]) -> corrupt::Result<Vec<Rows>> {
-        let mut sources = Vec::with_capacity(self.main.len() + 1);
-        for chunk in &self.main {
+    fn chunks(&self) -> Parts<'_> {
+        match self {
+            SeriesView::Copy(chunks) => Parts {
+                main: &chunks.main,
+                open: chunks.open.as_ref(),
+                late: chunks.late.iter().collect(),
+                late_rows: &chunks.late_rows,
+            },
+            SeriesView::Frozen(partition, series) => {
+                let head = partition.head(*series).expect("bug: a frozen partition lacks a series it had");
+                Parts {
+                    main: &head.sealed,
+                    open: Some(&head.open).filter(|open| !open.is_empty()),
+                    late: head.late.iter().flat_map(|late| late.chunks()).collect(),
+                    late_rows: head.late.as_ref().map_or(&[], |late| &late.rows),
+                }
+            }
+        }
+    }
+
+    /// The rows of each chunk that touches the times, with the wanted columns, in the order in which they win. A chunk
+    /// comes whole.
+    pub fn sources(&self, columns: &[u32], times: TimeRange) -> corrupt::Result<Vec<Rows>> {
+        let touches = |chunk: &&Arc<SealedChunk>| times.overlaps(range_of(chunk));
+        let Parts { main, open, late, late_rows } = self.chunks();
+        let mut sources = Vec::with_capacity(main.len() + 1);
+        for chunk in main.iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
-        sources.extend(self.open.as_ref().map(|chunk| open_rows(chunk, columns)));
-        for chunk in &self.late {
+        sources.extend(open.map(|chunk| open_rows(chunk, columns)));
+        for chunk in late.into_iter().filter(touches) {
             sources.push(sealed_rows(chunk, columns)?);
         }
-        if !self.late_rows.is_empty() {
-            sources.push(open_rows(&open_chunk(self.late_rows.clone()), columns));
+        if !late_rows.is_empty() {
+            sources.push(open_rows(&open_chunk(late_rows.to_vec()), columns));
         }
         Ok(sources)
     }
+
+    /// At least as many rows as there are, without a look into the chunks.
+    pub fn rows_max(&self) -> usize {
+        let Parts { main, open, late, late_rows } = self.chunks();
+        let chunks = main.len() + late.len() + usize::from(open.is_some());
+        chunks * CHUNK_ROWS_MAX + late_rows.len()
+    }
+
+    /// What the view holds of its own: chunks that are sealed, and series that are frozen, are shared.
+    pub fn heap_bytes(&self) -> usize {
+        let SeriesView::Copy(chunks) = self else { return 0 };
+        let shared = (chunks.main.len() + chunks.late.len()) * size_of::<Arc<SealedChunk>>();
+        let open = chunks.open.as_ref().map_or(0, OpenChunk::heap_bytes);
+        size_of::<Chunks>() + shared + open + chunks.late_rows.len() * LATE_ROW_BYTES
+    }
+
+    /// The first time and the rows of each chunk.
+    pub fn parts(&self, mut part: impl FnMut(Time, usize)) {
+        let Parts { main, open, late, .. } = self.chunks();
+        for chunk in main.iter().chain(late) {
+            part(chunk.first_time(), chunk.rows());
+        }
+        if let Some((chunk, first)) = open.and_then(|chunk| Some((chunk, chunk.first_time()?))) {
+            part(first, chunk.rows());
+        }
+    }
+}
+
+fn range_of(chunk: &SealedChunk) -> TimeRange {
+    TimeRange::new(chunk.first_time(), chunk.last_time().saturating_add(1))
+}
+
+fn open_range(chunk: &OpenChunk) -> Option<TimeRange> {
+    Some(TimeRange::new(chunk.first_time()?, chunk.last_time()?.saturating_add(1)))
 }
 
 fn sealed_rows(chunk: &SealedChunk, columns: &[u32]) -> corrupt::Result<Rows> {

@@ -17,7 +17,7 @@ use storage_format::point::{TagSet, Time};
 use storage_format::state::{Finalizer, StateColumn, StateKind, StateRun, finalize};
 
 use crate::error::Result;
-use crate::query::Guard;
+use crate::guard::Guard;
 use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;

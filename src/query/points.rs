@@ -11,7 +11,7 @@ use storage_format::point::{TagSet, Time};
 use storage_format::state::data_type;
 
 use crate::error::Result;
-use crate::query::Guard;
+use crate::guard::Guard;
 use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
@@ -29,12 +29,13 @@ pub fn select_points(
     let touched = Touched::default();
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     let each = |found: &mut Found, series: &TagSet, pieces: &[Rows]| {
-        guard.check()?;
         let mut room = limit;
         for rows in pieces {
             let rows = rows.slice(0, rows.len().min(room));
             room -= rows.len();
             if !rows.is_empty() {
+                // A slice would keep all that was decoded with it.
+                let rows = rows.copied();
                 guard.reserve(rows.heap_bytes())?;
                 found.rows += rows.len();
                 found.pieces.push((series.clone(), rows));
@@ -50,9 +51,12 @@ pub fn select_points(
         a.pieces.extend(b.pieces);
         Ok(a)
     };
-    let mut found = scan.fold(&touched, Found::default, each, join)?;
+    let mut found = scan.fold(guard, &touched, Found::default, each, join)?;
     found.pieces.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.times[0].cmp(&b.1.times[0])));
 
+    // Joined, and put in order, they take as much twice more.
+    let joined: usize = found.pieces.iter().map(|(_, rows)| rows.heap_bytes()).sum();
+    guard.reserve(2 * joined)?;
     // Stable, so that rows of equal time stay in the order of their series.
     let times: Vec<Time> = found.pieces.iter().flat_map(|(_, rows)| rows.times.iter().copied()).collect();
     let mut order: Vec<u64> = (0..times.len() as u64).collect();

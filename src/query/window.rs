@@ -9,8 +9,8 @@ use storage_format::point::{TagSet, Time, ceil_time, floor_time};
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
 
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::query::Groups;
-use crate::query::Guard;
 use crate::rows::Rows;
 use crate::scan::{Scan, Touched};
 
@@ -48,7 +48,7 @@ impl StatePlan {
         }
     }
 
-    /// The states of one series.
+    /// The states of one series, or of a slice of it.
     pub fn run(&self, pieces: &[Rows]) -> StateRun {
         let mut run = StateRun::new(&self.keys);
         let mut windows = Vec::new();
@@ -127,10 +127,10 @@ pub fn aggregate(
 ) -> Result<Groups> {
     let by = Groups::sorted(by);
     scan.fold(
+        guard,
         touched,
         Groups::default,
         |groups, tags, pieces| {
-            guard.check()?;
             let group = Groups::key(tags, by.as_deref());
             let mut run = plan.run(pieces);
             if let Some(keep) = keep {

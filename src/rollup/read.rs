@@ -16,8 +16,8 @@ use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
 
 use crate::error::{Error, Result};
+use crate::guard::Guard;
 use crate::query::Groups;
-use crate::query::Guard;
 use crate::query::RollupUse;
 use crate::query::StatePlan;
 use crate::query::aggregate;
@@ -87,15 +87,15 @@ impl Access {
         let state_plan = StatePlan::new(&plan.states, plan.window, whole_start);
         let mut need = wanted;
         let mut stored = Vec::new();
-        // Expired points are read only where a rollup has yet to take them into a bucket that it goes on showing.
+        // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.
         let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
             let Some(rollup) = rollups.get(&table.database, &choice.name) else { continue };
             let shown = RangeSet::from(TimeRange::new(rollup.visible_from(visible.now), Time::MAX));
-            let wanted = need.intersect(&shown).intersect(&rollup.computed);
-            let candidate = wanted.whole_slots(rollup.info.step, rollup.info.origin);
-            let (dirty, _) = rollup.dirty.within(&candidate);
-            readable = readable.union(&dirty);
+            let wanted = need.intersect(&shown).whole_slots(rollup.info.step, rollup.info.origin);
+            let unsealed = RangeSet::from(TimeRange::new(rollup.sealed_until, Time::MAX));
+            readable = readable.union(&wanted.intersect(&unsealed));
+            let candidate = wanted.intersect(&rollup.computed);
             if let Some((piece, taken)) = Stored::capture(view, rollup, table, &candidate, filter, plan)? {
                 need = need.minus(&taken);
                 stored.push(piece);
@@ -108,7 +108,7 @@ impl Access {
     }
 
     pub fn run(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
-        let raw = self.raw.open()?;
+        let raw = self.raw.open_within(guard)?;
         let mut groups = aggregate(&raw, &self.plan, &self.by, guard, touched, None)?;
         let mut uses = Vec::new();
         for stored in self.stored {
@@ -173,12 +173,12 @@ impl Stored {
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
-        let scan = states.open()?;
+        let scan = states.open_within(guard)?;
         let (mut groups, mut buckets) = scan.fold(
+            guard,
             touched,
             || (Groups::default(), 0u64),
             |(groups, buckets), group, pieces| {
-                guard.check()?;
                 let mut run = read_run(&info, &keys, pieces)?;
                 if !dirty.is_empty() {
                     run.retain(|start| !is_dirty(group, start));
@@ -255,7 +255,7 @@ pub fn run_of_pairs(
 ) -> Result<Groups> {
     let plan = StatePlan::new(&info.states, window_of(info), 0);
     let keep = |group: &TagSet, start: Time| pairs.get(&start).is_some_and(|groups| groups.contains(group));
-    aggregate(&points.open()?, &plan, &info.by, guard, touched, Some(&keep))
+    aggregate(&points.open_within(guard)?, &plan, &info.by, guard, touched, Some(&keep))
 }
 
 pub fn window_of(info: &RollupInfo) -> Window {

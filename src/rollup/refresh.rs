@@ -16,8 +16,8 @@ use storage_format::ranges::RangeSet;
 use storage_format::state::{StateColumn, StateKey, StateRun};
 
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::query::Groups;
-use crate::query::Guard;
 use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
@@ -196,7 +196,7 @@ impl Refresh {
             }
             How::Whole { access, before } => {
                 if let Some(before) = before {
-                    before.open()?.for_each(|group, pieces| {
+                    before.open_within(guard)?.for_each(guard, |group, pieces| {
                         let run = read_run(&self.info, &self.keys, &pieces)?;
                         missing.push((group.clone(), live_starts(&run)));
                         Ok(())

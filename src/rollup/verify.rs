@@ -15,7 +15,7 @@ use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
 
 use crate::error::Result;
-use crate::query::Guard;
+use crate::guard::Guard;
 use crate::rollup::read::{DirtyPairs, read_run, window_of};
 use crate::rollup::refresh::live_starts;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
@@ -39,11 +39,13 @@ pub struct Verify {
 }
 
 impl Rollup {
-    /// The whole buckets that reads take from stored states, but for single dirty groups; of sealed ones the points may be gone.
+    /// The whole buckets that reads take from stored states, but for single dirty groups, and whose points are there.
     pub fn clean(&self) -> RangeSet {
-        let whole = self.computed.whole_slots(self.info.step, self.info.origin);
+        let with_points = RangeSet::from(TimeRange::new(self.sealed_until, Time::MAX));
+        let computed = self.computed.intersect(&with_points);
+        let whole = computed.whole_slots(self.info.step, self.info.origin);
         let (dirty, _) = self.dirty.within(&whole);
-        whole.minus(&dirty).minus(&TimeRange::new(Time::MIN, self.sealed_until).into())
+        whole.minus(&dirty)
     }
 }
 
@@ -97,15 +99,20 @@ impl Verify {
             let run = compared(&group, run);
             expected.insert(group, run);
         }
-        let (mut states, mut differences) = (0, Vec::new());
-        stored.open()?.for_each(|group, pieces| {
-            guard.check()?;
-            let run = compared(group, read_run(&info, &keys, &pieces)?);
-            let wanted = expected.remove(group).unwrap_or_else(|| StateRun::new(&keys));
-            states += run.len().max(wanted.len()) as u64;
-            differences.extend(differing(group, &run, &wanted));
+        // A long group comes in slices.
+        let mut found: BTreeMap<TagSet, StateRun> = BTreeMap::new();
+        stored.open_within(guard)?.for_each(guard, |group, pieces| {
+            let run = read_run(&info, &keys, &pieces)?;
+            found.entry(group.clone()).or_insert_with(|| StateRun::new(&keys)).merge(&run);
             Ok(())
         })?;
+        let (mut states, mut differences) = (0, Vec::new());
+        for (group, run) in found {
+            let run = compared(&group, run);
+            let wanted = expected.remove(&group).unwrap_or_else(|| StateRun::new(&keys));
+            states += run.len().max(wanted.len()) as u64;
+            differences.extend(differing(&group, &run, &wanted));
+        }
         for (group, wanted) in expected {
             states += wanted.len() as u64;
             differences.extend(differing(&group, &StateRun::new(&keys), &wanted));

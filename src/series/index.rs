@@ -1,11 +1,13 @@
 //! Tag -> value -> series, and the filters that are answered from it.
 //!
-//! Invariant: ordinals count from 0 in the order of registration. A missing tag equals the empty string, so
-//! `host=""` finds the series without one; patterns match the whole value.
+//! Invariant: numbers count from 0 in the order of registration and are never given twice. A number that was forgotten
+//! means nothing any more; whoever may still hold one keeps it from being forgotten (see `pins`). A missing tag equals
+//! the empty string, so `host=""` finds the series without one; patterns match the whole value.
 //! Not here: the index inside a block file, which answers the same questions ([`TagPostings`]).
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashTable;
 use query_lang::plan::{TagFilter, TagTest};
@@ -14,6 +16,7 @@ use roaring::RoaringBitmap;
 use storage_format::point::TagSet;
 
 use crate::error::{Error, Result};
+use crate::series::Pin;
 
 /// What a filter asks of an index.
 pub trait TagPostings {
@@ -27,47 +30,128 @@ pub trait TagPostings {
 
 #[derive(Default)]
 pub struct TagIndex {
-    keys: Vec<TagSet>,
+    /// By number. A page goes when all of its series are forgotten.
+    pages: Vec<Option<Box<Page>>>,
+    /// The numbers that mean a series.
+    known: RoaringBitmap,
+    next: u32,
     hasher: foldhash::fast::RandomState,
     by_key: HashTable<u32>,
-    postings: BTreeMap<String, BTreeMap<String, RoaringBitmap>>,
+    postings: BTreeMap<String, BTreeMap<Box<str>, Postings>>,
+}
+
+/// Series per page.
+const PAGE: usize = 256;
+
+struct Page {
+    slots: [Option<Slot>; PAGE],
+    used: usize,
+}
+
+struct Slot {
+    tags: TagSet,
+    /// The last pin that looked it up here.
+    pinned: AtomicU32,
+}
+
+/// The series of one value. Most values of a tag with very many have a single series, and a bitmap for each would take
+/// more than their text.
+enum Postings {
+    One(u32),
+    Many(Box<RoaringBitmap>),
 }
 
 impl TagIndex {
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.known.len() as usize
     }
 
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.known.is_empty()
     }
 
     pub fn key(&self, series: u32) -> &TagSet {
-        &self.keys[series as usize]
+        &self.slot(series).tags
     }
 
-    pub fn find(&self, tags: &TagSet) -> Option<u32> {
+    fn slot(&self, series: u32) -> &Slot {
+        let page = self.pages.get(series as usize / PAGE).and_then(Option::as_ref);
+        let slot = page.and_then(|page| page.slots[series as usize % PAGE].as_ref());
+        slot.expect("bug: a series was forgotten while somebody held its number")
+    }
+
+    /// The number stays good until the pin is dropped.
+    pub fn find(&self, tags: &TagSet, pin: &Pin) -> Option<u32> {
         let hash = self.hasher.hash_one(tags);
-        self.by_key.find(hash, |series| self.keys[*series as usize] == *tags).copied()
+        let series = *self.by_key.find(hash, |series| self.key(*series) == tags)?;
+        pin.keep(&self.slot(series).pinned);
+        Some(series)
     }
 
-    pub fn insert(&mut self, tags: TagSet) -> u32 {
-        let series = self.keys.len() as u32;
+    /// The tags must be new. None if the numbers are used up.
+    pub fn insert(&mut self, tags: TagSet, pin: &Pin) -> Option<u32> {
+        let series = self.next;
+        self.next = self.next.checked_add(1)?;
         for (tag, value) in tags.iter() {
             if !self.postings.contains_key(tag) {
                 self.postings.insert(tag.to_string(), BTreeMap::new());
             }
             let values = self.postings.get_mut(tag).expect("inserted above");
-            if !values.contains_key(value) {
-                values.insert(value.to_string(), RoaringBitmap::new());
+            match values.get_mut(value) {
+                Some(postings) => postings.insert(series),
+                None => drop(values.insert(value.into(), Postings::One(series))),
             }
-            values.get_mut(value).expect("inserted above").insert(series);
         }
         let hash = self.hasher.hash_one(&tags);
-        self.keys.push(tags);
-        let (keys, hasher) = (&self.keys, &self.hasher);
-        self.by_key.insert_unique(hash, series, |known| hasher.hash_one(&keys[*known as usize]));
-        series
+        let slot = Slot { tags, pinned: AtomicU32::new(0) };
+        pin.keep(&slot.pinned);
+        let at = series as usize / PAGE;
+        if at >= self.pages.len() {
+            self.pages.resize_with(at + 1, || None);
+        }
+        let page =
+            self.pages[at].get_or_insert_with(|| Box::new(Page { slots: [const { None }; PAGE], used: 0 }));
+        page.slots[series as usize % PAGE] = Some(slot);
+        page.used += 1;
+        self.known.insert(series);
+        let mut by_key = std::mem::take(&mut self.by_key);
+        by_key.insert_unique(hash, series, |known| self.hasher.hash_one(self.key(*known)));
+        self.by_key = by_key;
+        Some(series)
+    }
+
+    /// Forgets those of the series that nobody has looked up since the pins from `before` on were taken. Returns which
+    /// these are. Tags stay known.
+    pub fn forget(&mut self, series: &RoaringBitmap, before: u32) -> RoaringBitmap {
+        let is_free = |series: &u32| self.slot(*series).pinned.load(Ordering::Relaxed) < before;
+        let gone: RoaringBitmap = (series & &self.known).iter().filter(is_free).collect();
+        for series in &gone {
+            let hash = self.hasher.hash_one(self.key(series));
+            if let Ok(entry) = self.by_key.find_entry(hash, |known| *known == series) {
+                entry.remove();
+            }
+            let at = series as usize / PAGE;
+            let page = self.pages[at].as_mut().expect("a known series has a page");
+            let slot = page.slots[series as usize % PAGE].take().expect("a known series has a slot");
+            page.used -= 1;
+            if page.used == 0 {
+                self.pages[at] = None;
+            }
+            for (tag, value) in slot.tags.iter() {
+                let values = self.postings.get_mut(tag).expect("a known series has postings");
+                if values.get_mut(value).expect("a known series has postings").remove(series) {
+                    values.remove(value);
+                }
+            }
+        }
+        self.known -= &gone;
+        let (pages, hasher) = (&self.pages, &self.hasher);
+        let key =
+            |series: u32| pages[series as usize / PAGE].as_ref()?.slots[series as usize % PAGE].as_ref();
+        if self.by_key.len() < self.by_key.capacity() / 4 {
+            self.by_key.shrink_to_fit(|known| hasher.hash_one(&key(*known).expect("it is known").tags));
+        }
+        gone
     }
 
     pub fn remember_tag(&mut self, tag: &str) {
@@ -80,11 +164,6 @@ impl TagIndex {
         self.postings.keys().cloned().collect()
     }
 
-    /// The values of a tag with their series, sorted.
-    pub fn values(&self, tag: &str) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
-        self.postings.get(tag).into_iter().flatten().map(|(value, series)| (value.as_str(), series))
-    }
-
     /// The tag with the most values: the one to name when there are too many series.
     pub fn widest_tag(&self) -> Option<(String, usize)> {
         let widest = self.postings.iter().max_by_key(|(_, values)| values.len())?;
@@ -92,9 +171,36 @@ impl TagIndex {
     }
 }
 
+impl Postings {
+    fn insert(&mut self, series: u32) {
+        match self {
+            Postings::One(known) => *self = Postings::Many(Box::new([*known, series].into_iter().collect())),
+            Postings::Many(many) => drop(many.insert(series)),
+        }
+    }
+
+    /// True if none is left.
+    fn remove(&mut self, series: u32) -> bool {
+        match self {
+            Postings::One(_) => true,
+            Postings::Many(many) => {
+                many.remove(series);
+                many.is_empty()
+            }
+        }
+    }
+
+    fn add_to(&self, all: &mut RoaringBitmap) {
+        match self {
+            Postings::One(series) => drop(all.insert(*series)),
+            Postings::Many(many) => *all |= &**many,
+        }
+    }
+}
+
 impl TagPostings for TagIndex {
     fn all(&self) -> RoaringBitmap {
-        (0..self.keys.len() as u32).collect()
+        self.known.clone()
     }
 
     fn having(&self, tag: &str) -> RoaringBitmap {
@@ -102,13 +208,18 @@ impl TagPostings for TagIndex {
     }
 
     fn equal(&self, tag: &str, value: &str) -> RoaringBitmap {
-        self.postings.get(tag).and_then(|values| values.get(value)).cloned().unwrap_or_default()
+        let mut series = RoaringBitmap::new();
+        if let Some(postings) = self.postings.get(tag).and_then(|values| values.get(value)) {
+            postings.add_to(&mut series);
+        }
+        series
     }
 
     fn passing(&self, tag: &str, test: &dyn Fn(&str) -> bool) -> RoaringBitmap {
         let mut series = RoaringBitmap::new();
-        for (_, of_value) in self.values(tag).filter(|(value, _)| test(value)) {
-            series |= of_value;
+        let values = self.postings.get(tag).into_iter().flatten();
+        for (_, postings) in values.filter(|(value, _)| test(value)) {
+            postings.add_to(&mut series);
         }
         series
     }
@@ -213,11 +324,13 @@ impl CompiledTest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::Pins;
 
     fn index() -> TagIndex {
         let mut index = TagIndex::default();
+        let pin = Pins::default().take();
         for tags in [&[("host", "a"), ("dc", "x")][..], &[("host", "b")], &[("dc", "y")], &[]] {
-            index.insert(TagSet::new(tags.iter().copied()));
+            index.insert(TagSet::new(tags.iter().copied()), &pin).unwrap();
         }
         index
     }

@@ -6,11 +6,13 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use parking_lot::RwLock;
+use roaring::RoaringBitmap;
 
-use crate::series::{LastLayout, Table};
+use crate::series::{LastLayout, Pin, Table};
 
 /// Writers of different series seldom meet on one lock.
 const SHARDS: usize = 64;
@@ -29,6 +31,8 @@ pub struct Spelling {
     pub table: Arc<Table>,
     pub series: u32,
     pub last_layout: LastLayout,
+    /// The last pin that looked it up here.
+    pinned: AtomicU32,
 }
 
 impl Default for Spellings {
@@ -38,23 +42,57 @@ impl Default for Spellings {
 }
 
 impl Spellings {
-    pub fn find(&self, raw: &str) -> Option<Arc<Spelling>> {
+    /// The series' number stays good until the pin is dropped.
+    pub fn find(&self, raw: &str, pin: &Pin) -> Option<Arc<Spelling>> {
         let hash = self.hasher.hash_one(raw);
-        self.shard(hash).read().find(hash, |known| *known.raw == *raw).cloned()
+        let shard = self.shard(hash).read();
+        let known = shard.find(hash, |known| *known.raw == *raw)?;
+        pin.keep(&known.pinned);
+        Some(Arc::clone(known))
     }
 
-    pub fn insert(&self, raw: &str, table: Arc<Table>, series: u32) -> Arc<Spelling> {
+    /// The number was looked up with the same pin.
+    pub fn insert(&self, raw: &str, table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
         let hash = self.hasher.hash_one(raw);
         let mut shard = self.shard(hash).write();
         if let Some(known) = shard.find(hash, |known| *known.raw == *raw) {
+            pin.keep(&known.pinned);
             return Arc::clone(known);
         }
         let room = shard.len() < SPELLINGS_PER_SHARD_MAX;
-        let new = Arc::new(Spelling { raw: raw.into(), table, series, last_layout: LastLayout::default() });
+        let new = Arc::new(Spelling {
+            raw: raw.into(),
+            table,
+            series,
+            last_layout: LastLayout::default(),
+            pinned: AtomicU32::new(0),
+        });
+        pin.keep(&new.pinned);
         if room {
             shard.insert_unique(hash, Arc::clone(&new), |known| self.hasher.hash_one(&*known.raw));
         }
         new
+    }
+
+    /// Forgets the spellings of these series, by table, and takes out of them those that somebody has looked up since the
+    /// pins from `before` on were taken.
+    pub fn forget(&self, series: &mut HashMap<u32, RoaringBitmap>, before: u32) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.retain(|known| match series.get_mut(&known.table.id) {
+                Some(series) if series.contains(known.series) => {
+                    let held = known.pinned.load(Ordering::Relaxed) >= before;
+                    if held {
+                        series.remove(known.series);
+                    }
+                    held
+                }
+                _ => true,
+            });
+            if shard.len() < shard.capacity() / 4 {
+                shard.shrink_to_fit(|known| self.hasher.hash_one(&*known.raw));
+            }
+        }
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<Arc<Spelling>>> {

@@ -61,7 +61,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Reads the body of a request, still compressed.
-pub async fn read(request: Request, doors: &Doors) -> Result<Body, Failure> {
+pub(super) async fn read(request: Request, doors: &Doors) -> Result<Body, Failure> {
     let bytes_max = doors.db.config().limits.body_bytes_max;
     let encoding = Encoding::of(request.headers())?;
     let announced = request.headers().get(header::CONTENT_LENGTH);
@@ -93,6 +93,17 @@ pub async fn read(request: Request, doors: &Doors) -> Result<Body, Failure> {
 }
 
 impl Body {
+    /// A whole body with its `Content-Encoding`, for whoever has no request: it has a budget of its own.
+    pub fn new(bytes: Bytes, encoding: &str, limits: &Limits) -> Result<Body, Failure> {
+        Ok(Body {
+            bytes,
+            encoding: Encoding::named(encoding)?,
+            budget: Budget::new(limits),
+            held: Held::default(),
+            bytes_max: limits.body_bytes_max,
+        })
+    }
+
     /// The bytes themselves. Takes a processor's time: not for async tasks.
     pub fn decode(self) -> Result<Decoded, Failure> {
         let Body { bytes, encoding, budget, mut held, bytes_max } = self;
@@ -100,7 +111,7 @@ impl Body {
         let mut sink =
             Sink { out: Vec::new(), compressed: raw.len(), budget: &budget, held: &mut held, bytes_max };
         match encoding {
-            Encoding::Identity => return Ok(Decoded { bytes, _held: held }),
+            Encoding::Identity => return Ok(Decoded { bytes, budget, held }),
             Encoding::Gzip => sink.drain("gzip", flate2::read::MultiGzDecoder::new(raw))?,
             Encoding::Deflate => sink.drain("deflate (zlib)", flate2::read::ZlibDecoder::new(raw))?,
             Encoding::Zstd => {
@@ -117,17 +128,31 @@ impl Body {
             }
         }
         let out = sink.out;
-        Ok(Decoded { bytes: out.into(), _held: held })
+        Ok(Decoded { bytes: out.into(), budget, held })
     }
 }
 
 /// A body's bytes after decompression.
 pub struct Decoded {
     pub bytes: Bytes,
-    _held: Held,
+    budget: Budget,
+    held: Held,
 }
 
+/// What is parsed from a line takes about this many times its length: a short point of one field with all its tags left
+/// out is the worst case.
+const PARSED_TIMES: usize = 2;
+
+/// What a body of the largest size may take: as it came, decompressed, and parsed.
+const BODY_TIMES: usize = 2 + PARSED_TIMES;
+
 impl Decoded {
+    /// Counts what will be parsed from it.
+    pub fn make_room_to_parse(&mut self) -> Result<(), Failure> {
+        let bytes = (self.held.kibibytes << 10) + PARSED_TIMES * self.bytes.len();
+        self.budget.grow(&mut self.held, bytes)
+    }
+
     pub fn text(&self) -> Result<&str, Failure> {
         simdutf8::compat::from_utf8(&self.bytes).map_err(|error| {
             let message =
@@ -171,7 +196,11 @@ impl Sink<'_> {
 impl Encoding {
     fn of(headers: &HeaderMap) -> Result<Encoding, Failure> {
         let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
-        match value.to_str().unwrap_or("?").trim().to_ascii_lowercase().as_str() {
+        Encoding::named(value.to_str().unwrap_or("?"))
+    }
+
+    fn named(name: &str) -> Result<Encoding, Failure> {
+        match name.trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Ok(Encoding::Identity),
             "gzip" | "x-gzip" => Ok(Encoding::Gzip),
             "deflate" => Ok(Encoding::Deflate),
@@ -193,8 +222,8 @@ impl Encoding {
 
 impl Budget {
     pub fn new(limits: &Limits) -> Budget {
-        // One body of the largest size passes always, compressed and not.
-        let bytes_max = limits.ingest_waiting_bytes_max.max(limits.body_bytes_max.saturating_mul(2));
+        // One body of the largest size passes always.
+        let bytes_max = limits.ingest_waiting_bytes_max.max(limits.body_bytes_max.saturating_mul(BODY_TIMES));
         let kibibytes = kibibytes(bytes_max).min(u32::MAX as usize);
         Budget { kibibytes: Arc::new(Semaphore::new(kibibytes)), bytes_max }
     }
@@ -258,20 +287,13 @@ mod tests {
 
     use super::*;
 
-    fn decode(encoding: Encoding, bytes: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    fn decode(encoding: &str, bytes: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
         let limits = Limits {
             body_bytes_max: bytes_max,
             ingest_waiting_bytes_max: 1,
             ..crate::config::Config::default().limits
         };
-        let body = Body {
-            bytes: bytes.into(),
-            encoding,
-            budget: Budget::new(&limits),
-            held: Held::default(),
-            bytes_max,
-        };
-        body.decode().map(|decoded| decoded.bytes.to_vec())
+        Body::new(bytes.into(), encoding, &limits)?.decode().map(|decoded| decoded.bytes.to_vec())
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -280,14 +302,14 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn packed(bytes: &[u8]) -> [(Encoding, Vec<u8>); 4] {
+    fn packed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 4] {
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(bytes).unwrap();
         [
-            (Encoding::Gzip, gzip(bytes)),
-            (Encoding::Deflate, zlib.finish().unwrap()),
-            (Encoding::Zstd, zstd::encode_all(bytes, 1).unwrap()),
-            (Encoding::Snappy, snap::raw::Encoder::new().compress_vec(bytes).unwrap()),
+            ("gzip", gzip(bytes)),
+            ("deflate", zlib.finish().unwrap()),
+            ("zstd", zstd::encode_all(bytes, 1).unwrap()),
+            ("snappy", snap::raw::Encoder::new().compress_vec(bytes).unwrap()),
         ]
     }
 
@@ -295,16 +317,12 @@ mod tests {
     fn every_encoding_gives_its_bytes() {
         let text = "cpu,host=a usage=1 1\n".repeat(10_000).into_bytes();
         for (encoding, bytes) in packed(&text) {
-            assert_eq!(decode(encoding, bytes.clone(), text.len()).unwrap(), text, "{encoding:?}");
+            assert_eq!(decode(encoding, bytes.clone(), text.len()).unwrap(), text, "{encoding}");
             let cut = decode(encoding, bytes[..bytes.len() - 9].to_vec(), text.len()).unwrap_err();
-            assert_eq!((cut.status, cut.code), (StatusCode::BAD_REQUEST, "bad_compression"), "{encoding:?}");
+            assert_eq!((cut.status, cut.code), (StatusCode::BAD_REQUEST, "bad_compression"), "{encoding}");
         }
         let two = [gzip(b"a x=1 1\n"), gzip(b"a x=2 2\n")].concat();
-        assert_eq!(
-            decode(Encoding::Gzip, two, 100).unwrap(),
-            b"a x=1 1\na x=2 2\n",
-            "members follow each other"
-        );
+        assert_eq!(decode("gzip", two, 100).unwrap(), b"a x=1 1\na x=2 2\n", "members follow each other");
     }
 
     #[test]
@@ -312,7 +330,7 @@ mod tests {
         let zeros = vec![0; 10 << 20];
         for (encoding, bytes) in packed(&zeros) {
             let refused = decode(encoding, bytes, 1 << 20).unwrap_err();
-            assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{encoding:?}");
+            assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{encoding}");
         }
     }
 

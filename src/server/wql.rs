@@ -17,8 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::QueryOptions;
 use crate::error::{Error, Kind};
+use crate::guard::Guard;
 use crate::metrics::{QUERIES, QUERY_SECONDS};
-use crate::query::{Answer, Guard};
+use crate::query::Answer;
 use crate::server::cells::TimeFormat;
 use crate::server::csv::Csv;
 use crate::server::ipc::Ipc;
@@ -62,7 +63,7 @@ enum Format {
 /// An answer, and the right to hold it in memory.
 pub struct Running {
     pub answer: Answer,
-    permit: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, Arc<Guard>),
 }
 
 async fn door(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Response {
@@ -147,11 +148,13 @@ pub async fn ask(doors: &Arc<Doors>, text: String, options: QueryOptions) -> Res
     let db = Arc::clone(&doors.db);
     let outcome = doors
         .blocking(move || {
-            let outcome = db.query(&text, &options, &guard);
+            let outcome = guard.admit().and_then(|()| db.query(&text, &options, &guard));
             let word = if outcome.is_ok() { "ok" } else { "error" };
             metrics::counter!(QUERIES, "outcome" => word).increment(1);
             metrics::histogram!(QUERY_SECONDS).record(guard.elapsed().as_secs_f64());
-            Ok(Running { answer: outcome?, permit })
+            let answer = outcome?;
+            guard.settle(answer.batch.get_array_memory_size());
+            Ok(Running { answer, held: (permit, guard) })
         })
         .await;
     drop(waiting);
@@ -212,16 +215,16 @@ impl Format {
 }
 
 fn respond(running: Running, format: Format, times: TimeFormat) -> Response {
-    let Running { answer, permit } = running;
+    let Running { answer, held } = running;
     let pieces: Box<dyn Iterator<Item = Bytes> + Send> = match format {
         Format::Json => Box::new(json::Document::new(answer, times)),
         Format::Ndjson => Box::new(json::Lines::new(&answer, times)),
         Format::Csv => Box::new(Csv::new(&answer, times)),
         Format::Arrow => Box::new(Ipc::new(answer)),
     };
-    // The permit goes with the last piece, or with the connection.
+    // Permit and memory go with the last piece, or with the connection.
     let pieces = pieces.map(move |piece| {
-        let _held = &permit;
+        let _held = &held;
         Ok::<Bytes, Infallible>(piece)
     });
     let body = Body::from_stream(tokio_stream::iter(pieces));

@@ -71,7 +71,8 @@ async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result
     let (answer, answered) = oneshot::channel();
     let wanted = doors
         .blocking(move || {
-            let body = body.decode()?;
+            let mut body = body.decode()?;
+            body.make_room_to_parse()?;
             let lines = Lines {
                 database: &wanted.database,
                 body: &body.bytes,

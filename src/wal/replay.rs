@@ -8,15 +8,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use storage_format::corrupt::{self, Corrupt};
 use storage_format::point::FieldType;
 use storage_format::varint;
-use storage_format::wal::{self as format, Definition, Points, Step};
+use storage_format::wal::{self as format, Definition, Points, Record, Records, Step};
 
 use crate::batch::{Batch, BatchPart};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::series::{Registry, Table};
+use crate::series::{Pin, Registry, Table};
 use crate::wal::{SegmentInfo, segment_name, segment_number};
 
 /// What the log held and how it goes on.
@@ -41,25 +42,37 @@ pub struct Damage {
     pub what: &'static str,
 }
 
-/// What a record means to the engine.
+/// What records mean to the engine.
 pub enum Entry<'a> {
-    Points(Batch),
-    Delete(format::Delete<'a>),
+    /// Batches that follow each other, with their sequences.
+    Points(&'a [(u64, Batch)]),
+    Delete(u64, format::Delete<'a>),
 }
+
+/// Bytes of records that are decoded together: enough work for all processors, and little memory beside the segment.
+const WINDOW_BYTES: usize = 8 << 20;
 
 pub fn replay(
     disk: &dyn Disk,
     folder: &str,
     registry: &Registry,
-    mut each: impl FnMut(u64, Entry<'_>) -> Result<()>,
+    mut each: impl FnMut(Entry<'_>) -> Result<()> + Send,
 ) -> Result<Replayed> {
     let files = disk.list(folder).map_err(|source| Error::io("list", disk.describe(folder), source))?;
     let mut numbers: Vec<u64> = files.iter().filter_map(|file| segment_number(file)).collect();
     numbers.sort_unstable();
     let mut replayed = Replayed { next_seq: 1, next_number: 1, ..Replayed::default() };
-    for number in &numbers {
-        let last = Some(number) == numbers.last();
-        replay_segment(disk, folder, registry, *number, last, &mut replayed, &mut each)?;
+    let mut next = numbers.first().map(|number| read_segment(disk, folder, *number));
+    for (at, number) in numbers.iter().enumerate() {
+        let segment = next.take().unwrap_or_else(|| read_segment(disk, folder, *number))?;
+        let last = at + 1 == numbers.len();
+        // The disk works on the next one while the processors work on this one.
+        let (outcome, ahead) = rayon::join(
+            || replay_segment(disk, folder, registry, *number, &segment, last, &mut replayed, &mut each),
+            || numbers.get(at + 1).map(|number| read_segment(disk, folder, *number)),
+        );
+        outcome?;
+        next = ahead;
         replayed.next_number = number + 1;
     }
     if !numbers.is_empty() {
@@ -69,21 +82,26 @@ pub fn replay(
     Ok(replayed)
 }
 
+fn read_segment(disk: &dyn Disk, folder: &str, number: u64) -> Result<bytes::Bytes> {
+    let name = segment_name(folder, number);
+    let read = || disk.open(&name).and_then(|opened| opened.read_at(0, opened.len() as usize));
+    read().map_err(|source| Error::io("read", disk.describe(&name), source))
+}
+
 fn replay_segment(
     disk: &dyn Disk,
     folder: &str,
     registry: &Registry,
     number: u64,
+    segment: &[u8],
     last: bool,
     replayed: &mut Replayed,
-    each: &mut impl FnMut(u64, Entry<'_>) -> Result<()>,
+    each: &mut impl FnMut(Entry<'_>) -> Result<()>,
 ) -> Result<()> {
     let name = segment_name(folder, number);
     let file = disk.describe(&name);
-    let read = || disk.open(&name).and_then(|opened| opened.read_at(0, opened.len() as usize));
-    let segment = read().map_err(|source| Error::io("read", &file, source))?;
     let damage = |offset, next: u64, what| Damage { file: file.clone(), offset, bytes: next - offset, what };
-    match format::decode_segment_header(&segment) {
+    match format::decode_segment_header(segment) {
         Ok(_) => {}
         // The server died while it made the segment: nothing in it was ever acknowledged.
         Err(_) if last && segment.len() <= format::SEGMENT_HEADER_BYTES => {
@@ -93,59 +111,118 @@ fn replay_segment(
         Err(error) if error.what.contains("newer version") => return Err(Error::corrupt(file, error)),
         Err(error) => replayed.damage.push(damage(0, format::SEGMENT_HEADER_BYTES as u64, error.what)),
     }
+    let damage_before = replayed.damage.len();
+    let info = SegmentInfo { number, bytes: segment.len() as u64, seq_min: u64::MAX, seq_max: 0 };
+    let mut reading = Reading { replayed, info, file: file.clone(), each };
     let mut names = Names { registry, tables: HashMap::new() };
-    let mut info = SegmentInfo { number, bytes: segment.len() as u64, seq_min: u64::MAX, seq_max: 0 };
-    for step in format::Records::new(&segment) {
+    let pin = registry.pin();
+    let mut window: Vec<Record<'_>> = Vec::new();
+    let mut window_bytes = 0;
+    for step in Records::new(segment) {
         let record = match step {
             Step::Record(record) => record,
             Step::Damage { offset, next } => {
-                replayed.damage.push(damage(offset, next, "these bytes are no record"));
+                reading.replayed.damage.push(damage(offset, next, "these bytes are no record"));
                 continue;
             }
             Step::Torn { offset } if last => {
                 tracing::info!(%file, offset, "a write that was never acknowledged is cut off the log");
-                info.bytes = offset;
+                reading.info.bytes = offset;
                 break;
             }
             Step::Torn { offset } => {
-                replayed.damage.push(damage(offset, segment.len() as u64, "these bytes are no record"));
+                let end = segment.len() as u64;
+                reading.replayed.damage.push(damage(offset, end, "these bytes are no record"));
                 break;
             }
         };
-        let end = record.offset + (format::RECORD_HEADER_BYTES + record.body.len()) as u64;
-        let outcome = match record.kind {
-            format::Kind::Definitions => names.define(record.body).map(|()| None),
-            format::Kind::Points => names.points(record.body).map(|(seq, lost, batch)| {
-                if lost > 0 {
-                    let what = "some points belong to series that the damage before took away";
-                    replayed.damage.push(damage(record.offset, record.offset, what));
+        match record.kind {
+            // Numbers mean one thing in a segment, so definitions may come earlier than they stand.
+            format::Kind::Definitions => {
+                if let Err(error) = names.define(record.body, &pin) {
+                    reading.damaged(&record, error.what);
                 }
-                replayed.batches += 1;
-                replayed.rows += batch.rows() as u64;
-                Some((seq, Entry::Points(batch)))
-            }),
+            }
+            format::Kind::Points => {
+                window_bytes += record.body.len();
+                window.push(record);
+                if window_bytes >= WINDOW_BYTES {
+                    reading.points(&window, &names)?;
+                    window.clear();
+                    window_bytes = 0;
+                }
+            }
             format::Kind::Delete => {
-                replayed.deletes += 1;
-                format::Delete::decode(record.body).map(|delete| Some((delete.seq, Entry::Delete(delete))))
+                reading.points(&window, &names)?;
+                window.clear();
+                window_bytes = 0;
+                match format::Delete::decode(record.body) {
+                    Ok(delete) => {
+                        reading.replayed.deletes += 1;
+                        reading.note(delete.seq);
+                        (reading.each)(Entry::Delete(delete.seq, delete))?;
+                    }
+                    Err(error) => reading.damaged(&record, error.what),
+                }
             }
-        };
-        match outcome {
-            Ok(None) => {}
-            Ok(Some((seq, entry))) => {
-                info.seq_min = info.seq_min.min(seq);
-                info.seq_max = info.seq_max.max(seq);
-                replayed.next_seq = replayed.next_seq.max(seq + 1);
-                each(seq, entry)?;
-            }
-            Err(error) => replayed.damage.push(damage(record.offset, end, error.what)),
         }
     }
+    reading.points(&window, &names)?;
+    let info = reading.info;
+    replayed.damage[damage_before..].sort_by_key(|damage| damage.offset);
     if last {
         // The process may have died between a write and its fsync; from now on these points can be read.
         disk.truncate(&name, info.bytes).map_err(|source| Error::io("sync", &file, source))?;
     }
     replayed.segments.push(info);
     Ok(())
+}
+
+/// A segment on its way.
+struct Reading<'a, F> {
+    replayed: &'a mut Replayed,
+    info: SegmentInfo,
+    file: String,
+    each: &'a mut F,
+}
+
+impl<F: FnMut(Entry<'_>) -> Result<()>> Reading<'_, F> {
+    /// Decodes points records in parallel and hands them on together.
+    fn points(&mut self, window: &[Record<'_>], names: &Names<'_>) -> Result<()> {
+        let decoded: Vec<_> = window.par_iter().map(|record| names.points(record.body)).collect();
+        let mut batches = Vec::with_capacity(window.len());
+        for (record, outcome) in window.iter().zip(decoded) {
+            match outcome {
+                Ok((seq, lost, batch)) => {
+                    if lost > 0 {
+                        self.replayed.damage.push(Damage {
+                            file: self.file.clone(),
+                            offset: record.offset,
+                            bytes: 0,
+                            what: "some points belong to series that the damage before took away",
+                        });
+                    }
+                    self.replayed.batches += 1;
+                    self.replayed.rows += batch.rows() as u64;
+                    self.note(seq);
+                    batches.push((seq, batch));
+                }
+                Err(error) => self.damaged(record, error.what),
+            }
+        }
+        if batches.is_empty() { Ok(()) } else { (self.each)(Entry::Points(&batches)) }
+    }
+
+    fn note(&mut self, seq: u64) {
+        self.info.seq_min = self.info.seq_min.min(seq);
+        self.info.seq_max = self.info.seq_max.max(seq);
+        self.replayed.next_seq = self.replayed.next_seq.max(seq + 1);
+    }
+
+    fn damaged(&mut self, record: &Record<'_>, what: &'static str) {
+        let bytes = (format::RECORD_HEADER_BYTES + record.body.len()) as u64;
+        self.replayed.damage.push(Damage { file: self.file.clone(), offset: record.offset, bytes, what });
+    }
 }
 
 /// The segment's numbers, translated to the registry's.
@@ -161,7 +238,7 @@ struct Known {
 }
 
 impl Names<'_> {
-    fn define(&mut self, body: &[u8]) -> corrupt::Result<()> {
+    fn define(&mut self, body: &[u8], pin: &Pin) -> corrupt::Result<()> {
         let mut rest = body;
         while !rest.is_empty() {
             match format::decode_definition(&mut rest)? {
@@ -182,7 +259,7 @@ impl Names<'_> {
                 Definition::Series { table, series, tags } => {
                     let known = self.known(table)?;
                     // A limit lowered since then refuses new series, not logged ones.
-                    let id = known.table.series_or_new(&tags, usize::MAX);
+                    let id = known.table.series_or_new(&tags, usize::MAX, pin);
                     let id = id.map_err(|_| Corrupt::new("a series has no number"))?;
                     known.series.insert(series, id);
                 }
@@ -196,7 +273,7 @@ impl Names<'_> {
     }
 
     /// The sequence, how many rows were lost for want of a definition, and the batch.
-    fn points(&mut self, body: &[u8]) -> corrupt::Result<(u64, usize, Batch)> {
+    fn points(&self, body: &[u8]) -> corrupt::Result<(u64, usize, Batch)> {
         let mut rest = body;
         let seq = u64::from_le_bytes(varint::take_array(&mut rest)?);
         let mut batch = Batch::default();
@@ -205,7 +282,7 @@ impl Names<'_> {
             let (table, mut points) = Points::decode(&mut rest, |table, column| {
                 Some(self.tables.get(&table)?.columns.get(&column)?.1)
             })?;
-            let known = self.known(table)?;
+            let known = self.tables.get(&table).ok_or(Corrupt::new("a table is not defined"))?;
             for column in points.layouts.iter_mut().flatten() {
                 *column = known.columns[column].0;
             }

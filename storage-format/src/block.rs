@@ -12,6 +12,7 @@ use parquet::errors::ParquetError;
 
 use crate::corrupt::Corrupt;
 
+mod encoding; // how columns are encoded, chosen by their values
 mod index; // which rows belong to which series; postings
 mod names; // column names that no reader confuses
 mod read; // open, prune, read, verify
@@ -21,6 +22,7 @@ mod seal; // checksums: of pages as they pass, of everything after them
 mod tests;
 mod write; // series in, file out
 
+pub use encoding::ValueEncoding;
 pub use index::SeriesIndex;
 pub use read::{Block, BlockRows, RowFault};
 pub use schema::{BlockField, BlockKind, BlockMeta, BlockSchema};

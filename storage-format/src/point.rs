@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::corrupt::Result;
 use crate::varint;
@@ -152,10 +153,11 @@ impl Value {
 }
 
 /// A series' or a group's tags, in one allocation: `key NUL value NUL key NUL value NUL ...`.
-/// NUL cannot occur inside, since line protocol refuses it, so equal bytes mean equal tags.
+/// NUL cannot occur inside, since line protocol refuses it, so equal bytes mean equal tags. Copies share the allocation:
+/// whoever has a million series keeps their text once.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct TagSet {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
 }
 
 impl TagSet {
@@ -181,7 +183,7 @@ impl TagSet {
                 bytes.push(0);
             }
         }
-        TagSet { bytes: bytes.into_boxed_slice() }
+        TagSet { bytes: bytes.into() }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

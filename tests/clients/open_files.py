@@ -2,8 +2,9 @@
 
     open_files.py BLOCKS_FOLDER EXPECTED_JSON
 
-EXPECTED_JSON is {"rows": N, "sum": S, "hosts": [..], "first": RFC 3339 time} of the table `cpu` of the database
-`default`: the points of all its files, its field `usage` added up. The last line is `ok`.
+EXPECTED_JSON is {"rows": N, "sum": S, "sent": S, "hosts": [..], "first": RFC 3339 time} of the table `cpu` of the
+database `default`: the points of all its files, its fields `usage` and `sent` added up. Fields are encoded by their
+values, each file in its own way: the files must still be one table to each reader. The last line is `ok`.
 """
 
 import glob
@@ -13,6 +14,7 @@ import sys
 import duckdb
 import polars
 import pyarrow.compute
+import pyarrow.dataset
 import pyarrow.parquet
 
 folder, expected = sys.argv[1], json.loads(sys.argv[2])
@@ -40,5 +42,18 @@ assert str(table.schema.field("time").type) == "timestamp[ns, tz=UTC]", table.sc
 frame = polars.concat([polars.read_parquet(file) for file in files], how="diagonal")
 assert frame.height == expected["rows"] and frame["usage"].sum() == expected["sum"]
 assert sorted(frame["host"].unique().to_list()) == expected["hosts"]
+
+encodings = {}
+for file in files:
+    group = pyarrow.parquet.ParquetFile(file).metadata.row_group(0)
+    for column in map(group.column, range(group.num_columns)):
+        encodings.setdefault(column.path_in_schema, set()).update(column.encodings)
+assert "RLE_DICTIONARY" in encodings["usage"], encodings
+assert "BYTE_STREAM_SPLIT" in encodings["sent"], encodings
+scanned = polars.scan_parquet(files).select(polars.col("usage", "sent").sum()).collect()
+assert scanned.row(0) == (expected["sum"], expected["sent"]), scanned
+dataset = pyarrow.dataset.dataset(files).to_table(columns=["sent"])
+assert pyarrow.compute.sum(dataset["sent"]).as_py() == expected["sent"]
+assert duckdb.sql(f"select sum(sent) from read_parquet({files})").fetchall() == [(expected["sent"],)]
 
 print("ok")

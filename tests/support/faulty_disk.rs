@@ -45,6 +45,7 @@ struct State {
     operations: u64,
     syncs: u64,
     reads: u64,
+    writes: u64,
     faults: Faults,
 }
 
@@ -56,6 +57,8 @@ struct Faults {
     failing_sync: Option<u64>,
     /// The read of this number fails, that one only.
     failing_read: Option<u64>,
+    /// The write of this number fails, that one only, after half of it.
+    failing_write: Option<u64>,
     /// Bytes that may still be written.
     space: Option<usize>,
     /// Reading a file whose name contains this fails.
@@ -145,6 +148,17 @@ impl FaultyDisk {
     pub fn fail_read_after(&self, passing: u64) {
         let mut state = self.state.lock();
         state.faults.failing_read = Some(state.reads + passing);
+    }
+
+    /// Writes to files so far.
+    pub fn writes(&self) -> u64 {
+        self.state.lock().writes
+    }
+
+    /// The write after the next `passing` ones fails, once.
+    pub fn fail_write_after(&self, passing: u64) {
+        let mut state = self.state.lock();
+        state.faults.failing_write = Some(state.writes + passing);
     }
 
     pub fn fail_reads_of(&self, part_of_name: &str) {
@@ -497,6 +511,12 @@ impl Write for Writer {
         let outcome = state.step();
         if outcome.is_err() && !state.was_cut() {
             return outcome.map(|()| 0);
+        }
+        let number = state.writes;
+        state.writes += 1;
+        if state.faults.failing_write == Some(number) {
+            self.inode.lock().change(DataChange::Write(bytes[..bytes.len() / 2].to_vec()));
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         let fitting = state.faults.space.map_or(bytes.len(), |space| space.min(bytes.len()));
         if let Some(space) = &mut state.faults.space {

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use ureq::http::Request;
 pub struct Server {
     pub url: String,
     child: Child,
-    log: Receiver<String>,
+    /// Behind a lock, so that threads may share the server.
+    log: Mutex<Receiver<String>>,
     agent: ureq::Agent,
 }
 
@@ -59,7 +61,7 @@ impl Server {
         };
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
         let agent = ureq::Agent::new_with_config(config.build());
-        Server { url: format!("http://{address}"), child, log, agent }
+        Server { url: format!("http://{address}"), child, log: Mutex::new(log), agent }
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Reply {
@@ -106,11 +108,22 @@ impl Server {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
+    /// What the process has of its own in memory: without the program's file, of which a debug build has a lot.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        #[expect(clippy::disallowed_methods, reason = "what the system says about the server")]
+        let status = std::fs::read_to_string(status).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says so");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes << 10
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         // The log ends when the process does.
-        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        let log = self.log.get_mut().expect("no thread has panicked with it");
+        while log.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait().expect("the server has ended")
     }
 }
@@ -166,6 +179,14 @@ pub fn refused_in(
     let mut command = command(folder, listen);
     let output = command.args(flags).envs(environment.iter().copied()).output().expect("the binary starts");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// `waterclock check --rollups` of a folder that no server uses finds nothing wrong.
+pub fn check_offline(folder: &Path, story: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterclock"));
+    let output = command.args(["check", "--rollups"]).arg(folder).output().expect("the binary starts");
+    let says = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{story}: {}{}", says(&output.stdout), says(&output.stderr));
 }
 
 pub fn folder() -> TempDir {

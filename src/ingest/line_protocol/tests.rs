@@ -441,3 +441,17 @@ proptest! {
         prop_assert!(lines(body.as_bytes()).count() <= newlines + 1);
     }
 }
+
+proptest! {
+    /// A body may be sent in parts that are cut where `whole_lines` says: no line is torn, whatever stands in it.
+    #[test]
+    fn parts_of_whole_lines_are_the_lines(body in "[a=, \"\\\\\n\r#1]{0,60}", cut in 0usize..60) {
+        let texts = |body: &[u8]| -> Vec<String> {
+            lines(body).map(|line| line.map_or_else(|error| error.text.clone(), |line| line.text.to_string())).collect()
+        };
+        let body = body.as_bytes();
+        let whole = whole_lines(&body[..cut.min(body.len())]);
+        let parts = [texts(&body[..whole]), texts(&body[whole..])].concat();
+        prop_assert_eq!(parts, texts(body), "cut at {}", whole);
+    }
+}

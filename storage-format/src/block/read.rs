@@ -150,6 +150,25 @@ impl Block {
             + size_of_val(&*self.pages)
     }
 
+    /// What a row with `fields` (places in the schema) takes once decoded, on average: to know the size of a read before
+    /// it is made.
+    pub fn row_bytes(&self, fields: &[usize]) -> u64 {
+        let first_field = 1 + self.schema.tags.len();
+        let texts = |field: usize| {
+            let groups = self.parquet.metadata().row_groups().iter();
+            let of_group = groups.filter_map(|group| {
+                group.columns().get(first_field + field)?.unencoded_byte_array_data_bytes()
+            });
+            of_group.map(|bytes| bytes.max(0) as u64).sum::<u64>().div_ceil(self.rows.max(1))
+        };
+        let of_field = |field: &usize| match self.field_type(*field) {
+            // An offset each.
+            DataType::Utf8 | DataType::Binary => size_of::<i32>() as u64 + texts(*field),
+            other => other.primitive_width().unwrap_or(1) as u64,
+        };
+        size_of::<Time>() as u64 + fields.iter().map(of_field).sum::<u64>()
+    }
+
     /// Narrows the rows of one series to the pages that may have times in `time`. The first and the
     /// last page of the result may still hold rows outside.
     pub fn prune(&self, rows: Range<u64>, time: TimeRange) -> Range<u64> {
@@ -164,6 +183,17 @@ impl Block {
         let start = pages.get(first).map_or(rows.start, |page| page.first_row);
         let end = pages.get(end).map_or(rows.end, |page| page.first_row);
         start.max(rows.start)..end.min(rows.end)
+    }
+
+    /// Where the rows of one series may be cut in time: the first row of each page, and no time before which that row
+    /// lies. Ascending, beginning with the series' first row.
+    pub fn pages_of(&self, rows: Range<u64>, time: TimeRange) -> impl Iterator<Item = (u64, Time)> {
+        let from = self.time_pages.partition_point(|page| page.first_row <= rows.start);
+        let to = self.time_pages.partition_point(|page| page.first_row < rows.end).max(from);
+        let later = self.time_pages.get(from..to).unwrap_or_default();
+        // A page that begins inside the series may end with others, whose times may be earlier.
+        let pages = later.iter().map(move |page| (page.first_row, page.min.max(time.start)));
+        std::iter::once((rows.start, time.start)).chain(pages)
     }
 
     /// Time and `fields` (places in the schema) of `rows`, which ascend and do not overlap.

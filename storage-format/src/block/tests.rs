@@ -6,11 +6,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StringArray,
-    TimestampNanosecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+    StringArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::DataType;
 use bytes::Bytes;
+use parquet::basic::Encoding;
 use proptest::prelude::*;
 
 use super::index::{IndexBuilder, SeriesIndex};
@@ -163,6 +164,90 @@ fn every_type_survives_over_many_pages() {
     let before = block.memory_bytes();
     assert_eq!(block.index().postings("dc", "dc0").len(), 10);
     assert!(before > 1_000 && block.memory_bytes() > before);
+}
+
+/// How the last column of each row group is encoded, without its levels.
+fn encodings(bytes: &Bytes) -> Vec<Vec<Encoding>> {
+    let metadata = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(bytes).unwrap();
+    let group = |group: &parquet::file::metadata::RowGroupMetaData| {
+        let column = group.column(group.num_columns() - 1);
+        assert_eq!(column.column_type(), parquet::basic::Type::DOUBLE, "the type is the table's");
+        column.encodings().filter(|encoding| *encoding != Encoding::RLE).collect()
+    };
+    metadata.row_groups().iter().map(group).collect()
+}
+
+fn float_series(host_number: usize, rows: i64, value: impl Fn(i64) -> f64) -> Rows {
+    let values: ArrayRef = Arc::new(Float64Array::from_iter_values((0..rows).map(value)));
+    (host(host_number), (0..rows).collect(), vec![Some(values)])
+}
+
+/// Anything from 0 to 1, but the same each time.
+fn noise(row: i64) -> f64 {
+    let mixed = (row as u64 ^ 0x5bd1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ mixed >> 29) as f64 / u64::MAX as f64
+}
+
+#[test]
+fn values_choose_the_encoding_of_their_row_group() {
+    let schema = schema(&["dc", "host"], &[("v", DataType::Float64)]);
+    let values: [(Encoding, &dyn Fn(i64) -> f64); 3] = [
+        // Ten different ones in no order.
+        (Encoding::RLE_DICTIONARY, &|row| (noise(row) * 10.0).floor() / 10.0),
+        // Whole numbers that go up and down, too many for a dictionary.
+        (Encoding::BYTE_STREAM_SPLIT, &|row| (1_000_000 + (noise(row) * 50_000.0) as i64) as f64),
+        // A counter in hundredths.
+        (Encoding::PLAIN, &|row| (row as f64 * 50.0 + (noise(row) * 50.0).floor()) / 100.0),
+    ];
+    let rows = ROW_GROUP_ROWS as i64;
+    let series: Vec<Rows> =
+        values.iter().enumerate().map(|(number, (_, value))| float_series(number, rows, value)).collect();
+    let (bytes, _) = write(&schema, &series);
+    let found = encodings(&bytes);
+    assert_eq!(found.len(), 3);
+    for ((expected, _), found) in values.iter().zip(&found) {
+        // A dictionary is itself plain.
+        assert!(
+            found.contains(expected) && (found.len() == 1 || found.contains(&Encoding::RLE_DICTIONARY)),
+            "{found:?}"
+        );
+    }
+    let block = Block::open(&bytes).unwrap();
+    check_read(&block, &bytes, &series, &[0], &[0..10, 1_048_570..1_048_580, 3_000_000..3_000_001]);
+}
+
+#[test]
+fn every_encoding_gives_back_every_bit() {
+    let schema = all_types();
+    let bits = [0, 1 << 63, f64::NAN.to_bits(), f64::NAN.to_bits() | 1, f64::INFINITY.to_bits(), 1];
+    // More different values than a dictionary may hold, and the odd ones among them.
+    let value = |row: i64| match row % 3 {
+        0 => f64::from_bits(bits[row as usize / 3 % bits.len()]),
+        _ => noise(row),
+    };
+    let rows = 40_000;
+    let mut columns = some_columns(&schema, rows, 5);
+    let floats: Float64Array = (0..rows as i64).map(|row| (row % 7 != 2).then(|| value(row))).collect();
+    let place = schema.fields.iter().position(|field| field.data_type == DataType::Float64).unwrap();
+    columns[place] = Some(Arc::new(floats.clone()));
+    let series: Vec<Rows> = vec![(host(1), (0..rows as i64).collect(), columns)];
+    for encoding in ValueEncoding::ALL {
+        let mut writer = BlockWriter::new(Vec::new(), schema.clone(), &meta(), ZSTD_LEVEL_FLUSH).unwrap();
+        writer.force_encoding(encoding);
+        writer.push_series(&series[0].0, &series[0].1, &series[0].2).unwrap();
+        let bytes = Bytes::from(writer.finish().unwrap().0);
+        let block = Block::open(&bytes).unwrap();
+        block.verify(&bytes).unwrap();
+        let others: Vec<usize> = (0..schema.fields.len()).filter(|field| *field != place).collect();
+        check_read(&block, &bytes, &series, &others, &[0..5, 4_000..9_000, 39_999..40_000]);
+        let read = block.read(bytes, &[place], &[0..rows as u64]).unwrap();
+        let read = read.columns[0].as_primitive::<arrow::datatypes::Float64Type>();
+        let bits = |array: &Float64Array| -> Vec<Option<u64>> {
+            array.iter().map(|value| value.map(f64::to_bits)).collect()
+        };
+        assert_eq!(bits(&floats), bits(read), "{encoding:?}");
+    }
 }
 
 #[test]

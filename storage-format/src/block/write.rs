@@ -1,46 +1,55 @@
 //! Series in, one Parquet file out.
 //!
 //! Rows wait until they fill whole pages, so that pages hold exactly [`PAGE_ROWS`] rows however small
-//! the pushes; encoded pages wait in memory until their row group is full. Memory is bounded by one row
-//! group ([`ROW_GROUP_BYTES_MAX`]), the waiting rows and the index.
-//! Not here: merging and conflicts; the caller brings every row once and in order.
+//! the pushes; the first of a row group wait until there are enough to choose its encodings by; encoded
+//! pages wait in memory until their row group is full. Memory is bounded by one row group
+//! ([`ROW_GROUP_BYTES_MAX`]), the waiting rows ([`CHOICE_BYTES`] and a step) and the index.
+//! Not here: which encodings there are and which is chosen (`encoding`); merging and conflicts, as the
+//! caller brings every row once and in order.
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, new_null_array,
 };
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, Int32Type, SchemaRef};
-use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use arrow::datatypes::{DataType, Int32Type};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
+use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
 
+use super::encoding::{Encoder, ValueEncoding, chunk_bytes};
 use super::index::IndexBuilder;
-use super::names::TIME_COLUMN;
 use super::schema::{self, BlockMeta, BlockSchema};
 use super::seal::{SEAL_KEY, Seal, SealedWriter};
 use super::{BlockError, PAGE_ROWS, ROW_GROUP_ROWS, Result};
 use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
-const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+pub const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
 /// Rows are encoded in steps of this many pages, fewer when the table is wide: calls into the encoder
 /// and the copy that joins small series are spread over them, and the values of a step stay in cache.
 const STEP_PAGES_MAX: usize = 8;
 const STEP_VALUES_MAX: usize = 1 << 20;
 
+/// Encodings are chosen by a sample of so many bytes of values, or of a row group that is smaller.
+/// Narrow tables, where neighbours may be metrics of quite different kinds, so have a whole row group
+/// to sample from.
+const CHOICE_BYTES: usize = 16 << 20;
+
+/// Every so many pages of what the choice is made by, one is tried: trying all three encodings of floats
+/// then costs about a tenth of encoding all pages once.
+const CHOICE_PAGES_PER_SAMPLE: usize = 32;
+
 pub struct BlockWriter<W: Write + Send> {
     file: SerializedFileWriter<SealedWriter<W>>,
-    group_factory: ArrowRowGroupWriterFactory,
-    arrow: SchemaRef,
+    encoder: Encoder,
+    /// For all fields alike, instead of by choice.
+    forced: Option<ValueEncoding>,
     schema: BlockSchema,
     footer: String,
     index: IndexBuilder,
@@ -48,6 +57,8 @@ pub struct BlockWriter<W: Write + Send> {
     waiting: Waiting,
     group: Option<Group>,
     step_rows: usize,
+    choice_rows: usize,
+    group_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,23 +75,35 @@ pub struct BlockSummary {
 impl<W: Write + Send> BlockWriter<W> {
     pub fn new(out: W, schema: BlockSchema, meta: &BlockMeta, zstd_level: i32) -> Result<BlockWriter<W>> {
         schema.check();
-        let arrow = schema.arrow(DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)));
-        let parquet = ArrowSchemaConverter::new().schema_root("block").convert(&arrow)?;
-        let properties = Arc::new(properties(&schema, meta, zstd_level)?);
-        let file = SerializedFileWriter::new(SealedWriter::new(out), parquet.root_schema_ptr(), properties)?;
-        let step_pages = STEP_VALUES_MAX / PAGE_ROWS / (1 + schema.fields.len());
+        let encoder = Encoder::new(&schema, meta, zstd_level)?;
+        let file = encoder.file(SealedWriter::new(out))?;
+        let fields = schema.fields.len();
+        let step_pages = (STEP_VALUES_MAX / PAGE_ROWS / (1 + fields)).clamp(1, STEP_PAGES_MAX);
+        let choice_pages = CHOICE_BYTES / size_of::<u64>() / PAGE_ROWS / (1 + fields);
         Ok(BlockWriter {
-            group_factory: ArrowRowGroupWriterFactory::new(&file, arrow.clone()),
             file,
-            arrow,
+            encoder,
+            forced: None,
             footer: schema::encode(&schema, meta),
             index: IndexBuilder::new(&schema.tags),
             newest: None,
             waiting: Waiting::new(&schema),
             group: None,
-            step_rows: step_pages.clamp(1, STEP_PAGES_MAX) * PAGE_ROWS,
+            step_rows: step_pages * PAGE_ROWS,
+            choice_rows: choice_pages.max(step_pages) * PAGE_ROWS,
+            group_bytes_max: ROW_GROUP_BYTES_MAX,
             schema,
         })
+    }
+
+    /// All fields that can be are encoded so, whatever suits them: to measure the choice by.
+    pub fn force_encoding(&mut self, encoding: ValueEncoding) {
+        self.forced = Some(encoding);
+    }
+
+    /// Ends row groups earlier, where there is less memory than [`ROW_GROUP_BYTES_MAX`].
+    pub fn limit_group_bytes(&mut self, bytes_max: usize) {
+        self.group_bytes_max = bytes_max.min(ROW_GROUP_BYTES_MAX);
     }
 
     /// Rows of one series: a new one, after all others, or more of the newest one, after its rows.
@@ -120,7 +143,7 @@ impl<W: Write + Send> BlockWriter<W> {
             let part = (times.len() - done).min(ROW_GROUP_ROWS - self.group_rows());
             self.waiting.push(times, columns, done, part);
             done += part;
-            while self.waiting.rows() >= self.step_rows {
+            while self.waiting.rows() >= self.enough_rows() {
                 self.encode(self.step_rows)?;
             }
             if self.group_rows() == ROW_GROUP_ROWS {
@@ -173,31 +196,48 @@ impl<W: Write + Send> BlockWriter<W> {
         self.waiting.rows() + self.group.as_ref().map_or(0, |group| group.rows)
     }
 
+    /// How many rows must wait for the next step.
+    fn enough_rows(&self) -> usize {
+        if self.group.is_some() { self.step_rows } else { self.choice_rows }
+    }
+
     /// Encodes the first `rows` of the waiting rows into the current row group.
     fn encode(&mut self, rows: usize) -> Result<()> {
-        let columns = self.waiting.take(rows, &self.index)?;
         if self.group.is_none() {
-            let place = self.file.flushed_row_groups().len();
-            let writers = self.group_factory.create_column_writers(place)?;
-            self.group = Some(Group { writers, rows: 0 });
+            self.group = Some(Group { writers: self.start_group()?, rows: 0 });
         }
+        let columns = self.waiting.take(rows, &self.index)?;
         let Some(group) = &mut self.group else { return Ok(()) };
-        for ((field, column), writer) in self.arrow.fields().iter().zip(columns).zip(&mut group.writers) {
+        for ((field, column), writer) in
+            self.encoder.arrow().fields().iter().zip(columns).zip(&mut group.writers)
+        {
             for leaf in compute_leaves(field, &column)? {
                 writer.write(&leaf)?;
             }
         }
         group.rows += rows;
         let bytes: usize = group.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
-        if bytes > ROW_GROUP_BYTES_MAX {
+        if bytes > self.group_bytes_max {
             self.write_group()?;
         }
         Ok(())
     }
 
+    /// Chooses by the rows that wait now.
+    fn start_group(&self) -> Result<Vec<ArrowColumnWriter>> {
+        let encodings = match self.forced {
+            Some(encoding) => vec![encoding; self.schema.fields.len()],
+            None => {
+                let samples = self.waiting.samples(CHOICE_PAGES_PER_SAMPLE)?;
+                self.encoder.choose(&samples, self.waiting.rows())?
+            }
+        };
+        self.encoder.writers(&encodings)
+    }
+
     fn end_group(&mut self) -> Result<()> {
-        if self.waiting.rows() > 0 {
-            self.encode(self.waiting.rows())?;
+        while self.waiting.rows() > 0 {
+            self.encode(self.waiting.rows().min(self.step_rows))?;
         }
         self.write_group()
     }
@@ -207,11 +247,7 @@ impl<W: Write + Send> BlockWriter<W> {
         let chunks = group.writers.into_iter().map(ArrowColumnWriter::close);
         let chunks = chunks.collect::<std::result::Result<Vec<_>, _>>()?;
         for chunk in &chunks {
-            let closed = chunk.close();
-            let pages = closed.offset_index.as_ref().expect("offset indexes are never turned off");
-            let pages = pages.page_locations().iter().map(|page| page.compressed_page_size as u64);
-            // What is no data page is the dictionary, and that comes first.
-            let dictionary = closed.metadata.compressed_size() as u64 - pages.clone().sum::<u64>();
+            let (dictionary, pages) = chunk_bytes(chunk);
             for len in std::iter::once(dictionary).filter(|len| *len > 0).chain(pages) {
                 self.file.inner_mut().expect_page(len);
             }
@@ -233,7 +269,7 @@ struct Group {
 /// Rows that do not fill a step yet.
 struct Waiting {
     tags: usize,
-    times: Vec<Time>,
+    times: VecDeque<Time>,
     /// Which series the rows belong to, and how many. The last one may have none here.
     series: VecDeque<(u32, usize)>,
     /// Per field, pieces that follow one another.
@@ -244,7 +280,7 @@ impl Waiting {
     fn new(schema: &BlockSchema) -> Waiting {
         Waiting {
             tags: schema.tags.len(),
-            times: Vec::new(),
+            times: VecDeque::new(),
             series: VecDeque::new(),
             columns: schema.fields.iter().map(|field| (field.data_type.clone(), VecDeque::new())).collect(),
         }
@@ -255,7 +291,7 @@ impl Waiting {
     }
 
     fn push(&mut self, times: &[Time], columns: &[Option<ArrayRef>], start: usize, rows: usize) {
-        self.times.extend_from_slice(&times[start..start + rows]);
+        self.times.extend(&times[start..start + rows]);
         self.series.back_mut().expect("a series was started").1 += rows;
         for ((data_type, pieces), column) in self.columns.iter_mut().zip(columns) {
             pieces.push_back(match column {
@@ -277,6 +313,22 @@ impl Waiting {
             taken.push(take_pieces(pieces, rows)?);
         }
         Ok(taken)
+    }
+
+    /// Of each field one page of every `pages_per_sample`, at least one; in a short run all of it.
+    fn samples(&self, pages_per_sample: usize) -> Result<Vec<ArrayRef>> {
+        let step = PAGE_ROWS * pages_per_sample;
+        // Not the first of each stretch but the middle one: the first rows are all of the first series.
+        let first = (self.rows().min(step) / 2).next_multiple_of(PAGE_ROWS).saturating_sub(PAGE_ROWS);
+        let starts: Vec<usize> = (first..self.rows()).step_by(step).collect();
+        let sample = |(_, pieces): &(DataType, VecDeque<ArrayRef>)| {
+            let mut parts = Vec::new();
+            for &start in &starts {
+                parts.extend(slices(pieces, start..self.rows().min(start + PAGE_ROWS)));
+            }
+            join(&parts)
+        };
+        self.columns.iter().map(sample).collect()
     }
 
     fn take_series(&mut self, rows: usize) -> Vec<(u32, usize)> {
@@ -323,61 +375,33 @@ fn take_pieces(pieces: &mut VecDeque<ArrayRef>, rows: usize) -> Result<ArrayRef>
             taken.push(piece);
         }
     }
-    match taken.as_slice() {
+    join(&taken)
+}
+
+/// The rows `wanted` of pieces that follow one another.
+fn slices(pieces: &VecDeque<ArrayRef>, wanted: Range<usize>) -> Vec<ArrayRef> {
+    let mut taken = Vec::new();
+    let mut start = 0;
+    for piece in pieces {
+        let end = start + piece.len();
+        if start >= wanted.end {
+            break;
+        }
+        if end > wanted.start {
+            let from = wanted.start.max(start);
+            taken.push(piece.slice(from - start, wanted.end.min(end) - from));
+        }
+        start = end;
+    }
+    taken
+}
+
+fn join(parts: &[ArrayRef]) -> Result<ArrayRef> {
+    match parts {
         [whole] => Ok(whole.clone()),
         parts => {
             let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
             concat(&parts).map_err(|error| BlockError::Parquet { what: error.to_string() })
         }
     }
-}
-
-/// How columns are encoded: what DuckDB, pyarrow, Polars and Spark all read, and no more.
-fn properties(schema: &BlockSchema, meta: &BlockMeta, zstd_level: i32) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(zstd_level)?;
-    let (tag_columns, field_columns) = schema.columns();
-    // Tags ascend with missing ones first, then time: column 0 is time.
-    let sorted =
-        |column: usize| SortingColumn { column_idx: column as i32, descending: false, nulls_first: true };
-    let sorting = (1..=tag_columns.len()).chain([0]).map(sorted).collect();
-
-    let mut builder = WriterProperties::builder()
-        .set_created_by(format!("waterclock version {}", meta.created_by))
-        .set_compression(Compression::ZSTD(level))
-        // The limit is looked at between write batches: equal to it, pages are never longer.
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
-        // Row groups end where this writer says.
-        .set_max_row_group_row_count(None)
-        .set_sorting_columns(Some(sorting))
-        // Per row group for others; per page for time only, by which we skip pages.
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page)
-        .set_column_encoding(path(TIME_COLUMN), Encoding::DELTA_BINARY_PACKED)
-        .set_column_dictionary_enabled(path(TIME_COLUMN), false);
-    for column in tag_columns {
-        builder = builder.set_column_dictionary_enabled(path(&column), true);
-    }
-    for (field, column) in schema.fields.iter().zip(field_columns) {
-        let column = path(&column);
-        builder = match field.data_type {
-            DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..) => builder
-                .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
-                .set_column_dictionary_enabled(column, false),
-            // No bounds of texts and sketches: they may be huge and prune nothing.
-            DataType::Utf8 => builder
-                .set_column_dictionary_enabled(column.clone(), true)
-                .set_column_statistics_enabled(column, EnabledStatistics::None),
-            DataType::Binary => builder
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_statistics_enabled(column, EnabledStatistics::None),
-            _ => builder.set_column_dictionary_enabled(column, false),
-        };
-    }
-    Ok(builder.build())
-}
-
-/// One name, whatever dots it has.
-fn path(column: &str) -> ColumnPath {
-    ColumnPath::new(vec![column.to_owned()])
 }

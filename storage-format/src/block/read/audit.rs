@@ -142,7 +142,7 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+#[expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 mod tests {
     use bytes::Bytes;
 

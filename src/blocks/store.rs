@@ -1,0 +1,173 @@
+//! The blocks that are open, within a limit: footer, page index and series index of each, and its file.
+//!
+//! Invariant: a block is closed only when nobody reads it; what its readers hold beyond the limit, they count themselves.
+//! Not here: which blocks are live (`BlockList`).
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+use storage_format::block::{Block, BlockError, RowFault};
+use storage_format::manifest::BlockEntry;
+
+use crate::blocks::Reader;
+use crate::disk::{Disk, ReadFile};
+use crate::error::{Error, Result};
+use crate::rows::Rows;
+
+/// Where block files are, with those that are open.
+pub struct BlockStore {
+    pub disk: Arc<dyn Disk>,
+    open: Cache<u64, Kept, ByWeight>,
+}
+
+/// A block with its file open.
+pub struct OpenBlock {
+    block: Block,
+    file: Arc<dyn ReadFile>,
+    /// The file as a person would name it.
+    name: String,
+}
+
+/// What an open file costs beside what was read from it; keeps the number of open files within what systems allow.
+const FILE_BYTES: usize = 16 << 10;
+
+/// An open block with what it weighed when that was last looked at: postings grow.
+#[derive(Clone)]
+struct Kept {
+    block: Arc<OpenBlock>,
+    weight: usize,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<u64, Kept> for ByWeight {
+    fn weight(&self, _: &u64, kept: &Kept) -> u64 {
+        kept.weight as u64
+    }
+}
+
+impl BlockStore {
+    pub fn new(disk: Arc<dyn Disk>, bytes_max: usize) -> Arc<BlockStore> {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(bytes_max.div_ceil(8 * FILE_BYTES).max(1))
+            .weight_capacity(bytes_max as u64)
+            // One shard, because a single large index must not be larger than a shard. A query looks up each block once.
+            .shards(1)
+            .build()
+            .expect("all that must be given is given");
+        let open = Cache::with_options(options, ByWeight, Default::default(), Default::default());
+        Arc::new(BlockStore { disk, open })
+    }
+
+    /// The block `id`, opened by `open` if it is not. Who asks for it meanwhile waits.
+    pub(super) fn get(&self, id: u64, open: impl FnOnce() -> Result<OpenBlock>) -> Result<Arc<OpenBlock>> {
+        let open = || {
+            let block = Arc::new(open()?);
+            Ok(Kept { weight: block.memory_bytes(), block })
+        };
+        self.open.get_or_insert_with(&id, open).map(|kept| kept.block)
+    }
+
+    /// Counts what the block has grown by.
+    pub(super) fn weigh(&self, id: u64, block: &Arc<OpenBlock>) {
+        let weight = block.memory_bytes();
+        let known = self.open.peek(&id).filter(|kept| Arc::ptr_eq(&kept.block, block));
+        if known.is_some_and(|kept| kept.weight < weight) {
+            self.open.insert(id, Kept { block: Arc::clone(block), weight });
+        }
+    }
+
+    pub(super) fn forget(&self, id: u64) {
+        self.open.remove(&id);
+    }
+
+    /// What the open blocks take.
+    pub fn memory_bytes(&self) -> usize {
+        self.open.weight() as usize
+    }
+}
+
+impl OpenBlock {
+    pub(super) fn open(disk: &Arc<dyn Disk>, name: &str) -> Result<OpenBlock> {
+        let described = disk.describe(name);
+        let file = disk.open(name).map_err(|source| Error::io("open", &*described, source))?;
+        match Block::open(&Reader(Arc::clone(&file))) {
+            Ok(block) => Ok(OpenBlock { block, file, name: described }),
+            Err(error) => Err(explain(&described, error)),
+        }
+    }
+
+    /// The rows of the ranges (ascending, disjoint), joined, with the fields by name; a field that the block does not
+    /// have is None.
+    pub fn read(&self, fields: &[&str], rows: &[Range<u64>]) -> Result<Rows> {
+        let places: Vec<Option<usize>> = fields.iter().map(|name| self.place(name)).collect();
+        let present: Vec<usize> = places.iter().flatten().copied().collect();
+        let read = self
+            .block
+            .read(Reader(Arc::clone(&self.file)), &present, rows)
+            .map_err(|error| explain(&self.name, error))?;
+        let mut arrays = read.columns.into_iter();
+        let columns: Vec<Option<ArrayRef>> =
+            places.iter().map(|place| place.and_then(|_| arrays.next())).collect();
+        Ok(Rows { times: read.times, columns })
+    }
+
+    /// Reads everything: each byte against its checksum, each row against the series index, the file against its entry.
+    pub(super) fn check(&self, entry: &BlockEntry) -> Result<()> {
+        let damaged =
+            |offset: u64, what: String| Err(Error::Corrupt { file: self.name.clone(), offset, what });
+        if self.file.len() != entry.bytes {
+            let (found, named) = (self.file.len(), entry.bytes);
+            return damaged(found.min(named), format!("it has {found} bytes, and the manifest says {named}"));
+        }
+        let reader = || Reader(Arc::clone(&self.file));
+        self.block.verify(&reader()).map_err(|error| explain(&self.name, error))?;
+        match self.block.audit(reader()).map_err(|error| explain(&self.name, error))? {
+            Some(RowFault { row, what }) => damaged(0, format!("row {row} is wrong: {what}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What a row with these fields takes once decoded, on average.
+    pub fn row_bytes(&self, fields: &[String]) -> u64 {
+        let places: Vec<usize> = fields.iter().filter_map(|name| self.place(name)).collect();
+        self.block.row_bytes(&places)
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.block.memory_bytes() + FILE_BYTES
+    }
+
+    /// The size of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.file.len()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.block.schema().fields.iter().position(|field| field.name == name)
+    }
+}
+
+impl Deref for OpenBlock {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+fn explain(name: &str, error: BlockError) -> Error {
+    match error {
+        BlockError::Corrupt(damage) => Error::corrupt(name, damage),
+        BlockError::Io(source) => Error::io("read", name, source),
+        BlockError::Parquet { what } => Error::Corrupt { file: name.to_string(), offset: 0, what },
+    }
+}

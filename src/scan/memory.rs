@@ -1,0 +1,150 @@
+//! What a scan reads from memory: points of the head, or states of a rollup that are not in blocks yet.
+//!
+//! Invariant: layers stand in the order in which they win, the last one last.
+
+use std::sync::Arc;
+
+use storage_format::point::{TagSet, Time, TimeRange};
+use storage_format::state::StateRun;
+
+use crate::error::{Error, Result};
+use crate::head::Capture;
+use crate::head::SeriesView;
+use crate::rows::Rows;
+use crate::series::{CompiledFilter, Table};
+
+/// States of rollups that are not in blocks yet: one layer in memory.
+pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
+
+/// Taken under the lock.
+pub(super) enum Layers {
+    None,
+    Points(Vec<PointLayer>),
+    States(Vec<StateLayer>),
+}
+
+/// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
+pub(super) struct PointLayer {
+    frozen_at: Option<u64>,
+    series: Vec<(TagSet, SeriesView)>,
+}
+
+/// One series of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub layer: u32,
+    series: u32,
+}
+
+/// What a decoder asks of a series in memory.
+pub(super) struct Wanted<'a> {
+    /// The columns as the head knows them.
+    pub ids: &'a [u32],
+    pub times: TimeRange,
+}
+
+/// Rows of equal standing, with the sequence above which deletes stand against them: a layer that takes points has applied
+/// them all.
+pub(super) struct Decoded {
+    pub frozen_at: Option<u64>,
+    pub rows: Vec<Rows>,
+}
+
+impl Layers {
+    /// Under the lock under which the points were captured.
+    pub fn points(table: &Table, captures: Vec<Capture>) -> Layers {
+        table.with_index(|index| {
+            let name = |(series, view)| (index.key(series).clone(), view);
+            let layer = |Capture { frozen_at, series }: Capture| PointLayer {
+                frozen_at,
+                series: series.into_iter().map(name).collect(),
+            };
+            Layers::Points(captures.into_iter().map(layer).collect())
+        })
+    }
+
+    /// The series that pass, with their tags.
+    pub fn find(&self, filter: &CompiledFilter, mut found: impl FnMut(TagSet, Place)) {
+        match self {
+            Layers::None => {}
+            Layers::Points(layers) => {
+                for (layer, points) in (0..).zip(layers.iter()) {
+                    for (place, (tags, _)) in (0..).zip(&points.series) {
+                        found(tags.clone(), Place { layer, series: place });
+                    }
+                }
+            }
+            Layers::States(layers) => {
+                for (layer, groups) in (0..).zip(layers.iter()) {
+                    for (place, (tags, _)) in (0..).zip(groups) {
+                        if filter.passes(tags) {
+                            found(tags.clone(), Place { layer, series: place });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was copied to be read without the lock. Sealed chunks and states are shared.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Layers::None | Layers::States(_) => 0,
+            Layers::Points(layers) => {
+                let views = layers.iter().flat_map(|layer| &layer.series);
+                views.map(|(_, view)| size_of::<(TagSet, SeriesView)>() + view.heap_bytes()).sum()
+            }
+        }
+    }
+
+    /// At least as many rows as there are.
+    pub fn rows_max(&self, place: Place) -> u64 {
+        match self {
+            Layers::None => 0,
+            Layers::Points(layers) => layers[place.layer as usize].view(place).rows_max() as u64,
+            Layers::States(layers) => layers[place.layer as usize][place.series as usize].1.len() as u64,
+        }
+    }
+
+    /// The first time and the rows of each part that is decoded as a whole.
+    pub fn parts(&self, place: Place, mut part: impl FnMut(Time, usize)) {
+        match self {
+            Layers::None => {}
+            Layers::Points(layers) => layers[place.layer as usize].view(place).parts(part),
+            Layers::States(layers) => {
+                let run = &layers[place.layer as usize][place.series as usize].1;
+                for starts in run.starts.chunks(STATES_PART) {
+                    part(starts[0], starts.len());
+                }
+            }
+        }
+    }
+
+    pub fn decode(&self, place: Place, tags: &TagSet, wanted: &Wanted<'_>) -> Result<Decoded> {
+        match self {
+            Layers::None => Ok(Decoded { frozen_at: None, rows: Vec::new() }),
+            Layers::Points(layers) => {
+                let layer = &layers[place.layer as usize];
+                let rows = layer.view(place).sources(wanted.ids, wanted.times).map_err(|damage| {
+                    Error::corrupt(format!("a chunk in memory of series {tags}"), damage)
+                })?;
+                Ok(Decoded { frozen_at: layer.frozen_at, rows })
+            }
+            Layers::States(layers) => {
+                // As a block would have them.
+                let part = layers[place.layer as usize][place.series as usize].1.slice(wanted.times);
+                let columns = part.to_arrow().into_iter().map(Some).collect();
+                Ok(Decoded { frozen_at: None, rows: vec![Rows { columns, times: part.starts.into() }] })
+            }
+        }
+    }
+}
+
+/// States that are cut from a run together.
+const STATES_PART: usize = 1_024;
+
+impl PointLayer {
+    fn view(&self, place: Place) -> &SeriesView {
+        &self.series[place.series as usize].1
+    }
+}

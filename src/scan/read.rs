@@ -1,0 +1,204 @@
+//! Running a scan's tasks: pages and chunks decoded, deletes applied, sources merged, series after series.
+//!
+//! Invariant: what a task has decoded is counted before anyone sees it, and for as long as anyone may hold it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::Array;
+use rayon::prelude::*;
+use storage_format::point::{TagSet, TimeRange};
+
+use crate::error::Result;
+use crate::guard::{Guard, Held};
+use crate::rows::{self, Rows};
+use crate::scan::Scan;
+use crate::scan::SeriesSources;
+use crate::scan::Tombstone;
+use crate::scan::Touched;
+use crate::scan::memory::Wanted;
+use crate::scan::tasks::{Task, task_bytes};
+
+impl Scan {
+    /// Folds all series, in parallel and in no particular order: `each` adds one series, or a slice of a long one, to a
+    /// task's result, `join` joins two results.
+    pub fn fold<T: Send>(
+        &self,
+        guard: &Guard,
+        touched: &Touched,
+        new: impl Fn() -> T + Sync,
+        each: impl Fn(&mut T, &TagSet, &[Rows]) -> Result<()> + Sync,
+        join: impl Fn(T, T) -> Result<T> + Sync,
+    ) -> Result<T> {
+        touched.files.fetch_add(self.blocks.len() as u64, Ordering::Relaxed);
+        let done = self.tasks(guard).into_par_iter().map(|task| {
+            let mut result = new();
+            let mut held = guard.hold();
+            self.run_task(&task, touched, &mut held, &mut |tags, pieces| each(&mut result, tags, &pieces))?;
+            Ok(result)
+        });
+        done.try_reduce_with(&join).unwrap_or_else(|| Ok(new()))
+    }
+
+    /// Visits all series in their order, a long one slice after slice, decoding some tasks ahead in parallel.
+    pub fn for_each(
+        &self,
+        guard: &Guard,
+        mut each: impl FnMut(&TagSet, Vec<Rows>) -> Result<()>,
+    ) -> Result<()> {
+        let touched = Touched::default();
+        let ahead = (guard.memory_max() / 4 / task_bytes(guard)).clamp(1, rayon::current_num_threads());
+        for some in self.tasks(guard).chunks(ahead) {
+            let run = |task| {
+                let mut held = guard.hold();
+                let mut out: Vec<(&TagSet, Vec<Rows>)> = Vec::new();
+                self.run_task(task, &touched, &mut held, &mut |tags, pieces| {
+                    out.push((tags, pieces));
+                    Ok(())
+                })?;
+                Ok((out, held))
+            };
+            let decoded: Vec<Result<_>> = some.par_iter().map(run).collect();
+            for task in decoded {
+                let (series, _held) = task?;
+                for (tags, pieces) in series {
+                    each(tags, pieces)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_task<'a>(
+        &'a self,
+        task: &Task,
+        touched: &Touched,
+        held: &mut Held<'_>,
+        each: &mut dyn FnMut(&'a TagSet, Vec<Rows>) -> Result<()>,
+    ) -> Result<()> {
+        let series = &self.series[task.series.clone()];
+        let mut from_blocks = self.read_blocks(series, task.times, touched, held)?;
+        let is_slice = task.times != TimeRange::ALL;
+        // A long series counts once, with its first slice.
+        let is_first = is_slice && task.times.start == TimeRange::ALL.start;
+        touched.series.fetch_add(u64::from(is_first), Ordering::Relaxed);
+        let hull = self.ranges.hull().unwrap_or(TimeRange::ALL);
+        let wanted = Wanted { ids: &self.ids, times: task.times.intersect(hull) };
+        for (at, sources) in series.iter().enumerate() {
+            held.check()?;
+            let tombstones: Vec<&Tombstone> = self
+                .tombstones
+                .iter()
+                .map(Arc::as_ref)
+                .filter(|tombstone| tombstone.filter.passes(&sources.tags))
+                .collect();
+            let mut rows = Vec::new();
+            for (block, read) in &mut from_blocks {
+                if let Some(found) = read.take(at) {
+                    let seq = self.blocks[*block as usize].file.entry.seq_max;
+                    rows.push(apply(found, &tombstones, Some(seq)));
+                }
+            }
+            for place in &sources.memory {
+                let decoded = self.memory.decode(*place, &sources.tags, &wanted)?;
+                held.grow(decoded.rows.iter().map(buffer_bytes).sum())?;
+                rows.extend(
+                    decoded.rows.into_iter().map(|found| apply(found, &tombstones, decoded.frozen_at)),
+                );
+            }
+            if is_slice {
+                rows.iter_mut().for_each(|rows| *rows = rows.cut(task.times));
+            }
+            let merged = rows::in_time_order(rows, self.merge);
+            let pieces: Vec<Rows> = merged.into_iter().flat_map(|piece| self.cut(piece)).collect();
+            let count: usize = pieces.iter().map(Rows::len).sum();
+            if count > 0 {
+                touched.series.fetch_add(u64::from(!is_slice), Ordering::Relaxed);
+                touched.rows.fetch_add(count as u64, Ordering::Relaxed);
+                each(&sources.tags, pieces)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only what lies in the asked ranges.
+    fn cut(&self, piece: Rows) -> Vec<Rows> {
+        let (Some(first), Some(last)) = (piece.times.first(), piece.times.last()) else { return Vec::new() };
+        let hull = TimeRange::new(*first, last + 1);
+        match self.ranges.ranges() {
+            [one] if one.covers(hull) => vec![piece],
+            _ => {
+                let cuts = self.ranges.touching(hull).map(|range| piece.cut(range));
+                cuts.filter(|rows| !rows.is_empty()).collect()
+            }
+        }
+    }
+
+    fn read_blocks(
+        &self,
+        series: &[SeriesSources],
+        times: TimeRange,
+        touched: &Touched,
+        held: &mut Held<'_>,
+    ) -> Result<Vec<(u32, BlockPart)>> {
+        let mut parts = Vec::new();
+        let fields: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        for (number, block) in self.blocks.iter().enumerate() {
+            let mut wanted: Vec<Range<u64>> = Vec::new();
+            let mut places = vec![0..0; series.len()];
+            let mut total = 0;
+            for (place, sources) in places.iter_mut().zip(series) {
+                let start = total;
+                for (_, rows) in sources.blocks.iter().filter(|(block, _)| *block == number as u32) {
+                    let rows = match times == TimeRange::ALL {
+                        true => rows.clone(),
+                        false => block.open.prune(rows.clone(), times),
+                    };
+                    total += (rows.end - rows.start) as usize;
+                    match wanted.last_mut() {
+                        Some(last) if last.end == rows.start => last.end = rows.end,
+                        _ if rows.is_empty() => {}
+                        _ => wanted.push(rows),
+                    }
+                }
+                *place = start..total;
+            }
+            if total > 0 {
+                let rows = block.open.read(&fields, &wanted)?;
+                let bytes = buffer_bytes(&rows);
+                held.grow(bytes)?;
+                touched.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                parts.push((number as u32, BlockPart { rows, places }));
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// The rows that one task needs of one block, read together, to be handed out per series.
+struct BlockPart {
+    rows: Rows,
+    /// Per series of the task: where its rows stand in `rows`.
+    places: Vec<Range<usize>>,
+}
+
+impl BlockPart {
+    fn take(&mut self, series: usize) -> Option<Rows> {
+        let place = self.places[series].clone();
+        (!place.is_empty()).then(|| self.rows.slice(place.start, place.len()))
+    }
+}
+
+/// What freshly decoded rows take, which are slices of nothing.
+fn buffer_bytes(rows: &Rows) -> usize {
+    let columns = rows.columns.iter().flatten().map(|array| array.get_buffer_memory_size());
+    size_of_val(&*rows.times) + columns.sum::<usize>()
+}
+
+fn apply(rows: Rows, tombstones: &[&Tombstone], seq: Option<u64>) -> Rows {
+    let Some(seq) = seq else { return rows };
+    let ranges: Vec<TimeRange> =
+        tombstones.iter().filter(|tombstone| tombstone.seq > seq).map(|tombstone| tombstone.range).collect();
+    if ranges.is_empty() { rows } else { rows.without(&ranges) }
+}

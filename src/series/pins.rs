@@ -1,0 +1,92 @@
+//! Who may hold numbers of series outside the locks, and since when.
+//!
+//! A batch holds numbers from its parsing until it is applied. It takes a [`Pin`] before the first look-up, and each
+//! look-up leaves the pin's number at the series. Forgetting first draws a line ([`Pins::line`]) and then forgets only
+//! series that carry a number below it and are not in the head: batches that were parsed before are all gone by then or
+//! have left a number from the line on, and those parsed later leave one before they see the series.
+//! Invariant: what a living pin has looked up is never forgotten.
+//! Not here: what is forgotten (`index`, `spellings`), and when (`db`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+#[derive(Clone, Default)]
+pub struct Pins {
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// The number of the next pin. Counts lines, and not pins, so that a series' mark seldom has to change.
+    number: u32,
+    /// How many pins of a number there are.
+    counts: BTreeMap<u32, usize>,
+}
+
+/// Keeps every series that was looked up with it. Dropped with its batch.
+pub struct Pin {
+    pins: Pins,
+    number: u32,
+}
+
+impl Pins {
+    pub fn take(&self) -> Pin {
+        let mut held = self.held.lock();
+        let number = held.number;
+        *held.counts.entry(number).or_insert(0) += 1;
+        Pin { pins: self.clone(), number }
+    }
+
+    /// The lowest number of any pin that there is or will be.
+    pub fn line(&self) -> u32 {
+        let mut held = self.held.lock();
+        held.number += 1;
+        held.counts.keys().next().copied().unwrap_or(held.number)
+    }
+}
+
+impl Pin {
+    /// Under the lock under which the series would be forgotten.
+    #[inline]
+    pub fn keep(&self, mark: &AtomicU32) {
+        if mark.load(Ordering::Relaxed) < self.number {
+            mark.fetch_max(self.number, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut held = self.pins.held.lock();
+        if let Some(count) = held.counts.get_mut(&self.number) {
+            *count -= 1;
+            if *count == 0 {
+                held.counts.remove(&self.number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_below_no_living_pin() {
+        let pins = Pins::default();
+        let mark = AtomicU32::new(0);
+        let first = pins.take();
+        first.keep(&mark);
+        assert!(mark.load(Ordering::Relaxed) >= pins.line(), "held");
+        let second = pins.take();
+        drop(first);
+        assert!(mark.load(Ordering::Relaxed) < pins.line(), "only the second is left, and never saw it");
+        second.keep(&mark);
+        assert!(mark.load(Ordering::Relaxed) >= pins.line());
+        drop(second);
+        assert!(mark.load(Ordering::Relaxed) < pins.line());
+    }
+}
