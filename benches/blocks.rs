@@ -182,7 +182,9 @@ fn bench_column(
     let (write, file) = best_of(runs, || write(&series, encoding));
     let sizes = sizes(&file);
     let block = Block::open(&file).expect("we wrote it");
-    let (scan, read) = best_of(runs, || block.read(file.clone(), &[0], &[0..block.rows()]).expect("sound"));
+    let (scan, read) = best_of(runs, || {
+        block.read(file.clone(), &[0], std::slice::from_ref(&(0..block.rows()))).expect("sound")
+    });
     check(column, &read.columns[0]);
     let (lookup, ()) = best_of(runs, || {
         for place in 0..LOOKUPS {

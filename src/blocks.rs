@@ -68,18 +68,6 @@ impl BlockList {
         files.insert(place, file);
     }
 
-    /// Takes over the files that the older list has too, with what has been read of them.
-    pub fn keep_open(&mut self, older: &BlockList) {
-        for (key, files) in &mut self.by_table {
-            for file in files {
-                let same = older.of(key).iter().find(|other| other.entry == file.entry);
-                if let Some(same) = same {
-                    *file = Arc::clone(same);
-                }
-            }
-        }
-    }
-
     pub fn remove(&mut self, ids: &[u64]) {
         for files in self.by_table.values_mut() {
             files.retain(|file| !ids.contains(&file.entry.id));
@@ -489,7 +477,7 @@ mod tests {
         }
         assert_eq!(seen.len(), files.len());
         assert!(store.memory_bytes() > limit / 2, "the limit is used");
-        let rows = held.read(&["n"], &[0..2]).unwrap();
+        let rows = held.read(&["n"], std::slice::from_ref(&(0..2))).unwrap();
         assert_eq!(&rows.times[..], [1, 2], "whoever holds a block reads on");
     }
 }

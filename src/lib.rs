@@ -10,8 +10,8 @@ pub mod config; // every setting and limit, by name
 pub mod metrics; // what the server counts about itself
 
 pub mod disk; // folders and buckets, behind one trait
-pub mod guard; // what one piece of work may cost
 
+pub mod guard; // what one piece of work may cost
 pub mod rows; // one series' rows as columns, merged by last write wins
 pub mod series; // which databases, tables, fields and series exist: names to small numbers
 

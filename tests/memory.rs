@@ -161,7 +161,7 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
                         }
                         assert_eq!(reply.status, 503, "{}", reply.text());
                         assert_eq!(reply.header("retry-after"), "2");
-                        std::thread::sleep(std::time::Duration::from_millis(100));
+                        wait(100);
                     }
                 }
             });
@@ -190,4 +190,10 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
     let peak = peak.into_inner();
     assert!(peak <= LIMIT + ALLOWANCE, "{} MiB", peak >> 20);
     assert_eq!(server.stop().code(), Some(0));
+}
+
+/// As a client does that was told to come again later.
+#[expect(clippy::disallowed_methods, reason = "the clock is the system's")]
+fn wait(milliseconds: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }

@@ -43,6 +43,7 @@ fn of(points: std::ops::Range<i64>) -> serde_json::Value {
     json!([points.clone().sum::<i64>(), points.count()])
 }
 
+#[expect(clippy::disallowed_methods, reason = "the clock is the system's")]
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..LOOKS_MAX {
         if is_so() {

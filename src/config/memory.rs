@@ -1,7 +1,7 @@
 //! One limit for the memory of the whole server, and what the parts may have of it.
 //!
 //! Invariant: what the parts may take at once stays within `memory_limit`. What has no part of its own (names of series,
-//! states of rollups that wait for their block, code, what the allocator keeps) lives in the rest, about a fifth.
+//! states of rollups that wait for their block, code, what the allocator keeps) lives in the rest, about an eighth, and where blocks are in a folder, a fifth.
 //! Not here: keeping to the limits (each part does).
 
 use crate::config::{Config, Limits, Origin, Parse};
@@ -20,12 +20,14 @@ const fn part(name: &'static str, share: usize, times: usize) -> Part {
     Part { name, share, most: usize::MAX, times }
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     // Writes are refused at twice the limit.
     part("head_bytes_max", 8, 2),
     // Bodies with what is parsed from them, and batches that wait for the disk.
     part("ingest_waiting_bytes_max", 4, 2),
     part("index_cache_bytes_max", 4, 1),
+    // Empty unless the blocks are in a bucket.
+    part("object_cache_bytes_max", 4, 1),
     // A flush and a compaction.
     part("compaction_memory_bytes_max", 2, 2),
     part("refresh_memory_bytes_max", 4, 1),
@@ -113,6 +115,7 @@ fn place<'a>(limits: &'a mut Limits, name: &str) -> &'a mut usize {
         "head_bytes_max" => &mut limits.head_bytes_max,
         "ingest_waiting_bytes_max" => &mut limits.ingest_waiting_bytes_max,
         "index_cache_bytes_max" => &mut limits.index_cache_bytes_max,
+        "object_cache_bytes_max" => &mut limits.object_cache_bytes_max,
         "compaction_memory_bytes_max" => &mut limits.compaction_memory_bytes_max,
         "refresh_memory_bytes_max" => &mut limits.refresh_memory_bytes_max,
         "queries_memory_bytes_max" => &mut limits.queries_memory_bytes_max,

@@ -162,8 +162,7 @@ impl Core {
         if bytes != look.bytes {
             let manifest = manifest_of(&*self.disk, &bytes)?;
             restore_names(&self.registry, &manifest)?;
-            let mut live = live_of(&self.store, &self.registry, &manifest)?;
-            live.blocks.keep_open(&self.live.read().blocks);
+            let live = live_of(&self.store, &self.registry, &manifest)?;
             *self.refusal.write() = Some(only_reads(&*self.disk, manifest.writer.as_ref()));
             *self.live.write() = live;
             *look = Look::new(bytes, manifest.commit, now);

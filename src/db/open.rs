@@ -69,7 +69,7 @@ impl Db {
         let (manifest, bytes) = follow::first_look(&disk)?;
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
-        let store = BlockStore::new(disk, config.limits.index_cache_bytes_max);
+        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
         let live = live_of(&store, &registry, &manifest)?;
         let look = follow::Look::new(bytes, manifest.commit, clock.elapsed());
         let nothing = wal::Replayed::default();

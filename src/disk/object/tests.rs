@@ -91,7 +91,7 @@ fn a_log_has_one_number_for_ever_and_one_server_at_a_time() {
     let (store, folder) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
     let first = disk(&store, folder.path());
     let writer = first.writer().unwrap();
-    assert_eq!(Local::open(folder.path()).err().unwrap().to_string().contains("in use"), true);
+    assert!(Local::open(folder.path()).err().unwrap().to_string().contains("in use"));
     drop(first);
     assert_eq!(disk(&store, folder.path()).writer().unwrap().log, writer.log);
 }
