@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
@@ -25,15 +24,14 @@ pub(super) const PIECE_BYTES: u64 = 256 << 10;
 const RUN_PIECES_MAX: u64 = 32;
 
 pub(super) struct Cache {
-    pieces: quick_cache::sync::Cache<(u64, u64), Bytes, ByLength>,
-    next_object: AtomicU64,
+    pieces: quick_cache::sync::Cache<(Arc<str>, u64), Bytes, ByLength>,
 }
 
 #[derive(Clone)]
 struct ByLength;
 
-impl Weighter<(u64, u64), Bytes> for ByLength {
-    fn weight(&self, _key: &(u64, u64), piece: &Bytes) -> u64 {
+impl Weighter<(Arc<str>, u64), Bytes> for ByLength {
+    fn weight(&self, _: &(Arc<str>, u64), piece: &Bytes) -> u64 {
         piece.len() as u64
     }
 }
@@ -41,16 +39,13 @@ impl Weighter<(u64, u64), Bytes> for ByLength {
 impl Cache {
     pub fn new(bytes_max: usize) -> Cache {
         let pieces = (bytes_max as u64 / PIECE_BYTES).max(1) as usize;
-        let cache = quick_cache::sync::Cache::with_weighter(pieces, bytes_max as u64, ByLength);
-        Cache { pieces: cache, next_object: AtomicU64::new(0) }
+        Cache { pieces: quick_cache::sync::Cache::with_weighter(pieces, bytes_max as u64, ByLength) }
     }
 }
 
 pub(super) struct Reader {
     remote: Arc<Remote>,
-    name: String,
-    /// The object's number in the cache.
-    number: u64,
+    name: Arc<str>,
     len: u64,
 }
 
@@ -59,14 +54,18 @@ impl Reader {
         // As long as two pieces, so that it holds the last whole one and the rest after it.
         let end = GetOptions { range: Some(GetRange::Suffix(2 * PIECE_BYTES)), ..GetOptions::default() };
         let (_, len, bytes) = remote.get(name, end)?;
-        let number = remote.cache.next_object.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader { remote: Arc::clone(remote), name: name.to_string(), number, len };
+        let reader = Reader { remote: Arc::clone(remote), name: name.into(), len };
         let start = len - bytes.len() as u64;
         for piece in start.div_ceil(PIECE_BYTES)..len.div_ceil(PIECE_BYTES) {
             let range = reader.range_of(piece);
             reader.keep(piece, &bytes[(range.start - start) as usize..(range.end - start) as usize]);
         }
         Ok(reader)
+    }
+
+    /// By name, so that a block that was closed meanwhile finds its pieces again.
+    fn key(&self, piece: u64) -> (Arc<str>, u64) {
+        (Arc::clone(&self.name), piece)
     }
 
     fn range_of(&self, piece: u64) -> Range<u64> {
@@ -76,7 +75,7 @@ impl Reader {
     /// A copy of its own, or the piece would hold all that came with it.
     fn keep(&self, piece: u64, bytes: &[u8]) -> Bytes {
         let bytes = Bytes::copy_from_slice(bytes);
-        self.remote.cache.pieces.insert((self.number, piece), bytes.clone());
+        self.remote.cache.pieces.insert(self.key(piece), bytes.clone());
         bytes
     }
 
@@ -120,7 +119,7 @@ impl ReadFile for Reader {
         let mut pieces: BTreeMap<u64, Bytes> = BTreeMap::new();
         let mut runs: Vec<Range<u64>> = Vec::new();
         for piece in wanted {
-            match self.remote.cache.pieces.get(&(self.number, piece)) {
+            match self.remote.cache.pieces.get(&self.key(piece)) {
                 Some(bytes) => drop(pieces.insert(piece, bytes)),
                 None => match runs.last_mut() {
                     Some(run) if run.end == piece && piece - run.start < RUN_PIECES_MAX => run.end += 1,
