@@ -7,11 +7,6 @@
 //! Not here: what the bodies check (`fuzz/bodies.rs`); searching for new inputs (`make fuzz`).
 #![expect(clippy::disallowed_methods, reason = "the corpus is the test's own, not the engine's data")]
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the corpus and the fixtures are files of the project, not of a database"
-)]
-
 mod bodies;
 
 use std::collections::BTreeMap;
