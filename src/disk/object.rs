@@ -511,9 +511,11 @@ fn s3(location: &S3Location, retry_for: Duration) -> object_store::Result<object
 }
 
 fn unusable(location: &S3Location, error: &object_store::Error) -> Error {
-    let cure = match error {
-        object_store::Error::NotFound { .. } => "create the bucket, or correct --data-dir",
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+    let said = said(error);
+    // Of a listing that fails, only the answer's code tells the crate's callers why.
+    let cure = match said.split(' ').next().unwrap_or_default() {
+        "NoSuchBucket" => "create the bucket, or correct --data-dir",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" => {
             "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what that key may do in the bucket"
         }
         _ => "check AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
@@ -521,7 +523,7 @@ fn unusable(location: &S3Location, error: &object_store::Error) -> Error {
     Error::rejected(
         Kind::Invalid,
         "object_store",
-        format!("the bucket {} cannot be used: {}; {cure}", location.bucket, said(error)),
+        format!("the bucket {} cannot be used: {}; {cure}", location.bucket, said),
     )
 }
 

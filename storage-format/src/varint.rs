@@ -41,6 +41,9 @@ pub fn take_u64(rest: &mut &[u8]) -> Result<u64> {
             return Err(Corrupt::new("a number does not fit 64 bits"));
         }
         value |= group << (7 * index);
+        if byte == 0 {
+            return Err(Corrupt::new("a number is not in its shortest form"));
+        }
         if byte < 0x80 {
             *rest = rest.get(index + 1..).unwrap_or_default();
             return Ok(value);
