@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use query_lang::plan::Keep as Asked;
-use query_lang::time::{format_duration, format_time};
+use query_lang::time::format_time;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{BlockEntry, Keep};
 use storage_format::point::{TagSet, Time, TimeRange};
@@ -16,7 +16,6 @@ use crate::compact::stands_against;
 use crate::db::retention::keep_of;
 use crate::db::{Core, Live};
 use crate::error::Result;
-use crate::flush::DAY;
 use crate::guard::Guard;
 use crate::query::{Answer, text_table};
 use crate::series::Table;
@@ -31,12 +30,9 @@ pub(super) fn keep_asked(asked: Asked) -> Option<Keep> {
 }
 
 pub(super) fn keep_text(keep: Option<Keep>) -> String {
-    match keep {
-        None | Some(Keep::FOREVER) => "forever".to_string(),
-        // As people say it, and not `57w1d`.
-        Some(Keep(nanos)) if nanos % DAY == 0 => format!("{}d", nanos / DAY),
-        Some(Keep(nanos)) => format_duration(nanos),
-    }
+    let said =
+        keep.filter(|keep| *keep != Keep::FOREVER).map_or(Asked::Forever, |Keep(nanos)| Asked::For(nanos));
+    said.to_string()
 }
 
 impl Core {
