@@ -24,6 +24,7 @@ use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
+use crate::series::Table;
 use crate::series::TagPostings;
 
 pub use store::{BlockStore, OpenBlock};
@@ -41,6 +42,17 @@ pub struct TableKey {
     pub kind: BlockKind,
     pub database: Arc<str>,
     pub table: Arc<str>,
+}
+
+impl TableKey {
+    /// Of a table's raw points.
+    pub fn points(table: &Table) -> TableKey {
+        TableKey {
+            kind: BlockKind::Points,
+            database: Arc::clone(&table.database),
+            table: Arc::clone(&table.name),
+        }
+    }
 }
 
 pub struct BlockFile {

@@ -305,11 +305,7 @@ impl Live {
     /// Where points of a table are, as far as partitions and blocks tell. One point with a bad clock does not make the
     /// centuries between a place where points are.
     fn data_ranges(&self, table: &crate::series::Table) -> RangeSet {
-        let key = crate::blocks::TableKey {
-            kind: storage_format::block::BlockKind::Points,
-            database: Arc::clone(&table.database),
-            table: Arc::clone(&table.name),
-        };
+        let key = crate::blocks::TableKey::points(table);
         let active = self.head.active().filter(|(key, _)| key.table == table.id);
         let active = active.map(|(_, partition)| partition.range);
         let frozen = self.head.frozen().iter().filter(|layer| layer.table.id == table.id);

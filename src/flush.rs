@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use storage_format::block::{BlockField, BlockKind, BlockSchema, ZSTD_LEVEL_FLUSH};
+use storage_format::block::{BlockField, BlockSchema, ZSTD_LEVEL_FLUSH};
 use storage_format::manifest::{BlockEntry, Range};
 use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, floor_time};
 use storage_format::state::{StateRun, data_type};
@@ -138,11 +138,7 @@ pub fn write_points(
         .iter()
         .map(|column| BlockField { name: column.name.to_string(), data_type: data_type(column.field_type) });
     let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields: fields.collect() };
-    let key = TableKey {
-        kind: BlockKind::Points,
-        database: Arc::clone(&table.database),
-        table: Arc::clone(&table.name),
-    };
+    let key = TableKey::points(table);
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
     write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), |block| {

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use roaring::RoaringBitmap;
-use storage_format::block::BlockKind;
 use storage_format::point::{TagSet, TimeRange};
 use storage_format::ranges::RangeSet;
 
@@ -111,11 +110,7 @@ impl Captured {
         ranges: RangeSet,
         columns: &[(u32, String)],
     ) -> Captured {
-        let key = TableKey {
-            kind: BlockKind::Points,
-            database: Arc::clone(&table.database),
-            table: Arc::clone(&table.name),
-        };
+        let key = TableKey::points(table);
         let about = |tombstone: &&Arc<Tombstone>| {
             tombstone.database == table.database
                 && tombstone.table == table.name

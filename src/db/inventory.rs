@@ -102,11 +102,7 @@ struct StorageRow {
 
 impl Live {
     fn storage_of_table(&self, core: &Core, table: &Arc<Table>) -> Vec<String> {
-        let key = TableKey {
-            kind: BlockKind::Points,
-            database: Arc::clone(&table.database),
-            table: Arc::clone(&table.name),
-        };
+        let key = TableKey::points(table);
         let active = self.head.active().filter(|(key, _)| key.table == table.id);
         let active = active.map(|(_, partition)| (partition.rows, partition.range));
         let frozen = self.head.frozen().iter().filter(|layer| layer.table.id == table.id);

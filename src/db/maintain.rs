@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use storage_format::block::BlockKind;
 use storage_format::manifest::BlockEntry;
 use storage_format::point::TimeRange;
 
@@ -377,11 +376,7 @@ impl Core {
         added: &mut Vec<BlockEntry>,
     ) -> Result<()> {
         let width_max = |table: &crate::series::Table| {
-            let key = TableKey {
-                kind: BlockKind::Points,
-                database: Arc::clone(&table.database),
-                table: Arc::clone(&table.name),
-            };
+            let key = TableKey::points(table);
             self.live.read().width_max(&self.registry, &key)
         };
         let guard = self.compaction_guard();

@@ -179,11 +179,7 @@ impl Db {
 
 impl Core {
     fn expire_points(&self, expired: &mut Expired, table: &Arc<Table>, db: &Db) -> Result<usize> {
-        let key = TableKey {
-            kind: BlockKind::Points,
-            database: Arc::clone(&table.database),
-            table: Arc::clone(&table.name),
-        };
+        let key = TableKey::points(table);
         let before = self.live.read().visible_from(&self.registry, table, self.clock.now());
         let after = self.config.server.retention_after;
         let Some(before) = expired.long_enough(&key, before, self.clock.elapsed(), after) else {
