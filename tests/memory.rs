@@ -139,8 +139,6 @@ fn body(writer: i64, request: i64) -> String {
 #[test]
 fn an_overloaded_server_stays_within_its_memory_and_answers() {
     const LIMIT: u64 = 256 << 20;
-    /// Names of series, and pages that the allocator has yet to give back.
-    const ALLOWANCE: u64 = 64 << 20;
     let folder = folder();
     let server = Server::start(folder.path(), &["--set", "memory_limit=256MiB", "--set", "flush_after=1s"]);
     let peak = AtomicU64::new(0);
@@ -179,16 +177,14 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
             });
         }
     });
-    let count = loop {
-        let reply = server.post("/api/wql?db=d", b"m | count as n by ()");
-        if reply.status == 200 {
-            break reply.json()["rows"][0][0].clone();
-        }
-        assert_eq!(reply.status, 503, "{}", reply.text());
-    };
+    // In blocks, where a count needs none of the copies that a read of open chunks makes.
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    let reply = server.post("/api/wql?db=d", b"m | count as n by ()");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let count = reply.json()["rows"][0][0].clone();
     assert_eq!(count, WRITERS * REQUESTS * HOSTS, "nothing acknowledged is lost");
     let peak = peak.into_inner();
-    assert!(peak <= LIMIT + ALLOWANCE, "{} MiB", peak >> 20);
+    assert!(peak <= LIMIT, "{} MiB", peak >> 20);
     assert_eq!(server.stop().code(), Some(0));
 }
 
