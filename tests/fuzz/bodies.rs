@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
 use bytes::Bytes;
+use query_lang::ast::TimeLiteral;
+use query_lang::calendar::Zone;
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 use query_lang::{Context, time};
 use storage_format::block::{Block, SeriesIndex};
@@ -222,7 +224,7 @@ pub fn statement(bytes: &[u8]) -> bool {
             let printed = script.to_string();
             let again = query_lang::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
             assert_eq!(script, again, "{printed}");
-            let context = Context { now: NOON, range: None, rollups: true };
+            let context = Context { now: NOON, range: None, rollups: true, lets: &[] };
             for statement in &script.statements {
                 match query_lang::plan(statement, &OneTable, &context) {
                     Ok(plan) => drop(query_lang::explain(&plan)),
@@ -302,9 +304,9 @@ pub fn times(bytes: &[u8]) -> bool {
         assert_eq!(time::duration(&printed), Ok(duration), "{printed}");
         read = true;
     }
-    if let Ok(instant) = time::instant(text) {
+    if let Some(instant) = time::instant(text).ok().and_then(|time| time::resolve(time, NOON, &Zone::utc())) {
         let printed = time::format_time(instant);
-        assert_eq!(time::instant(&printed), Ok(instant), "{printed}");
+        assert_eq!(time::instant(&printed), Ok(TimeLiteral::At(instant)), "{printed}");
         read = true;
     }
     match query_lang::parse_time(text, NOON) {
