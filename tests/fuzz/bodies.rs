@@ -194,6 +194,24 @@ pub fn state(bytes: &[u8]) -> bool {
         &[kind(StateKind::Distinct)],
         &[Arc::new(Int64Array::from(vec![int(0)])), Arc::new(BinaryArray::from_iter([binary]))],
     );
+    let ends = || -> [ArrayRef; 4] {
+        [
+            Arc::new(Float64Array::from(vec![float(0)])),
+            Arc::new(TimestampNanosecondArray::from(vec![int(1)]).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![float(2)])),
+            Arc::new(TimestampNanosecondArray::from(vec![int(3)]).with_timezone("UTC")),
+        ]
+    };
+    let sum = || -> [ArrayRef; 3] {
+        [
+            Arc::new(Float64Array::from(vec![float(4)])),
+            Arc::new(Float64Array::from(vec![float(5).filter(|_| binary.is_none())])),
+            Arc::new(BinaryArray::from_iter([binary])),
+        ]
+    };
+    let count: ArrayRef = Arc::new(Int64Array::from(vec![int(6).or(Some(0))]));
+    one_encoding(&[kind(StateKind::Counter)], &[&ends()[..], &[count], &sum()[..]].concat());
+    one_encoding(&[kind(StateKind::Weighted)], &[&ends()[..], &sum()[..]].concat());
     let arrays: [ArrayRef; 7] = [
         Arc::new(Int64Array::from(vec![int(0)])),
         Arc::new(Float64Array::from(vec![float(1)])),

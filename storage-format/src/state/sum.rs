@@ -98,7 +98,7 @@ impl FloatSum {
     }
 
     /// The canonical form of a sum held wide.
-    fn settle(wide: Box<Wide>) -> FloatSum {
+    pub(super) fn settle(wide: Box<Wide>) -> FloatSum {
         match wide.narrow() {
             Some((hi, lo)) => FloatSum::Narrow { hi, lo },
             None => FloatSum::Wide(wide),
@@ -178,6 +178,98 @@ impl Answer for FloatSum {
     fn finalize(sums: &[FloatSum]) -> Finalized {
         let array: Float64Array = sums.iter().map(FloatSum::round).collect();
         Finalized::new(Arc::new(array) as ArrayRef)
+    }
+}
+
+/// A number whose sums are exact, and so are differences and what comes of both.
+pub trait Summable: Number {
+    type Sum: ExactSum;
+    type Delta: ExactSum;
+
+    fn add(sum: &mut Self::Sum, value: Self);
+
+    /// `to - from`.
+    fn difference(from: Self, to: Self) -> Self::Delta;
+
+    /// Of a counter: what its resets lost on top of the difference.
+    fn increase(delta: &Self::Delta, lost: &Self::Sum) -> Self::Sum;
+}
+
+/// The exact sum of any type of numbers.
+pub trait ExactSum: Answer {
+    /// The sum times `factor` over `divisor`, rounded once. `None` if there were no values.
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64>;
+
+    /// Whether there were no values.
+    fn is_empty(&self) -> bool;
+}
+
+impl Summable for f64 {
+    type Sum = FloatSum;
+    type Delta = FloatSum;
+
+    fn add(sum: &mut FloatSum, value: f64) {
+        sum.add_slice(&[value]);
+    }
+
+    fn difference(from: f64, to: f64) -> FloatSum {
+        let mut delta = FloatSum::Empty;
+        delta.add_slice(&[to, -from]);
+        delta
+    }
+
+    fn increase(delta: &FloatSum, lost: &FloatSum) -> FloatSum {
+        let mut increase = delta.clone();
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl<T: Whole> Summable for T {
+    type Sum = IntSum<T>;
+    /// Of unsigned numbers it may be negative.
+    type Delta = IntSum<i64>;
+
+    fn add(sum: &mut IntSum<T>, value: T) {
+        sum.add_total(value.into());
+    }
+
+    fn difference(from: T, to: T) -> IntSum<i64> {
+        IntSum::new(Some(to.into() - from.into()))
+    }
+
+    fn increase(delta: &IntSum<i64>, lost: &IntSum<T>) -> IntSum<T> {
+        let mut increase = IntSum::new(delta.total);
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl ExactSum for FloatSum {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        match self {
+            FloatSum::Empty => None,
+            sum => {
+                Some(sum.exact().map_or_else(
+                    |special| special,
+                    |sum| sum.times(&Dyadic::whole(factor)).ratio(divisor, 0),
+                ))
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, FloatSum::Empty)
+    }
+}
+
+impl<T: Whole> ExactSum for IntSum<T> {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        self.total.map(|total| Dyadic::whole(total).times(&Dyadic::whole(factor)).ratio(divisor, 0))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total.is_none()
     }
 }
 
