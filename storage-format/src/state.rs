@@ -29,7 +29,7 @@ mod wide; // every bit of any sum of floats
 #[cfg(test)]
 mod tests;
 
-pub use column::{BucketRows, StateColumn};
+pub use column::{BucketRows, State, StateColumn};
 pub use counter::{Counter, CounterSum};
 pub use distinct::{DISTINCT_ERROR, Distinct};
 pub use edge::{Edge, First, Last};

@@ -16,7 +16,7 @@ use storage_format::block::{Block, SeriesIndex};
 use storage_format::chunk::{Cell, OpenChunk, describe};
 use storage_format::manifest::Manifest;
 use storage_format::point::{FieldType, Time, TimeRange};
-use storage_format::state::{StateKey, StateKind, StateRun, Wide};
+use storage_format::state::{Distinct, Fraction, Sketch, StateKey, StateKind, StateRun, Wide};
 use storage_format::wal::{Delete, Kind, Points, Records, Step, decode_definition, decode_segment_header};
 use waterclock::config::Config;
 use waterclock::ingest::line_protocol::Precision;
@@ -167,7 +167,7 @@ pub fn manifest(bytes: &[u8]) -> bool {
     Manifest::decode(bytes).is_ok()
 }
 
-/// Any bytes as a wide sum, and as the columns of stored states: accepted ones go out as they came in.
+/// Any bytes as a wide sum, as a sketch, and as the columns of stored states: accepted ones go out as they came in.
 pub fn state(bytes: &[u8]) -> bool {
     let wide = Wide::decode(bytes);
     if let Ok(wide) = &wide {
@@ -222,7 +222,21 @@ pub fn state(bytes: &[u8]) -> bool {
         Arc::new(TimestampNanosecondArray::from(vec![int(5)]).with_timezone("UTC")),
     ];
     one_encoding(&keys, &arrays);
-    wide.is_ok()
+    let sketch = Sketch::decode(bytes);
+    if let Ok(sketch) = &sketch {
+        let mut again = Vec::new();
+        sketch.encode(&mut again);
+        assert_eq!(bytes, again, "two encodings of one sketch");
+        let _ = sketch.quantile(Fraction::MEDIAN);
+    }
+    let distinct = Distinct::decode(bytes);
+    if let Ok(distinct) = &distinct {
+        let mut again = Vec::new();
+        distinct.encode(&mut again);
+        assert_eq!(bytes, again, "two encodings of one sketch");
+        let _ = distinct.estimate();
+    }
+    wide.is_ok() || sketch.is_ok() || distinct.is_ok()
 }
 
 fn one_encoding(keys: &[StateKey], arrays: &[ArrayRef]) {

@@ -23,6 +23,7 @@
 //! A sum or average with NaN or with infinities of both signs is NaN; with infinities of one sign it is that
 //! infinity. Rounding once makes the average of equal values that value. A variance with NaN or an infinity is NaN.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
@@ -61,7 +62,7 @@ pub enum Finalizer {
     Delta,
     /// Per second, in buckets that are this many nanoseconds wide. Where widths differ, the run is finalized slice by
     /// slice.
-    Rate(u64),
+    Rate(NonZeroU64),
     Resets,
     Integral,
     Twa,
@@ -216,7 +217,7 @@ fn counted<S: ExactSum, D: ExactSum>(finalizer: Finalizer, sums: &[CounterSum<S,
         Finalizer::Resets => part(sums, |sum| sum.resets),
         Finalizer::Rate(width) => {
             let seconds = NANOS_PER_SECOND.into();
-            floats(sums.iter().map(|sum| sum.increase.ratio(seconds, width.into())))
+            floats(sums.iter().map(|sum| sum.increase.ratio(seconds, width.get().into())))
         }
         other => unreachable!("{other:?} is not of counters"),
     }

@@ -46,6 +46,27 @@ impl FloatSum {
         }
     }
 
+    /// Adds the exact product of each value and its factor. Two floats hold that of common values.
+    pub(super) fn add_products<T: Number>(&mut self, products: &[(T, u64)]) {
+        let mut halves = Vec::with_capacity(2 * products.len());
+        let mut wide = None;
+        for (value, factor) in products {
+            let float = value.to_float();
+            let exact = value.parts().is_some_and(|parts| parts.significand <= WHOLE_FLOAT_MAX);
+            let tame = float == 0.0 || MAGNITUDES.contains(&float.abs());
+            if exact && tame && *factor <= WHOLE_FLOAT_MAX {
+                let (product, rest) = two_product(float, *factor as f64);
+                halves.extend([product, rest]);
+            } else {
+                wide.get_or_insert_with(|| Box::new(Wide::ZERO)).add_product(*value, *factor);
+            }
+        }
+        self.add_slice(&halves);
+        if let Some(wide) = wide {
+            self.merge(&FloatSum::settle(wide));
+        }
+    }
+
     /// Rounded once. `None` if there were no values.
     pub fn round(&self) -> Option<f64> {
         match self {
@@ -98,7 +119,7 @@ impl FloatSum {
     }
 
     /// The canonical form of a sum held wide.
-    pub(super) fn settle(wide: Box<Wide>) -> FloatSum {
+    fn settle(wide: Box<Wide>) -> FloatSum {
         match wide.narrow() {
             Some((hi, lo)) => FloatSum::Narrow { hi, lo },
             None => FloatSum::Wide(wide),
@@ -341,8 +362,6 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 /// `(hi + lo) / count`, rounded once, unless the answer lies too close to the middle between two floats, or the
 /// numbers too close to the ends of the range, to be sure.
 fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
-    /// Inside, no step below overflows or loses bits to subnormals.
-    const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
     /// More than the three roundings that `rest` has behind it, each at most 2^-53 of it.
     const REST_ERROR: f64 = 1.0 / (1u64 << 50) as f64;
 
@@ -364,6 +383,9 @@ fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
     let (least, most) = (first + (rest - error), first + (rest + error));
     (least == most).then_some(least)
 }
+
+/// Inside, no product or quotient with a whole number, nor any step to it, overflows or loses bits to subnormals.
+const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
 
 /// Dekker's: the rounded product and its exact error, far from overflow and subnormals.
 fn two_product(a: f64, b: f64) -> (f64, f64) {

@@ -140,6 +140,46 @@ fn float_run(buckets: &[(Time, Vec<f64>)]) -> StateRun {
     run
 }
 
+/// Few enough values to repeat, and the ends of each type.
+fn typed_values(field_type: FieldType, values: &[u8]) -> ArrayRef {
+    match field_type {
+        FieldType::Float => {
+            let float = |value: &u8| match value {
+                0 => f64::NAN,
+                1 => f64::NEG_INFINITY,
+                2 => -0.0,
+                3 => f64::MAX,
+                value => f64::from(*value) * 0.1,
+            };
+            Arc::new(Float64Array::from_iter_values(values.iter().map(float)))
+        }
+        FieldType::Int => {
+            let int = |value: &u8| i64::MIN.wrapping_add_unsigned(u64::from(*value) * (u64::MAX / 255));
+            Arc::new(Int64Array::from_iter_values(values.iter().map(int)))
+        }
+        FieldType::UInt => {
+            let uint = |value: &u8| u64::from(*value) * (u64::MAX / 255);
+            Arc::new(UInt64Array::from_iter_values(values.iter().map(uint)))
+        }
+        FieldType::Bool => {
+            Arc::new(values.iter().map(|value| Some(value % 2 == 0)).collect::<BooleanArray>())
+        }
+        FieldType::Str => Arc::new(StringArray::from_iter_values(
+            values.iter().map(|value| "é".repeat(usize::from(value % 9))),
+        )),
+    }
+}
+
+/// One bucket; each value is of a series of its own, and its time depends on the value alone.
+fn typed_run(field_type: FieldType, values: &[u8]) -> StateRun {
+    let mut run = StateRun::new(&keys_of(field_type));
+    run.push_bucket(0);
+    for value in values {
+        absorb(&mut run, 0, &[Time::from(value / 16)], &typed_values(field_type, &[*value]));
+    }
+    run
+}
+
 fn absorb(run: &mut StateRun, bucket: usize, times: &[Time], values: &ArrayRef) {
     let windows = [BucketRows { bucket, rows: 0..times.len() }];
     for column in &mut run.columns {
@@ -235,6 +275,30 @@ proptest! {
         let mut sum = FloatSum::Empty;
         sum.add_slice(&shuffled);
         prop_assert_eq!(sum.round().map(f64::to_bits), (!values.is_empty()).then(|| rounded_sum(&whole).to_bits()));
+    }
+
+    #[test]
+    fn no_order_and_no_grouping_changes_a_bit_of_any_type(
+        (values, shuffled) in prop::collection::vec(any::<u8>(), 1..60)
+            .prop_flat_map(|values| (Just(values.clone()), Just(values).prop_shuffle())),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        for field_type in FieldType::ALL {
+            let whole = typed_run(field_type, &values);
+            let (left, right) = shuffled.split_at(cut.index(shuffled.len()));
+            let mut merged = typed_run(field_type, right);
+            merged.merge(&typed_run(field_type, left));
+            assert_same(&merged, &whole);
+            check_stored(&merged, &keys_of(field_type));
+            // All rows as one slice; equal times are of several series, and the edges see only one of them.
+            let mut sliced = StateRun::new(&keys_of(field_type));
+            sliced.push_bucket(0);
+            absorb(&mut sliced, 0, &vec![0; shuffled.len()], &typed_values(field_type, &shuffled));
+            let edge = |kind| kind == StateKind::First || kind == StateKind::Last;
+            let kept: Vec<usize> =
+                (0..whole.columns.len()).filter(|at| !edge(whole.columns[*at].kind())).collect();
+            assert_same(&sliced.project(&kept), &whole.project(&kept));
+        }
     }
 
     #[test]

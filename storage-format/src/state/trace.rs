@@ -99,6 +99,7 @@ impl<T: Number, S: Steps<T>> State for Trace<T, S> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::num::NonZeroU64;
     use std::sync::Arc;
 
     use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
@@ -153,6 +154,10 @@ mod tests {
 
     const SECOND: i64 = NANOS_PER_SECOND;
 
+    fn rate(width: i64) -> Finalizer {
+        Finalizer::Rate(NonZeroU64::new(width as u64).expect("a bucket has a width"))
+    }
+
     #[test]
     fn steps_lead_into_the_bucket_of_the_later_sample() {
         // Ten seconds to a bucket; a reset inside the first one and on the border to the last one.
@@ -165,7 +170,7 @@ mod tests {
         assert_eq!(answers(&run, Finalizer::Increase), with_none([4.0 + 2.0, 4.0, 1.0]));
         assert_eq!(answers(&run, Finalizer::Delta), with_none([-3.0, 4.0, -5.0]));
         assert_eq!(answers(&run, Finalizer::Resets), some(&[1.0, 0.0, 0.0, 1.0]));
-        assert_eq!(answers(&run, Finalizer::Rate(10 * SECOND as u64)), with_none([0.6, 0.4, 0.1]));
+        assert_eq!(answers(&run, rate(10 * SECOND)), with_none([0.6, 0.4, 0.1]));
         let areas = [14.0 + 22.0, 16.0, 3.5 * 30.0];
         assert_eq!(answers(&run, Finalizer::Integral), with_none(areas));
         assert_eq!(answers(&run, Finalizer::Twa), with_none([6.0, 4.0, 3.5]));
@@ -180,7 +185,7 @@ mod tests {
     #[test]
     fn one_sample_is_no_step_but_an_average() {
         let one = float_run(10, &[(3, 7.0)]);
-        for finalizer in [Finalizer::Increase, Finalizer::Delta, Finalizer::Rate(1), Finalizer::Integral] {
+        for finalizer in [Finalizer::Increase, Finalizer::Delta, rate(1), Finalizer::Integral] {
             assert_eq!(answers(&one, finalizer), [None], "{finalizer:?}");
         }
         assert_eq!(answers(&one, Finalizer::Twa), [Some(7.0)]);
@@ -209,8 +214,8 @@ mod tests {
         let of = |finalizer| finalize(finalizer, &[&run.columns[0]]);
         assert_eq!(of(Finalizer::Increase).array.as_primitive::<UInt64Type>().value(0), 6);
         assert_eq!((of(Finalizer::Delta).array.is_null(0), of(Finalizer::Delta).overflowed), (true, 1));
-        let rate = of(Finalizer::Rate(2 * SECOND as u64)).array;
-        assert_eq!(rate.as_primitive::<Float64Type>().value(0), 3.0);
+        let risen = of(rate(2 * SECOND)).array;
+        assert_eq!(risen.as_primitive::<Float64Type>().value(0), 3.0);
         let ints: ArrayRef = Arc::new(Int64Array::from(vec![(1 << 53) + 1, (1 << 53) + 1, (1 << 53) + 3]));
         let run = super::tests::run(FieldType::Int, 100 * SECOND, &times, &ints);
         let of = |finalizer| finalize(finalizer, &[&run.columns[0]]).array;
@@ -321,7 +326,7 @@ mod tests {
             let other: Vec<Sample<f64>> = other.into_iter().collect();
             let fine = float_run(20, &samples).close();
             let whole = all(float_run(20, &samples)).close();
-            for finalizer in [Finalizer::Increase, Finalizer::Delta, Finalizer::Rate(7), Finalizer::Resets, Finalizer::Integral] {
+            for finalizer in [Finalizer::Increase, Finalizer::Delta, rate(7), Finalizer::Resets, Finalizer::Integral] {
                 let bits = |run: &StateRun| -> Vec<Option<u64>> {
                     answers(run, finalizer).into_iter().map(|value| value.map(f64::to_bits)).collect()
                 };

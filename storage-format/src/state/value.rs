@@ -14,8 +14,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::point::FieldType;
 
 use super::dyadic::Dyadic;
-use super::sum::FloatSum;
-use super::wide::Wide;
 
 /// One field's value as states hold it.
 pub trait FieldValue: Clone + PartialEq + 'static {
@@ -61,13 +59,6 @@ pub trait Number: FieldValue + Copy + PartialOrd {
 
     /// Exactly; `None` of NaN and infinities.
     fn parts(self) -> Option<Parts>;
-
-    /// The value alone as a sum.
-    fn into_sum(self) -> FloatSum {
-        let mut sum = Wide::ZERO;
-        sum.add_product(self, 1);
-        FloatSum::settle(Box::new(sum))
-    }
 
     /// [`parts`](Number::parts) as a number to compute with.
     fn exact(self) -> Option<Dyadic> {

@@ -9,7 +9,6 @@ use super::column::State;
 use super::sum::{FloatSum, IntSum};
 use super::trace::{Ends, Sample, Steps, Trace};
 use super::value::Number;
-use super::wide::Wide;
 
 pub type Weighted<T> = Trace<T, Area>;
 
@@ -30,12 +29,6 @@ pub struct WeightedSum {
     pub instants: u64,
     /// Their sum: their mean is the average where there is no duration.
     pub instants_sum: FloatSum,
-}
-
-impl Area {
-    fn take(&mut self, twice: Wide) {
-        self.twice.merge(&FloatSum::settle(Box::new(twice)));
-    }
 }
 
 impl State for Area {
@@ -74,11 +67,8 @@ impl<T: Number> Steps<T> for Area {
     type Closed = WeightedSum;
 
     fn step(&mut self, from: Sample<T>, to: Sample<T>) {
-        let mut twice = Wide::ZERO;
         let duration = from.0.abs_diff(to.0);
-        twice.add_product(from.1, duration);
-        twice.add_product(to.1, duration);
-        self.take(twice);
+        self.twice.add_products(&[(from.1, duration), (to.1, duration)]);
     }
 
     /// Each value is multiplied once, by the time from the sample before it to the one after it.
@@ -87,19 +77,19 @@ impl<T: Number> Steps<T> for Area {
         let (time, value) = samples.next()?;
         let first = (*time, *value);
         let (mut before, mut last) = (first.0, first);
-        let mut twice = Wide::ZERO;
+        let mut products = Vec::with_capacity(times.len());
         for (time, value) in samples {
             debug_assert!(last.0 < *time, "bug: the samples of a series ascend in time");
-            twice.add_product(last.1, before.abs_diff(*time));
+            products.push((last.1, before.abs_diff(*time)));
             if before < last.0 && !last.1.to_float().is_finite() {
-                twice.add_product(last.1, 1); // the end of two steps
+                products.push((last.1, 1)); // the end of two steps
             }
             (before, last) = (last.0, (*time, *value));
         }
         if before < last.0 {
-            twice.add_product(last.1, before.abs_diff(last.0));
-            self.take(twice);
+            products.push((last.1, before.abs_diff(last.0)));
         }
+        self.twice.add_products(&products);
         Some(Ends { first, last })
     }
 
@@ -107,7 +97,7 @@ impl<T: Number> Steps<T> for Area {
         let mut closed = WeightedSum::IDENTITY;
         if from.0 == to.0 {
             closed.instants = 1;
-            closed.instants_sum = to.1.into_sum();
+            closed.instants_sum.add_products(&[(to.1, 1)]);
         } else {
             closed.twice = self.twice;
             closed.duration = IntSum::new(Some(from.0.abs_diff(to.0).into()));
