@@ -1,6 +1,6 @@
 // What may stand at the cursor: words of the language, and names that the server has.
 
-import { AGGREGATES, FUNCTIONS, INNER, SHOWN, STAGES, VERBS, meaningful, nameOf, quoteName, quoteText, tokens } from "./language.js";
+import { AGGREGATES, FOLLOWING, FUNCTIONS, SHOWN, STAGES, VERBS, meaningful, nameOf, quoteName, quoteText, tokens } from "./language.js";
 import { rowsOf } from "./server.js";
 
 // More than this nobody reads.
@@ -23,7 +23,8 @@ export async function complete(text, cursor, db) {
     if (open && /^["'`]/.test(last.text) && text[cursor] === last.text[0]) to += 1;
     const solid = meaningful(open ? before.slice(0, -1) : before);
     const start = solid.findLastIndex((token) => token.text === ";") + 1;
-    const choices = await candidates(solid.slice(start), open && last.kind === "text", db, typed);
+    const lets = solid.slice(0, start).flatMap((token, at, all) => (token.text === "let" ? [nameOf(all[at + 1])] : []));
+    const choices = await candidates(solid.slice(start), { inText: open && last.kind === "text", db, lets });
     const wanted = typed.toLowerCase();
     const scored = choices
         .map((choice) => ({ choice, at: choice.label.toLowerCase().indexOf(wanted) }))
@@ -32,7 +33,7 @@ export async function complete(text, cursor, db) {
     return { from, to, choices: scored.slice(0, CHOICES_MAX).map(({ choice }) => choice) };
 }
 
-async function candidates(line, inText, db, typed) {
+async function candidates(line, { inText, db, lets }) {
     const end = line[line.length - 1]?.text;
     const inside = openBracket(line);
     const source = sourceOf(line);
@@ -44,32 +45,54 @@ async function candidates(line, inText, db, typed) {
     const asked = testedTag(line);
     if (asked !== undefined && source !== undefined) return values(asked);
     if (inText) return [];
-    if (end === undefined || end === "explain") return [...await tablesAndRollups(db), ...words(VERBS)];
+    const sources = async () => [...named(lets, "let"), ...await tablesAndRollups(db)];
+    if (end === undefined || end === "explain") return [...await sources(), ...words(VERBS)];
     if (end === "show") return words(SHOWN);
     if (end === "of" && line[0].text === "show") return [];
-    if (["from", "join"].includes(end) || (end === "as" && line[0].text === "create")) return tablesAndRollups(db);
+    if (line[0].text === "let" && line.length < 4) return end === "=" ? sources() : [];
+    if (["from", "join"].includes(end) || (end === "as" && line[0].text === "create")) return sources();
     if (end === "create" || end === "drop") return words(["rollup"]);
     if (end === "alter") return words(["table", "rollup", "database"]);
     if (line[0].text === "show" && SHOWN.includes(end)) return words(end === "values" ? ["of"] : ["from"]);
-    if (source === undefined) return words(INNER);
+    if (source === undefined) return words(["keep"]);
     if (inside?.text === "{") return tags();
     const stage = line.slice(line.findLastIndex((token) => token.text === "|") + 1);
     const by = stage.findLastIndex((token) => token.text === "by");
-    if (by >= 0 && (end === "by" || end === "," || end === "(")) return tags();
-    if (inside !== undefined && inside.call) return [...await fields(), ...await tags(), ...calls(FUNCTIONS)];
-    if (end === "|") return [...words(STAGES), ...calls(AGGREGATES)];
     const opener = stage[0]?.text;
-    if (opener === "where") {
-        const wants = ["where", "and", "or", "not", "("].includes(end);
-        return wants ? [...await tags(), ...await fields(), ...words(["not"])] : words(["and", "or", "not", "in"]);
-    }
-    if (opener === "extend" || opener === "sort") return [...await fields(), ...await tags(), ...calls(FUNCTIONS), ...words(["desc"])];
-    if (["last", "since", "between"].includes(opener) && stage.length < 3) return words(["now", "and"]);
-    // An aggregate, or what follows its step.
-    const offered = [...calls(AGGREGATES), ...words(["by", "as", "over", "in"])];
-    return typed === "" && end === ")" ? words(["by", "as"]) : offered;
+    // Before an aggregate there are the table's columns, after it what it has made.
+    const made = madeBefore(line);
+    const columns = async () => [...named(made, "column"), ...await fields(), ...await tags()];
+    if (by >= 0 && ["by", "per", ",", "("].includes(end)) return opener === "top" || opener === "bottom" ? columns() : tags();
+    if (inside !== undefined && inside.call) return [...await columns(), ...calls(FUNCTIONS)];
+    if (end === "|") return [...words(STAGES), ...calls(AGGREGATES)];
+    const wants = stage.length === 1 || ["and", "or", "not", "(", ",", "=", "+", "-", "*", "/", "<", ">", "<=", ">="].includes(end);
+    if (opener === "where") return wants ? [...await columns(), ...calls(FUNCTIONS), ...words(["not"])] : words(["and", "or", "not", "in"]);
+    if (opener === "extend") return wants ? [...await columns(), ...calls(FUNCTIONS)] : [];
+    if (opener === "sort" && wants) return columns();
+    if (end === "on") return [...words(["time"]), ...await tags()];
+    if (Object.hasOwn(FOLLOWING, opener)) return words(FOLLOWING[opener]);
+    // An aggregate: its step, its functions and their ends.
+    return end === ")" ? words(["by", "as", "in"]) : [...calls(AGGREGATES), ...words(["by", "as", "over", "offset", "in"])];
 }
 
+// Columns that the stages so far have made: `avg(x)` makes `avg_x`, `as` and `extend` name theirs.
+function madeBefore(line) {
+    const last = line.findLastIndex((token) => token.text === "|");
+    const found = [];
+    let opener;
+    line.forEach((token, at) => {
+        if (at >= 1 && line[at - 1].text === "|") opener = token.text;
+        const next = line[at + 1];
+        if (opener === "extend" && next?.text === "=" && ["extend", ","].includes(line[at - 1]?.text)) found.push(nameOf(token));
+        if (at >= last || opener === "where" || opener === "extend") return;
+        if (token.text === "as") found.push(nameOf(next));
+        const field = token.kind === "function" && next?.text === "(" && line[at + 3]?.text === ")" ? nameOf(line[at + 2]) : undefined;
+        if (field !== undefined && line[at + 4]?.text !== "as") found.push(`${token.text}_${field}`);
+    });
+    return [...new Set(found.filter((name) => name !== undefined))];
+}
+
+const named = (list, kind) => list.map((name) => ({ label: name, insert: quoteName(name), kind }));
 const words = (list) => list.map((word) => ({ label: word, insert: word, kind: "word" }));
 const calls = (list) => list.map((word) => ({ label: word, insert: word, kind: "function" }));
 

@@ -6,21 +6,29 @@ export const VERBS = ["show", "explain", "let", "create", "drop", "alter", "dele
 
 // How a stage may begin, beside an aggregate.
 export const STAGES = ["last", "since", "between", "where", "every", "session", "fill", "extend", "sort", "top", "bottom",
-    "limit", "join", "asof"];
+    "limit", "join", "left join", "asof join"];
 
 // What stands inside of stages and statements.
-export const INNER = ["over", "by", "as", "and", "or", "not", "in", "on", "within", "desc", "asc", "max", "from", "of", "keep", "now",
-    "previous", "linear", "left", "table", "rollup", "database", "forever", "default"];
+const INNER = ["over", "offset", "by", "per", "as", "and", "or", "not", "in", "on", "within", "desc", "asc", "from", "of", "keep", "now",
+    "true", "false", "null", "previous", "linear", "table", "rollup", "database", "forever", "default"];
+
+// What may follow the first word of a stage, or its parts, where that is no name.
+export const FOLLOWING = {
+    last: ["now"], since: ["now"], between: ["now", "and"], fill: ["null", "previous", "linear", "max"], sort: ["asc", "desc"],
+    top: ["by", "per"], bottom: ["by", "per"], limit: ["offset"], join: ["on", "within"], left: ["join", "on"], asof: ["join", "on", "within"],
+};
 
 export const SHOWN = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
 
 export const AGGREGATES = ["count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
     "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct", "mode", "rate", "increase", "delta", "twa", "integral"];
 
-export const FUNCTIONS = ["abs", "ceil", "floor", "round", "sqrt", "ln", "log2", "log10", "exp", "pow", "clamp_min", "clamp_max",
+// Of rows, and along the time axis.
+export const FUNCTIONS = ["coalesce", "exists", "lower", "upper", "trim", "concat", "replace", "substr", "length", "contains",
+    "starts_with", "ends_with", "float", "int", "text", "abs", "ceil", "floor", "round", "sqrt", "ln", "log2", "log10", "exp", "pow", "clamp_min", "clamp_max",
     "if", "shift", "diff", "derivative", "moving_avg", "ewma", "cumulative"];
 
-const WORDS = new Set([...VERBS, ...STAGES, ...INNER, ...SHOWN]);
+const WORDS = new Set([...VERBS, ...STAGES, ...INNER, ...SHOWN].flatMap((words) => words.split(" ")));
 const CALLED = new Set([...AGGREGATES, ...FUNCTIONS]);
 const RANGES = new Set(["last", "since", "between"]);
 
@@ -30,7 +38,7 @@ const TOKEN = new RegExp([
     "(?<text>\"(?:\\\\.|[^\"\\\\])*\"?|'(?:\\\\.|[^'\\\\])*'?)",
     "(?<quoted>`(?:\\\\.|[^`\\\\])*`?)",
     "(?<time>\\d{4}-\\d{2}-\\d{2}(?:[T ]\\d{2}:\\d{2}(?::\\d{2}(?:\\.\\d+)?)?)?(?:Z|[+-]\\d{2}:\\d{2})?)",
-    "(?<number>\\d[\\w.µ]*)",
+    "(?<number>\\d+(?:\\.\\d+)?[eE][+-]?\\d+|\\d[\\w.µ]*|\\$\\w*)",
     "(?<word>[\\p{L}_][\\p{L}\\p{N}_:]*)",
     "(?<sign>=~|!~|!=|<=|>=|==|[|{}(),;=<>+*/%-])",
     "(?<other>[^])",

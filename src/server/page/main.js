@@ -118,14 +118,13 @@ function say(...parts) {
 
 const size = (bytes) => (bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
-// Asks the server, once nobody types, what is wrong. It explains one statement at a time.
+// Asks the server, once nobody types, what is wrong. To explain runs nothing; what it says without a place is not about the text.
 function check() {
     clearTimeout(waiting);
     checking?.abort();
     const text = editor.value();
-    const parts = statements(text);
     at("own-range").hidden = !hasRange(text);
-    if (parts.length !== 1 || CHANGES.includes(parts[0][0].text)) return;
+    if (statements(text).length === 0) return;
     waiting = setTimeout(async () => {
         checking = new AbortController();
         try {
