@@ -15,6 +15,7 @@ mod influx_query; // the few InfluxQL statements that v1 clients begin with
 mod ipc; // Arrow's stream
 mod json;
 mod observe; // each request: log line and metrics
+mod page; // what people see in a browser
 pub mod params;
 mod reply; // errors as answers
 mod rollups;
@@ -207,7 +208,8 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/compact", post(admin::compact))
         .route("/api/backup", post(backup::start))
         .route("/metrics", get(admin::metrics))
-        .route("/", get(admin::page))
+        .route("/", get(page::page))
+        .route("/page/{*path}", get(page::file))
         .fallback(reply::no_such_door)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
