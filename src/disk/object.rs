@@ -24,12 +24,13 @@ use crossbeam_channel::Receiver;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    RetryConfig, UpdateVersion, WriteMultipart,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
+    PutMode, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 use parking_lot::Mutex;
 use storage_format::manifest::{LOG_FOLDER, WriterEntry};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::config::{Config, S3Location};
 use crate::disk::object::reader::{Cache, Reader};
@@ -181,27 +182,27 @@ impl ObjectDisk {
     /// Makes an object of the first bytes of a file; it has its name only once it is whole.
     fn upload(&self, file: Arc<dyn ReadFile>, len: u64, name: &str) -> io::Result<()> {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(name));
-        if len <= PART_BYTES as u64 {
+        let put = if len <= PART_BYTES as u64 {
             let bytes = file.read_at(0, len as usize)?;
             let put = async move { store.put(&path, PutPayload::from(bytes)).await };
-            self.remote.run("PUT", put).map_err(io_error)?;
+            self.remote.run("PUT", put).map(drop)
         } else {
             let upload = async move {
-                let mut parts =
-                    WriteMultipart::new_with_chunk_size(store.put_multipart(&path).await?, PART_BYTES);
-                match send_parts(&*file, len, &mut parts).await {
-                    // An end that fails takes the parts back itself.
-                    Ok(()) => parts.finish().await.map(drop),
-                    Err(error) => {
-                        if let Err(left) = parts.abort().await {
-                            tracing::warn!(object = %path, error = said(&left), "parts of a failed upload stay in the bucket until its rule for incomplete uploads removes them");
-                        }
-                        Err(error)
-                    }
+                let mut upload = store.put_multipart(&path).await?;
+                let sent = send_parts(&*file, len, &mut *upload).await;
+                if sent.is_err()
+                    && let Err(left) = upload.abort().await
+                {
+                    tracing::warn!(object = %path, error = said(&left), "parts of a failed upload stay in the bucket until its rule for incomplete uploads removes them");
                 }
+                sent
             };
-            self.remote.run("PUT", upload).map_err(io_error)?;
-        }
+            self.remote.run("PUT", upload)
+        };
+        put.map_err(|error| {
+            let (said, object) = (said(&error), self.describe(name));
+            io::Error::new(io_error(error).kind(), format!("{object}: {said}; {}", cure(&said)))
+        })?;
         metrics::counter!(OBJECT_BYTES_WRITTEN).increment(len);
         Ok(())
     }
@@ -500,18 +501,36 @@ fn answer_of<T>(answer: &Receiver<object_store::Result<T>>) -> object_store::Res
     })
 }
 
-async fn send_parts(file: &dyn ReadFile, len: u64, parts: &mut WriteMultipart) -> object_store::Result<()> {
-    let mut at = 0;
-    while at < len {
-        let bytes = (PART_BYTES as u64).min(len - at);
-        let part = file.read_at(at, bytes as usize);
-        let part =
-            part.map_err(|source| object_store::Error::Generic { store: "file", source: Box::new(source) })?;
-        parts.wait_for_capacity(PARTS_AT_ONCE).await?;
-        parts.put(part);
-        at += bytes;
-    }
-    Ok(())
+/// If it fails, no part is on its way any more, and those that have arrived are to be taken back.
+async fn send_parts(
+    file: &dyn ReadFile,
+    len: u64,
+    upload: &mut dyn MultipartUpload,
+) -> object_store::Result<()> {
+    let mut parts: JoinSet<object_store::Result<()>> = JoinSet::new();
+    let mut send = async || {
+        let mut at = 0;
+        while at < len {
+            let bytes = (PART_BYTES as u64).min(len - at);
+            let part = file.read_at(at, bytes as usize);
+            let part = part
+                .map_err(|source| object_store::Error::Generic { store: "file", source: Box::new(source) })?;
+            if parts.len() == PARTS_AT_ONCE
+                && let Some(sent) = parts.join_next().await
+            {
+                sent??;
+            }
+            parts.spawn(upload.put_part(part.into()));
+            at += bytes;
+        }
+        while let Some(sent) = parts.join_next().await {
+            sent??;
+        }
+        upload.complete().await.map(drop)
+    };
+    let sent = send().await;
+    parts.shutdown().await;
+    sent
 }
 
 /// The log, and what is being written.
@@ -563,19 +582,22 @@ fn s3(location: &S3Location, retry_for: Duration) -> object_store::Result<object
 
 fn unusable(location: &S3Location, error: &object_store::Error) -> Error {
     let said = said(error);
-    // Of a listing that fails, only the answer's code tells the crate's callers why.
-    let cure = match said.split(' ').next().unwrap_or_default() {
+    Error::rejected(
+        Kind::Invalid,
+        "object_store",
+        format!("the bucket {} cannot be used: {said}; {}", location.bucket, cure(&said)),
+    )
+}
+
+/// Of a request that fails, only the answer's code tells the crate's callers why.
+fn cure(said: &str) -> &'static str {
+    match said.split(' ').next().unwrap_or_default() {
         "NoSuchBucket" => "create the bucket, or correct its name",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" => {
             "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what that key may do in the bucket"
         }
         _ => "check AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
-    };
-    Error::rejected(
-        Kind::Invalid,
-        "object_store",
-        format!("the bucket {} cannot be used: {}; {cure}", location.bucket, said),
-    )
+    }
 }
 
 fn io_error(error: object_store::Error) -> io::Error {

@@ -109,6 +109,11 @@ impl Store {
         self.state.lock().away = away;
     }
 
+    /// Ends the oldest fault, however often it was still to happen.
+    pub fn end_fault(&self) {
+        self.state.lock().faults.remove(0);
+    }
+
     /// Whether all faults have happened.
     pub fn has_failed(&self) -> bool {
         self.state.lock().faults.iter().all(|fault| fault.times == 0)
