@@ -3,15 +3,20 @@
 //! Raw scans make them per series, rollups store them, queries merge and finalize them. Invariant: a state
 //! is a function of the *set* of values it stands for. No order of adding and no grouping of merges changes
 //! a bit of it, nor of the bytes it is stored as; so an answer from a rollup equals the answer from raw points.
-//! Read in order: `sum` (and `wide` beneath it), `extreme`, `edge`, then `column` and `run` that hold them,
+//! Read in order: `sum` (and `wide` beneath it), `extreme`, `edge`, `squares` (and `dyadic` beneath it), the sketches
+//! `quantile` and `distinct`, then `column` and `run` that hold them,
 //! `stored` for their Parquet columns, `finalize` for what users see.
 //! Not here: which points fall into which bucket and group, and which buckets are fresh.
 
 mod column; // one state of one field over many buckets; where values come in
+mod distinct; // how many different values
+mod dyadic; // exact arithmetic, for what is rounded once
 mod edge; // first and last
 mod extreme; // min and max
 mod finalize; // state -> number
+mod quantile; // sketch of a distribution
 mod run; // bucket starts + columns: merge, rebucket, slice
+mod squares; // exact sums of squares, and variances
 mod stored; // to and from the Parquet columns of a rollup block
 mod sum; // exact sums
 mod value; // the types a field can have: order and arrays
@@ -21,10 +26,13 @@ mod wide; // every bit of any sum of floats
 mod tests;
 
 pub use column::{BucketRows, StateColumn};
+pub use distinct::{DISTINCT_ERROR, Distinct};
 pub use edge::{Edge, First, Last};
 pub use extreme::{Extreme, Max, Min};
 pub use finalize::{Finalized, Finalizer, finalize};
+pub use quantile::{Fraction, QUANTILE_ERROR_MAX, Sketch};
 pub use run::StateRun;
+pub use squares::Squares;
 pub use stored::{block_arrays, block_fields};
 pub use sum::{FloatSum, IntSum};
 pub use value::data_type;
@@ -45,10 +53,13 @@ pub enum StateKind {
     Max = 5,
     First = 6,
     Last = 7,
+    SumSquares = 8,
+    Quantile = 9,
+    Distinct = 10,
 }
 
 impl StateKind {
-    pub const ALL: [StateKind; 7] = [
+    pub const ALL: [StateKind; 10] = [
         StateKind::Points,
         StateKind::Count,
         StateKind::Sum,
@@ -56,14 +67,23 @@ impl StateKind {
         StateKind::Max,
         StateKind::First,
         StateKind::Last,
+        StateKind::SumSquares,
+        StateKind::Quantile,
+        StateKind::Distinct,
     ];
 
     /// Whether this can be kept of a field of that type; `None` asks about the points themselves.
     pub fn applies_to(self, field_type: Option<FieldType>) -> bool {
         match self {
             StateKind::Points => field_type.is_none(),
-            StateKind::Count | StateKind::First | StateKind::Last => field_type.is_some(),
-            StateKind::Sum | StateKind::Min | StateKind::Max => field_type.is_some_and(FieldType::is_number),
+            StateKind::Count | StateKind::First | StateKind::Last | StateKind::Distinct => {
+                field_type.is_some()
+            }
+            StateKind::Sum
+            | StateKind::Min
+            | StateKind::Max
+            | StateKind::SumSquares
+            | StateKind::Quantile => field_type.is_some_and(FieldType::is_number),
         }
     }
 }

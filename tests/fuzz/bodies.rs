@@ -185,6 +185,15 @@ pub fn state(bytes: &[u8]) -> bool {
     let kind = |kind| StateKey::of(kind, FieldType::Float);
     let keys = [StateKey::POINTS, kind(StateKind::Sum), kind(StateKind::Min), kind(StateKind::Last)];
     let binary = word(6).map(|_| bytes.get(48..).unwrap_or_default());
+    one_encoding(&[kind(StateKind::Quantile)], &[Arc::new(BinaryArray::from_iter([binary]))]);
+    one_encoding(
+        &[kind(StateKind::SumSquares)],
+        &[Arc::new(Float64Array::from(vec![float(0)])), Arc::new(BinaryArray::from_iter([binary]))],
+    );
+    one_encoding(
+        &[kind(StateKind::Distinct)],
+        &[Arc::new(Int64Array::from(vec![int(0)])), Arc::new(BinaryArray::from_iter([binary]))],
+    );
     let arrays: [ArrayRef; 7] = [
         Arc::new(Int64Array::from(vec![int(0)])),
         Arc::new(Float64Array::from(vec![float(1)])),
@@ -194,11 +203,15 @@ pub fn state(bytes: &[u8]) -> bool {
         Arc::new(Float64Array::from(vec![float(4)])),
         Arc::new(TimestampNanosecondArray::from(vec![int(5)]).with_timezone("UTC")),
     ];
-    if let Ok(run) = StateRun::from_arrow(&keys, vec![0], &arrays) {
-        // Arrays are equal by their bits: NaN is a sum, too.
-        assert_eq!(run.to_arrow()[..], arrays[..], "two encodings of one state");
-    }
+    one_encoding(&keys, &arrays);
     wide.is_ok()
+}
+
+fn one_encoding(keys: &[StateKey], arrays: &[ArrayRef]) {
+    if let Ok(run) = StateRun::from_arrow(keys, vec![0], arrays) {
+        // Arrays are equal by their bits: NaN is a sum, too.
+        assert_eq!(run.to_arrow()[..], *arrays, "two encodings of one state");
+    }
 }
 
 /// Any text as WQL: what parses prints to text that parses to the same, and is planned or refused.

@@ -8,13 +8,17 @@ use std::ops::Range;
 
 use arrow::array::Array;
 use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
 use arrow::util::bit_iterator::BitSliceIterator;
 
 use crate::point::{FieldType, Time};
 
+use super::distinct::Distinct;
 use super::edge::{Edge, First, Last};
 use super::extreme::{Extreme, Max, Min};
 use super::finalize::Finalized;
+use super::quantile::Sketch;
+use super::squares::Squares;
 use super::sum::{FloatSum, IntSum};
 use super::value::{FieldValue, Number};
 use super::{StateKey, StateKind};
@@ -43,6 +47,10 @@ pub enum StateColumn {
     LastUInt(Vec<Last<u64>>),
     LastBool(Vec<Last<bool>>),
     LastStr(Vec<Last<Box<str>>>),
+    /// The same for every type of numbers, as are the next two.
+    SumSquares(Vec<Squares>),
+    Quantile(Vec<Sketch>),
+    Distinct(Vec<Distinct>),
 }
 
 /// Consecutive rows of one series' arrays that fall into one bucket.
@@ -60,12 +68,15 @@ pub trait State: Clone {
 
     fn merge(&mut self, other: &Self);
 
-    fn finalize(states: &[Self]) -> Finalized;
-
     /// Bytes outside the state itself.
     fn heap_bytes(&self) -> usize {
         0
     }
+}
+
+/// A state that alone is an answer.
+pub trait Answer: State {
+    fn finalize(states: &[Self]) -> Finalized;
 }
 
 /// Runs `$body` with `$states` bound to the `Vec` of states inside; `map` makes a column of the same kind
@@ -77,6 +88,7 @@ macro_rules! with_states {
             MinFloat MinInt MinUInt MaxFloat MaxInt MaxUInt
             FirstFloat FirstInt FirstUInt FirstBool FirstStr
             LastFloat LastInt LastUInt LastBool LastStr
+            SumSquares Quantile Distinct
         }
     };
     (@one $column:expr, $states:ident, $body:expr, $($kind:ident)*) => {
@@ -135,6 +147,9 @@ impl StateColumn {
             (StateKind::Last, Some(UInt)) => StateColumn::LastUInt(Vec::new()),
             (StateKind::Last, Some(Bool)) => StateColumn::LastBool(Vec::new()),
             (StateKind::Last, Some(Str)) => StateColumn::LastStr(Vec::new()),
+            (StateKind::SumSquares, Some(Float | Int | UInt)) => StateColumn::SumSquares(Vec::new()),
+            (StateKind::Quantile, Some(Float | Int | UInt)) => StateColumn::Quantile(Vec::new()),
+            (StateKind::Distinct, Some(_)) => StateColumn::Distinct(Vec::new()),
             (kind, field_type) => panic!("bug: no state {kind:?} of {field_type:?}"),
         }
     }
@@ -156,6 +171,9 @@ impl StateColumn {
             | StateColumn::LastUInt(_)
             | StateColumn::LastBool(_)
             | StateColumn::LastStr(_) => StateKind::Last,
+            StateColumn::SumSquares(_) => StateKind::SumSquares,
+            StateColumn::Quantile(_) => StateKind::Quantile,
+            StateColumn::Distinct(_) => StateKind::Distinct,
         }
     }
 
@@ -207,6 +225,23 @@ impl StateColumn {
             StateColumn::LastUInt(lasts) => absorb_edges(lasts, windows, times, values),
             StateColumn::LastBool(lasts) => absorb_edges(lasts, windows, times, values),
             StateColumn::LastStr(lasts) => absorb_edges(lasts, windows, times, values),
+            StateColumn::SumSquares(squares) => match values.data_type() {
+                DataType::Int64 => absorb_slices(squares, windows, values, Squares::add_slice::<i64>),
+                DataType::UInt64 => absorb_slices(squares, windows, values, Squares::add_slice::<u64>),
+                _ => absorb_slices(squares, windows, values, Squares::add_slice::<f64>),
+            },
+            StateColumn::Quantile(sketches) => match values.data_type() {
+                DataType::Int64 => absorb_slices(sketches, windows, values, Sketch::add_slice::<i64>),
+                DataType::UInt64 => absorb_slices(sketches, windows, values, Sketch::add_slice::<u64>),
+                _ => absorb_slices(sketches, windows, values, Sketch::add_slice::<f64>),
+            },
+            StateColumn::Distinct(sketches) => match values.data_type() {
+                DataType::Int64 => absorb_hashes::<i64>(sketches, windows, values),
+                DataType::UInt64 => absorb_hashes::<u64>(sketches, windows, values),
+                DataType::Boolean => absorb_hashes::<bool>(sketches, windows, values),
+                DataType::Utf8 => absorb_hashes::<Box<str>>(sketches, windows, values),
+                _ => absorb_hashes::<f64>(sketches, windows, values),
+            },
         }
     }
 
@@ -227,7 +262,9 @@ impl State for u64 {
     fn merge(&mut self, other: &u64) {
         *self = self.saturating_add(*other);
     }
+}
 
+impl Answer for u64 {
     fn finalize(counts: &[u64]) -> Finalized {
         let counts: Vec<i64> = counts.iter().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
         Finalized::new(i64::array(counts.iter().map(Some)))
@@ -246,6 +283,13 @@ fn absorb_slices<S, T: Number>(
 ) {
     let slice = T::slice(typed::<T>(values));
     for_valid_rows(windows, values.nulls(), |bucket, rows| add_slice(&mut states[bucket], &slice[rows]));
+}
+
+fn absorb_hashes<T: FieldValue>(sketches: &mut [Distinct], windows: &[BucketRows], values: &dyn Array) {
+    let array = typed::<T>(values);
+    for_valid_rows(windows, values.nulls(), |bucket, rows| {
+        sketches[bucket].add_hashes(rows.map(|row| T::hash_at(array, row)));
+    });
 }
 
 fn absorb_edges<T: FieldValue, const LATEST: bool>(

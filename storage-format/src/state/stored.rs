@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, Decimal128Array, Float64Array, Int64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Decimal128Array, Float64Array, Int64Array,
     TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -17,10 +17,13 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use crate::corrupt::{Corrupt, Result};
 use crate::point::{FieldType, Time};
 
-use super::column::{State, StateColumn, with_states};
+use super::column::{Answer, State, StateColumn, with_states};
+use super::distinct::Distinct;
 use super::edge::Edge;
 use super::extreme::Extreme;
+use super::quantile::Sketch;
 use super::run::StateRun;
+use super::squares::Squares;
 use super::sum::{FloatSum, IntSum};
 use super::value::{FieldValue, Number, Whole, data_type};
 use super::{StateKey, StateKind};
@@ -48,6 +51,15 @@ pub fn block_fields(key: StateKey, field: &str) -> Vec<Field> {
         StateKind::Max => vec![column("max", value())],
         StateKind::First => vec![column("first", value()), column("first_time", time)],
         StateKind::Last => vec![column("last", value()), column("last_time", time)],
+        StateKind::SumSquares => vec![
+            column("sum_squares", DataType::Float64).with_nullable(false),
+            column("sum_squares_exact", DataType::Binary),
+        ],
+        StateKind::Quantile => vec![column("quantile", DataType::Binary)],
+        StateKind::Distinct => vec![
+            column("distinct", DataType::Int64).with_nullable(false),
+            column("distinct_sketch", DataType::Binary),
+        ],
     }
 }
 
@@ -99,7 +111,7 @@ trait Stored: State {
 
 impl Stored for u64 {
     fn encode(counts: &[u64]) -> Vec<ArrayRef> {
-        vec![State::finalize(counts).array]
+        vec![Answer::finalize(counts).array]
     }
 
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<u64>> {
@@ -169,7 +181,7 @@ impl<T: Whole> Stored for IntSum<T> {
 
 impl<T: Number, const LARGEST: bool> Stored for Extreme<T, LARGEST> {
     fn encode(states: &[Self]) -> Vec<ArrayRef> {
-        vec![State::finalize(states).array]
+        vec![Answer::finalize(states).array]
     }
 
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
@@ -187,7 +199,7 @@ impl<T: FieldValue, const LATEST: bool> Stored for Edge<T, LATEST> {
     fn encode(states: &[Self]) -> Vec<ArrayRef> {
         let times = states.iter().map(|state| state.0.as_ref().map(|(time, _)| *time));
         let times = times.collect::<TimestampNanosecondArray>().with_timezone(TIME_ZONE);
-        vec![State::finalize(states).array, Arc::new(times)]
+        vec![Answer::finalize(states).array, Arc::new(times)]
     }
 
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
@@ -201,6 +213,68 @@ impl<T: FieldValue, const LATEST: bool> Stored for Edge<T, LATEST> {
         })
         .collect()
     }
+}
+
+impl Stored for Squares {
+    fn encode(states: &[Squares]) -> Vec<ArrayRef> {
+        let rounded = Float64Array::from_iter_values(states.iter().map(Squares::round));
+        let exact: BinaryArray = states.iter().map(Squares::encode).collect();
+        vec![Arc::new(rounded), Arc::new(exact)]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Squares>> {
+        let rounded = take::<Float64Array>(arrays)?;
+        let exact = take::<BinaryArray>(arrays)?;
+        let rows = rounded.iter().zip(exact.iter());
+        rows.map(|(rounded, exact)| {
+            Squares::decode(rounded.ok_or(Corrupt::new("a sum of squares is missing"))?, exact)
+        })
+        .collect()
+    }
+}
+
+impl Stored for Sketch {
+    fn encode(states: &[Sketch]) -> Vec<ArrayRef> {
+        vec![binary(states, Sketch::is_empty, Sketch::encode)]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Sketch>> {
+        let sketches = take::<BinaryArray>(arrays)?;
+        sketches.iter().map(|bytes| bytes.map_or(Ok(Sketch::IDENTITY), Sketch::decode)).collect()
+    }
+}
+
+impl Stored for Distinct {
+    fn encode(states: &[Distinct]) -> Vec<ArrayRef> {
+        vec![Answer::finalize(states).array, binary(states, Distinct::is_empty, Distinct::encode)]
+    }
+
+    fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Distinct>> {
+        let estimates = take::<Int64Array>(arrays)?;
+        let sketches = take::<BinaryArray>(arrays)?;
+        let sketches = sketches.iter().map(|bytes| bytes.map_or(Ok(Distinct::IDENTITY), Distinct::decode));
+        let sketches = sketches.collect::<Result<Vec<Distinct>>>()?;
+        if estimates != Answer::finalize(&sketches).array.as_primitive() {
+            return Err(Corrupt::new("a distinct count does not belong to its sketch"));
+        }
+        Ok(sketches)
+    }
+}
+
+/// Null for the states that are empty.
+fn binary<S>(states: &[S], is_empty: impl Fn(&S) -> bool, encode: impl Fn(&S, &mut Vec<u8>)) -> ArrayRef {
+    let mut builder = BinaryBuilder::new();
+    let mut bytes = Vec::new();
+    for state in states {
+        if is_empty(state) {
+            builder.append_null();
+            continue;
+        }
+        bytes.clear();
+        encode(state, &mut bytes);
+        builder.append_value(&bytes);
+    }
+    Arc::new(builder.finish())
 }
 
 fn take<'a, A: Array + 'static>(arrays: &mut &'a [ArrayRef]) -> Result<&'a A> {

@@ -13,9 +13,10 @@ use arrow::array::{ArrayRef, Float64Array};
 
 use crate::corrupt::{Corrupt, Result};
 
-use super::column::State;
+use super::column::{Answer, State};
+use super::dyadic::Dyadic;
 use super::finalize::Finalized;
-use super::value::Whole;
+use super::value::{Number, Whole};
 use super::wide::Wide;
 
 /// The exact sum of floats.
@@ -62,6 +63,19 @@ impl FloatSum {
             FloatSum::Narrow { .. } => Some(self.clone().into_wide().average(count)),
             FloatSum::Wide(wide) => Some(wide.average(count)),
             FloatSum::Empty => None,
+        }
+    }
+
+    /// The exact sum; `Err` if NaN or infinities decide it. No values sum to zero.
+    pub(super) fn exact(&self) -> std::result::Result<Dyadic, f64> {
+        match self {
+            FloatSum::Empty => Ok(Dyadic::ZERO),
+            FloatSum::Narrow { hi, lo } => {
+                let mut sum = hi.exact().ok_or(*hi)?;
+                sum.add(&lo.exact().ok_or(*lo)?);
+                Ok(sum)
+            }
+            FloatSum::Wide(wide) => wide.special().map_or_else(|| Ok(wide.finite()), Err),
         }
     }
 
@@ -152,16 +166,18 @@ impl State for FloatSum {
         *self = merged;
     }
 
-    fn finalize(sums: &[FloatSum]) -> Finalized {
-        let array: Float64Array = sums.iter().map(FloatSum::round).collect();
-        Finalized::new(Arc::new(array) as ArrayRef)
-    }
-
     fn heap_bytes(&self) -> usize {
         match self {
             FloatSum::Wide(_) => size_of::<Wide>(),
             _ => 0,
         }
+    }
+}
+
+impl Answer for FloatSum {
+    fn finalize(sums: &[FloatSum]) -> Finalized {
+        let array: Float64Array = sums.iter().map(FloatSum::round).collect();
+        Finalized::new(Arc::new(array) as ArrayRef)
     }
 }
 
@@ -310,6 +326,11 @@ impl<T: Whole> IntSum<T> {
         self.total.filter(|_| count > 0).map(|total| ratio(total, count))
     }
 
+    /// No values sum to zero.
+    pub(super) fn exact(&self) -> Dyadic {
+        Dyadic::whole(self.total.unwrap_or(0))
+    }
+
     /// Saturates only on states that we did not write.
     fn add_total(&mut self, total: i128) {
         self.total = Some(self.total.map_or(total, |before| before.saturating_add(total)));
@@ -324,7 +345,9 @@ impl<T: Whole> State for IntSum<T> {
             self.add_total(total);
         }
     }
+}
 
+impl<T: Whole> Answer for IntSum<T> {
     /// Sums that do not fit the field's type become null and are counted.
     fn finalize(sums: &[IntSum<T>]) -> Finalized {
         let values: Vec<Option<T>> =

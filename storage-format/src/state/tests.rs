@@ -361,6 +361,7 @@ fn damaged_columns_are_refused() {
         Arc::new(Decimal128Array::from(vec![value]).with_data_type(DataType::Decimal128(38, scale)))
             as ArrayRef
     };
+    let one_hash = [1, 0, 7, 0, 0, 0, 0, 0, 0, 0];
     let nan: &[u8] = &[1, 1, 0, 0, 0, 0];
     let one: &[u8] = &[1, 0, 0, 0, 0, 134, 1, 4]; // 2^(8 * 134 - 1074) * 4 = 1: two floats hold it
     let sum = |rounded, low, wide| (float(StateKind::Sum), vec![floats(rounded), floats(low), bytes(wide)]);
@@ -369,6 +370,9 @@ fn damaged_columns_are_refused() {
         sum(Some(1.0), Some(1e-30), None),
         sum(Some(f64::NAN), None, Some(nan)),
         (int, vec![decimal(-(1 << 126), 0)]),
+        (float(StateKind::SumSquares), vec![floats(Some(0.0)), bytes(Some(&[1, 0, 0, 0x97, 4, 1]))]),
+        (float(StateKind::SumSquares), vec![floats(Some(f64::NAN)), bytes(Some(&[1, 3, 0, 0]))]),
+        (float(StateKind::Distinct), vec![ints(Some(1)), bytes(Some(&one_hash))]),
     ];
     let bad = [
         sum(Some(1.0), None, None),
@@ -396,6 +400,17 @@ fn damaged_columns_are_refused() {
         (float(StateKind::First), vec![floats(Some(1.0)), times(None)]),
         (float(StateKind::Last), vec![floats(None), times(Some(1))]),
         (float(StateKind::Last), vec![floats(Some(1.0)), ints(Some(1))]),
+        (float(StateKind::SumSquares), vec![floats(None), bytes(None)]),
+        (float(StateKind::SumSquares), vec![floats(Some(-1.0)), bytes(None)]),
+        (float(StateKind::SumSquares), vec![floats(Some(-0.0)), bytes(None)]),
+        (float(StateKind::SumSquares), vec![floats(Some(1.0)), bytes(Some(&[1, 0, 0, 0, 1]))]),
+        (float(StateKind::SumSquares), vec![floats(Some(0.0)), bytes(Some(&[1, 0, 1, 0, 1]))]),
+        (float(StateKind::SumSquares), vec![floats(Some(f64::INFINITY)), bytes(Some(&[1, 4, 0, 0]))]),
+        (float(StateKind::SumSquares), vec![floats(Some(0.0)), bytes(Some(&[2, 0, 0, 0x97, 4, 1]))]),
+        (float(StateKind::Quantile), vec![bytes(Some(&[1]))]),
+        (float(StateKind::Distinct), vec![ints(Some(1)), bytes(None)]),
+        (float(StateKind::Distinct), vec![ints(Some(2)), bytes(Some(&one_hash))]),
+        (float(StateKind::Distinct), vec![ints(None), bytes(Some(&one_hash))]),
     ];
     for (key, arrays) in &good {
         StateRun::from_arrow(&[*key], vec![0], arrays).unwrap();

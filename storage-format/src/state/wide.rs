@@ -9,8 +9,13 @@ use std::num::FpCategory;
 use crate::corrupt::{Corrupt, Result};
 use crate::varint;
 
+use super::dyadic::Dyadic;
+
 /// Bits in a limb.
 const LIMB_BITS: usize = 64;
+
+/// The smallest step of a float is 2^-1074.
+const UNIT: usize = 1074;
 
 /// f64's smallest step is 2^-1074 and its numbers stay below 2^1024: 2098 bits. A sum of fewer than 2^64 of
 /// them needs 64 more, and the sign one: 2163 bits, 33.8 limbs.
@@ -32,7 +37,7 @@ const VERSION: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wide {
-    /// Two's complement, lowest limb first, in units of 2^-1074.
+    /// Two's complement, lowest limb first, in units of 2^-[`UNIT`].
     limbs: [u64; LIMBS],
     nans: u64,
     infinities: u64,
@@ -106,7 +111,8 @@ impl Wide {
         (rest.limbs == [0; LIMBS]).then_some((hi, lo))
     }
 
-    fn special(&self) -> Option<f64> {
+    /// The sum, if NaN or infinities decide it.
+    pub(super) fn special(&self) -> Option<f64> {
         match (self.nans, self.infinities, self.negative_infinities) {
             (0, 0, 0) => None,
             (0, 1.., 0) => Some(f64::INFINITY),
@@ -125,6 +131,7 @@ impl Wide {
             _ => (exponent as usize - 1, fraction | 1 << FRACTION_BITS),
         };
         let spread = u128::from(significand) << (shift % LIMB_BITS);
+        let spread = [spread as u64, (spread >> LIMB_BITS) as u64];
         // The largest exponent, 2046, starts at bit 2045: limb 31 of 34, so that two limbs always fit.
         let (_, limbs) = self.limbs.split_at_mut(shift / LIMB_BITS);
         if value < 0.0 {
@@ -139,27 +146,44 @@ impl Wide {
         with_sign(negative, nearest_float(&magnitude, 0, false))
     }
 
+    /// The sum of the finite values.
+    pub(super) fn finite(&self) -> Dyadic {
+        let (negative, magnitude) = self.magnitude();
+        Dyadic::scaled(negative, &magnitude, -(UNIT as i32))
+    }
+
     fn magnitude(&self) -> (bool, [u64; LIMBS]) {
         let negative = self.limbs[LIMBS - 1] >> (LIMB_BITS - 1) == 1;
         (negative, if negative { negate(self.limbs) } else { self.limbs })
     }
 }
 
-/// Adds or subtracts `spread` at the lowest limb, and the carry or borrow as far up as it goes.
+/// Adds or subtracts `addends` at the lowest limbs, and the carry or borrow as far up as it goes.
 #[inline(always)]
-fn carry_into(limbs: &mut [u64], spread: u128, step: impl Fn(u64, u64) -> (u64, bool)) {
+pub(super) fn carry_into<const N: usize>(
+    limbs: &mut [u64],
+    addends: [u64; N],
+    step: impl Fn(u64, u64) -> (u64, bool),
+) {
     let mut carry = false;
     for (index, limb) in limbs.iter_mut().enumerate() {
-        let addend = match index {
-            0 => spread as u64,
-            1 => (spread >> LIMB_BITS) as u64,
-            _ if !carry => return,
-            _ => 0,
+        let addend = match addends.get(index) {
+            Some(addend) => *addend,
+            None if !carry => return,
+            None => 0,
         };
         let (sum, over) = step(*limb, addend);
         let (sum, over_by_carry) = step(sum, u64::from(carry));
         (*limb, carry) = (sum, over | over_by_carry);
     }
+}
+
+/// `product * 2^shift` in limbs; the shift is less than one.
+#[inline(always)]
+pub(super) fn spread(product: u128, shift: usize) -> [u64; 3] {
+    let low = product << shift;
+    let top = if shift == 0 { 0 } else { (product >> (2 * LIMB_BITS - shift)) as u64 };
+    [low as u64, (low >> LIMB_BITS) as u64, top]
 }
 
 fn negate(mut limbs: [u64; LIMBS]) -> [u64; LIMBS] {
