@@ -25,7 +25,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as ObjectPath;
 use object_store::{
     BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMode, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+    PutMode, PutPayload, RetryConfig, UpdateVersion,
 };
 use parking_lot::Mutex;
 use storage_format::manifest::{LOG_FOLDER, WriterEntry};
