@@ -82,7 +82,7 @@ impl Distinct {
                     *self = Distinct::Many(ranks);
                 } else if !new.is_empty() {
                     mine.extend(new);
-                    mine.sort_unstable(); // two ascending runs, which sorting finds
+                    mine.sort(); // two ascending runs, which a stable sort finds
                 }
             }
         }

@@ -25,7 +25,12 @@ impl Dyadic {
 
     /// `magnitude * 2^shift`, the lowest limb first.
     pub fn scaled(negative: bool, magnitude: &[u64], shift: i32) -> Dyadic {
-        let (place, bits) = (shift.div_euclid(LIMB_BITS), shift.rem_euclid(LIMB_BITS));
+        // Mostly zeros come in from wide registers; they are not carried along.
+        let from = magnitude.iter().position(|limb| *limb != 0).unwrap_or(magnitude.len());
+        let to = magnitude.iter().rposition(|limb| *limb != 0).map_or(from, |last| last + 1);
+        let magnitude = &magnitude[from..to];
+        let place = shift.div_euclid(LIMB_BITS) + from as i32;
+        let bits = shift.rem_euclid(LIMB_BITS);
         let mut limbs = Vec::with_capacity(magnitude.len() + 1);
         let mut below = 0;
         for limb in magnitude.iter().chain([&0]) {

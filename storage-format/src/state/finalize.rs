@@ -10,26 +10,38 @@
 //! | spread (max - min) | the field's type; as for sums if it does not fit | null |
 //! | variance, stddev (of a sample, over n - 1) | Float64: the exact variance, rounded once; its root | null, also of one value |
 //! | quantile | Float64, within [`QUANTILE_ERROR_MAX`](super::QUANTILE_ERROR_MAX) of the value of the nearest rank | null |
-//! | distinct | Int64; above 2048 with a standard error of [`DISTINCT_ERROR`](super::DISTINCT_ERROR) | 0 |
+//! | exact_quantile | the field's type: the value of the nearest rank, NaN left out | null |
+//! | distinct, exact_distinct | Int64; of the sketch above 2048 with a standard error of [`DISTINCT_ERROR`](super::DISTINCT_ERROR) | 0 |
+//! | mode | the field's type; of several the smallest, NaN being the smallest of all | null |
+//! | increase | as a sum; over series their sum | null, also of one sample |
+//! | delta | Float64, or Int64 of integers, as for sums if it does not fit; over series their sum | null, also of one sample |
+//! | rate | Float64: the exact increase over the width in seconds, rounded once | null, also of one sample |
+//! | resets | Int64 | 0 |
+//! | integral | Float64: value times seconds, rounded once; over series their sum | null, also of one sample |
+//! | twa | Float64: the exact area over its exact duration, rounded once; over series weighted by it. Of single samples their mean | null |
 //!
 //! A sum or average with NaN or with infinities of both signs is NaN; with infinities of one sign it is that
 //! infinity. Rounding once makes the average of equal values that value. A variance with NaN or an infinity is NaN.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::DataType;
 
-use crate::point::FieldType;
+use crate::point::{FieldType, NANOS_PER_SECOND};
 
 use super::StateKind;
 use super::column::{Answer, StateColumn};
+use super::counter::CounterSum;
 use super::dyadic::Dyadic;
 use super::extreme::{Max, Min};
 use super::quantile::Fraction;
 use super::squares::{Squares, Variance};
-use super::sum::IntSum;
-use super::value::{Whole, data_type};
+use super::sum::{ExactSum, IntSum};
+use super::value::{FieldValue, Number, Whole, data_type};
+use super::values::Values;
+use super::weighted::WeightedSum;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finalizer {
@@ -46,10 +58,22 @@ pub enum Finalizer {
     Stddev,
     Quantile(Fraction),
     Distinct,
+    Increase,
+    Delta,
+    /// Per second, in buckets that are this many nanoseconds wide. Where widths differ, the run is finalized slice by
+    /// slice.
+    Rate(NonZeroU64),
+    Resets,
+    Integral,
+    Twa,
+    ExactQuantile(Fraction),
+    ExactDistinct,
+    Mode,
 }
 
 impl Finalizer {
-    /// What [`finalize`] needs, in this order. `Points` is of the points, all others of the field.
+    /// What [`finalize`] needs, in this order. `Points` is of the points, all others of the field. What is of one
+    /// series may come closed as well.
     pub fn needs(self) -> &'static [StateKind] {
         match self {
             Finalizer::Points => &[StateKind::Points],
@@ -66,21 +90,43 @@ impl Finalizer {
             }
             Finalizer::Quantile(_) => &[StateKind::Quantile],
             Finalizer::Distinct => &[StateKind::Distinct],
+            Finalizer::Increase | Finalizer::Delta | Finalizer::Rate(_) | Finalizer::Resets => {
+                &[StateKind::Counter]
+            }
+            Finalizer::Integral | Finalizer::Twa => &[StateKind::Weighted],
+            Finalizer::ExactQuantile(_) | Finalizer::ExactDistinct | Finalizer::Mode => &[StateKind::Values],
         }
     }
 
     /// Whether it makes sense of a field of that type; `None` asks about the points themselves.
     pub fn applies_to(self, field_type: Option<FieldType>) -> bool {
-        self.needs().iter().all(|kind| kind.applies_to(field_type))
+        let number = field_type.is_some_and(FieldType::is_number);
+        let needs_number = matches!(self, Finalizer::ExactQuantile(_));
+        self.needs().iter().all(|kind| kind.applies_to(field_type)) && (number || !needs_number)
     }
 
     /// The type of the answer of a field that it [applies to](Finalizer::applies_to).
     pub fn data_type(self, field_type: Option<FieldType>) -> DataType {
         match (self, field_type) {
-            (Finalizer::Points | Finalizer::Count | Finalizer::Distinct, _) => DataType::Int64,
-            (Finalizer::Avg | Finalizer::Variance | Finalizer::Stddev | Finalizer::Quantile(_), _) => {
-                DataType::Float64
-            }
+            (
+                Finalizer::Points
+                | Finalizer::Count
+                | Finalizer::Distinct
+                | Finalizer::ExactDistinct
+                | Finalizer::Resets,
+                _,
+            )
+            | (Finalizer::Delta, Some(FieldType::Int | FieldType::UInt)) => DataType::Int64,
+            (
+                Finalizer::Avg
+                | Finalizer::Variance
+                | Finalizer::Stddev
+                | Finalizer::Quantile(_)
+                | Finalizer::Rate(_)
+                | Finalizer::Integral
+                | Finalizer::Twa,
+                _,
+            ) => DataType::Float64,
             (_, Some(field_type)) => data_type(field_type),
             (_, None) => panic!("bug: {self:?} needs a field"),
         }
@@ -103,8 +149,14 @@ impl Finalized {
 
 /// `columns` are those that [`Finalizer::needs`] names, of one run.
 pub fn finalize(finalizer: Finalizer, columns: &[&StateColumn]) -> Finalized {
+    if let [column] = columns
+        && let Some(closed) = column.close()
+    {
+        return finalize(finalizer, &[&closed]);
+    }
     let kinds = columns.iter().map(|column| column.kind());
-    assert!(kinds.eq(finalizer.needs().iter().copied()), "bug: {finalizer:?} from other states");
+    let needs = finalizer.needs().iter().map(|kind| kind.closed());
+    assert!(kinds.eq(needs), "bug: {finalizer:?} from other states");
     match (finalizer, columns) {
         (Finalizer::Avg, [StateColumn::Count(counts), sums]) => average(counts, sums),
         (Finalizer::Spread, [mins, maxs]) => spread(mins, maxs),
@@ -117,6 +169,19 @@ pub fn finalize(finalizer: Finalizer, columns: &[&StateColumn]) -> Finalized {
         (Finalizer::Quantile(fraction), [StateColumn::Quantile(sketches)]) => {
             floats(sketches.iter().map(|sketch| sketch.quantile(fraction)))
         }
+        (Finalizer::ExactQuantile(fraction), [column]) => exact_quantile(fraction, column),
+        (Finalizer::Integral | Finalizer::Twa, [StateColumn::WeightedSum(sums)]) => {
+            let answer = if finalizer == Finalizer::Twa { time_weighted } else { integral };
+            floats(sums.iter().map(answer))
+        }
+        (_, [StateColumn::CounterSumFloat(sums)]) => counted(finalizer, sums),
+        (_, [StateColumn::CounterSumInt(sums)]) => counted(finalizer, sums),
+        (_, [StateColumn::CounterSumUInt(sums)]) => counted(finalizer, sums),
+        (_, [StateColumn::ValuesFloat(all)]) => of_all(finalizer, all),
+        (_, [StateColumn::ValuesInt(all)]) => of_all(finalizer, all),
+        (_, [StateColumn::ValuesUInt(all)]) => of_all(finalizer, all),
+        (_, [StateColumn::ValuesBool(all)]) => of_all(finalizer, all),
+        (_, [StateColumn::ValuesStr(all)]) => of_all(finalizer, all),
         (_, [column]) => alone(column),
         _ => unreachable!("checked by kind"),
     }
@@ -142,6 +207,59 @@ fn alone(column: &StateColumn) -> Finalized {
         FirstFloat FirstInt FirstUInt FirstBool FirstStr
         LastFloat LastInt LastUInt LastBool LastStr
         Distinct
+    }
+}
+
+fn counted<S: ExactSum, D: ExactSum>(finalizer: Finalizer, sums: &[CounterSum<S, D>]) -> Finalized {
+    match finalizer {
+        Finalizer::Increase => part(sums, |sum| sum.increase.clone()),
+        Finalizer::Delta => part(sums, |sum| sum.delta.clone()),
+        Finalizer::Resets => part(sums, |sum| sum.resets),
+        Finalizer::Rate(width) => {
+            let seconds = NANOS_PER_SECOND.into();
+            floats(sums.iter().map(|sum| sum.increase.ratio(seconds, width.get().into())))
+        }
+        other => unreachable!("{other:?} is not of counters"),
+    }
+}
+
+fn part<S, P: Answer>(states: &[S], part: impl Fn(&S) -> P) -> Finalized {
+    P::finalize(&states.iter().map(part).collect::<Vec<P>>())
+}
+
+/// The area is kept twice, in nanoseconds.
+fn integral(sum: &WeightedSum) -> Option<f64> {
+    sum.twice.ratio(1, 2 * NANOS_PER_SECOND as u128)
+}
+
+fn time_weighted(sum: &WeightedSum) -> Option<f64> {
+    match sum.duration.total() {
+        Some(duration) => sum.twice.ratio(1, 2 * duration.unsigned_abs()),
+        None => sum.instants_sum.ratio(1, sum.instants.into()),
+    }
+}
+
+fn of_all<T: FieldValue>(finalizer: Finalizer, all: &[Values<T>]) -> Finalized {
+    match finalizer {
+        Finalizer::ExactDistinct => part(all, Values::distinct),
+        Finalizer::Mode => {
+            let modes: Vec<Option<T>> = all.iter().map(Values::mode).collect();
+            Finalized::new(T::array(modes.iter().map(Option::as_ref)))
+        }
+        other => unreachable!("{other:?} is not of all values"),
+    }
+}
+
+fn exact_quantile(fraction: Fraction, column: &StateColumn) -> Finalized {
+    fn each<T: Number>(fraction: Fraction, all: &[Values<T>]) -> Finalized {
+        let quantiles: Vec<Option<T>> = all.iter().map(|values| values.quantile(fraction)).collect();
+        Finalized::new(T::array(quantiles.iter().map(Option::as_ref)))
+    }
+    match column {
+        StateColumn::ValuesFloat(all) => each(fraction, all),
+        StateColumn::ValuesInt(all) => each(fraction, all),
+        StateColumn::ValuesUInt(all) => each(fraction, all),
+        other => panic!("bug: {:?} has no quantiles, or is of no numbers", other.kind()),
     }
 }
 
@@ -222,7 +340,7 @@ mod tests {
         let finalized = finalize(finalizer, &run.columns.iter().collect::<Vec<_>>());
         assert_eq!(finalized.array.data_type(), &finalizer.data_type(Some(field_type)));
         assert_eq!(finalized.array.len(), 2);
-        let counts = matches!(finalizer, Finalizer::Count | Finalizer::Distinct);
+        let counts = matches!(finalizer, Finalizer::Count | Finalizer::Distinct | Finalizer::ExactDistinct);
         assert_eq!(finalized.array.is_null(1), !counts, "{finalizer:?} of nothing");
         finalized
     }
@@ -320,5 +438,23 @@ mod tests {
         assert_eq!(distinct(FieldType::Bool, Arc::new(BooleanArray::from(vec![true, true]))), [1, 0]);
         assert_eq!(distinct(FieldType::Str, Arc::new(StringArray::from(vec!["a", "", "a"]))), [2, 0]);
         assert_eq!(distinct(FieldType::UInt, Arc::new(UInt64Array::from(vec![1, u64::MAX]))), [2, 0]);
+    }
+
+    #[test]
+    fn exact_answers_have_the_type_of_the_field() {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![9, i64::MAX, 9, -4]));
+        let int = |finalizer| {
+            answer(finalizer, FieldType::Int, values.clone()).array.as_primitive::<Int64Type>().value(0)
+        };
+        assert_eq!(int(Finalizer::ExactQuantile(Fraction::MEDIAN)), 9);
+        assert_eq!((int(Finalizer::ExactDistinct), int(Finalizer::Mode)), (3, 9));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["b", "a"]));
+        let mode = answer(Finalizer::Mode, FieldType::Str, texts).array;
+        assert_eq!(mode.as_string::<i32>().value(0), "a");
+        let bools: ArrayRef = Arc::new(BooleanArray::from(vec![true, true, false]));
+        assert!(answer(Finalizer::Mode, FieldType::Bool, bools).array.as_boolean().value(0));
+        let quantile = Finalizer::ExactQuantile(Fraction::MEDIAN);
+        assert!(quantile.applies_to(Some(FieldType::UInt)) && !quantile.applies_to(Some(FieldType::Str)));
+        assert!(Finalizer::Mode.applies_to(Some(FieldType::Str)) && !Finalizer::Mode.applies_to(None));
     }
 }

@@ -47,6 +47,11 @@ impl Fraction {
             .then(|| Fraction((fraction * f64::from(Fraction::ONE)).round() as u32))
     }
 
+    /// Of 1,000,000,000.
+    pub fn billionths(self) -> u32 {
+        self.0
+    }
+
     /// The nearest rank: of `count` values in ascending order the quantile is number `ceil(fraction * count)`,
     /// counted from one; the first for fraction 0. The median of an even count is the lower middle.
     pub fn rank(self, count: u64) -> u64 {

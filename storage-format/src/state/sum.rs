@@ -46,6 +46,27 @@ impl FloatSum {
         }
     }
 
+    /// Adds the exact product of each value and its factor. Two floats hold that of common values.
+    pub(super) fn add_products<T: Number>(&mut self, products: &[(T, u64)]) {
+        let mut halves = Vec::with_capacity(2 * products.len());
+        let mut wide = None;
+        for (value, factor) in products {
+            let float = value.to_float();
+            let exact = value.parts().is_some_and(|parts| parts.significand <= WHOLE_FLOAT_MAX);
+            let tame = float == 0.0 || MAGNITUDES.contains(&float.abs());
+            if exact && tame && *factor <= WHOLE_FLOAT_MAX {
+                let (product, rest) = two_product(float, *factor as f64);
+                halves.extend([product, rest]);
+            } else {
+                wide.get_or_insert_with(|| Box::new(Wide::ZERO)).add_product(*value, *factor);
+            }
+        }
+        self.add_slice(&halves);
+        if let Some(wide) = wide {
+            self.merge(&FloatSum::settle(wide));
+        }
+    }
+
     /// Rounded once. `None` if there were no values.
     pub fn round(&self) -> Option<f64> {
         match self {
@@ -181,6 +202,98 @@ impl Answer for FloatSum {
     }
 }
 
+/// A number whose sums are exact, and so are differences and what comes of both.
+pub trait Summable: Number {
+    type Sum: ExactSum;
+    type Delta: ExactSum;
+
+    fn add(sum: &mut Self::Sum, value: Self);
+
+    /// `to - from`.
+    fn difference(from: Self, to: Self) -> Self::Delta;
+
+    /// Of a counter: what its resets lost on top of the difference.
+    fn increase(delta: &Self::Delta, lost: &Self::Sum) -> Self::Sum;
+}
+
+/// The exact sum of any type of numbers.
+pub trait ExactSum: Answer {
+    /// The sum times `factor` over `divisor`, rounded once. `None` if there were no values.
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64>;
+
+    /// Whether there were no values.
+    fn is_empty(&self) -> bool;
+}
+
+impl Summable for f64 {
+    type Sum = FloatSum;
+    type Delta = FloatSum;
+
+    fn add(sum: &mut FloatSum, value: f64) {
+        sum.add_slice(&[value]);
+    }
+
+    fn difference(from: f64, to: f64) -> FloatSum {
+        let mut delta = FloatSum::Empty;
+        delta.add_slice(&[to, -from]);
+        delta
+    }
+
+    fn increase(delta: &FloatSum, lost: &FloatSum) -> FloatSum {
+        let mut increase = delta.clone();
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl<T: Whole> Summable for T {
+    type Sum = IntSum<T>;
+    /// Of unsigned numbers it may be negative.
+    type Delta = IntSum<i64>;
+
+    fn add(sum: &mut IntSum<T>, value: T) {
+        sum.add_total(value.into());
+    }
+
+    fn difference(from: T, to: T) -> IntSum<i64> {
+        IntSum::new(Some(to.into() - from.into()))
+    }
+
+    fn increase(delta: &IntSum<i64>, lost: &IntSum<T>) -> IntSum<T> {
+        let mut increase = IntSum::new(delta.total);
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl ExactSum for FloatSum {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        match self {
+            FloatSum::Empty => None,
+            sum => {
+                Some(sum.exact().map_or_else(
+                    |special| special,
+                    |sum| sum.times(&Dyadic::whole(factor)).ratio(divisor, 0),
+                ))
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, FloatSum::Empty)
+    }
+}
+
+impl<T: Whole> ExactSum for IntSum<T> {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        self.total.map(|total| Dyadic::whole(total).times(&Dyadic::whole(factor)).ratio(divisor, 0))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total.is_none()
+    }
+}
+
 /// `hi + lo` plus all values, if two floats hold every intermediate step; the result is then canonical.
 ///
 /// The loop never looks back: it ORs the bits of whatever did not fit, and so also NaN, infinities and
@@ -249,8 +362,6 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 /// `(hi + lo) / count`, rounded once, unless the answer lies too close to the middle between two floats, or the
 /// numbers too close to the ends of the range, to be sure.
 fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
-    /// Inside, no step below overflows or loses bits to subnormals.
-    const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
     /// More than the three roundings that `rest` has behind it, each at most 2^-53 of it.
     const REST_ERROR: f64 = 1.0 / (1u64 << 50) as f64;
 
@@ -272,6 +383,9 @@ fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
     let (least, most) = (first + (rest - error), first + (rest + error));
     (least == most).then_some(least)
 }
+
+/// Inside, no product or quotient with a whole number, nor any step to it, overflows or loses bits to subnormals.
+const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
 
 /// Dekker's: the rounded product and its exact error, far from overflow and subnormals.
 fn two_product(a: f64, b: f64) -> (f64, f64) {

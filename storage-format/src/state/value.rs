@@ -26,7 +26,12 @@ pub trait FieldValue: Clone + PartialEq + 'static {
 
     fn array<'a>(values: impl Iterator<Item = Option<&'a Self>>) -> ArrayRef;
 
-    /// A hash of the value at that place, the same for values that are equal: zeros of both signs are, and every NaN.
+    /// One of all values that are equal: zeros of both signs are, and every NaN.
+    fn canonical(self) -> Self {
+        self
+    }
+
+    /// A hash of the value at that place, the same for values that are equal.
     /// XXH3-64 of what FORMAT.md, "Distinct sketches", says; fixed for ever.
     fn hash_at(array: &Self::Array, row: usize) -> u64;
 
@@ -37,7 +42,7 @@ pub trait FieldValue: Clone + PartialEq + 'static {
 }
 
 /// A value that has sums and extremes.
-pub trait Number: FieldValue + Copy {
+pub trait Number: FieldValue + Copy + PartialOrd {
     fn slice(array: &Self::Array) -> &[Self];
 
     /// `None` if there is nothing to compare: no values, or only NaN.
@@ -47,6 +52,10 @@ pub trait Number: FieldValue + Copy {
 
     /// The nearest float.
     fn to_float(self) -> f64;
+
+    fn is_nan(self) -> bool {
+        self.to_float().is_nan()
+    }
 
     /// Exactly; `None` of NaN and infinities.
     fn parts(self) -> Option<Parts>;
@@ -100,10 +109,12 @@ impl FieldValue for f64 {
     }
 
     fn hash_at(array: &Float64Array, row: usize) -> u64 {
-        let value = array.value(row);
+        xxh3_64(&array.value(row).canonical().to_bits().to_le_bytes())
+    }
+
+    fn canonical(self) -> f64 {
         // -0 + 0 is +0; everything else stays.
-        let bits = if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() };
-        xxh3_64(&bits.to_le_bytes())
+        if self.is_nan() { f64::NAN } else { self + 0.0 }
     }
 }
 
