@@ -359,6 +359,18 @@ def colours_and_phones(browser):
     light.page.reload()
     assert light.page.evaluate(background) == backs[1], "the choice is kept"
     light.end()
+    dark.run(HOUR)
+    axes = """() => {
+        const canvas = document.querySelector('#chart canvas');
+        const data = canvas.getContext('2d').getImageData(0, canvas.height - 40, canvas.width, 40).data;
+        let bright = 0;
+        for (let at = 0; at < data.length; at += 4) if (Math.min(data[at], data[at + 1], data[at + 2]) > 130 && data[at + 3] > 200) bright += 1;
+        return bright;
+    }"""
+    assert dark.page.evaluate(axes) > 20, "the axis is light on dark"
+    dark.page.click("#theme")
+    dark.page.wait_for_timeout(200)
+    assert dark.page.evaluate(axes) == 0, "and dark on light"
     dark.end()
 
     options = {"viewport": {"width": 360, "height": 700}, "has_touch": True}
