@@ -21,7 +21,8 @@ export const FOLLOWING = {
 export const SHOWN = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
 
 export const AGGREGATES = ["count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
-    "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct"];
+    "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct", "mode", "rate", "increase", "delta", "resets",
+    "integral", "twa", "exact_quantile", "exact_distinct"];
 
 // Of rows, and along the time axis.
 export const FUNCTIONS = ["abs", "ceil", "floor", "round", "sqrt", "ln", "log2", "log10", "exp", "pow", "clamp_min", "clamp_max", "if",
