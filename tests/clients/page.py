@@ -369,7 +369,7 @@ def colours_and_phones(browser):
     }"""
     assert dark.page.evaluate(axes) > 20, "the axis is light on dark"
     dark.page.click("#theme")
-    dark.page.wait_for_timeout(200)
+    dark.page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     assert dark.page.evaluate(axes) == 0, "and dark on light"
     dark.end()
 
