@@ -125,9 +125,10 @@ settings! {
         block_bytes_max: usize = "256MiB", "size up to which days are merged to blocks of 30, 360 and 3,600 days";
         blocks_behind_max: usize = "1000", "blocks that wait to be merged; above it each flush first merges some, so that writers are slowed down";
         index_cache_bytes_max: usize = "256MiB", "indexes of blocks that stay open";
+        page_cache_bytes_max: usize = "256MiB", "decoded pages of blocks, kept for the queries after";
         compaction_memory_bytes_max: usize = "128MiB", "memory of a flush, and of a compaction beside it";
         refresh_memory_bytes_max: usize = "256MiB", "memory of one step of a refresh";
-        queries_memory_bytes_max: usize = "1GiB", "memory of all queries together; more are answered 503";
+        queries_memory_bytes_max: usize = "768MiB", "memory of all queries together; more are answered 503";
         query_memory_bytes_max: usize = "512MiB", "memory of one query";
         object_cache_bytes_max: usize = "256MiB", "pieces of blocks from a bucket that are kept in memory";
         query_rows_max: usize = "5000000", "rows of one answer";

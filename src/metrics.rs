@@ -25,6 +25,7 @@ pub const COMPACTION_RUNNING_BYTES: &str = "waterclock_compaction_running_bytes"
 pub const DELETES_STANDING: &str = "waterclock_deletes_standing";
 pub const EXPIRED_BLOCKS: &str = "waterclock_retention_removed_blocks_total";
 pub const INDEX_CACHE_BYTES: &str = "waterclock_index_cache_bytes";
+pub const PAGE_CACHE_BYTES: &str = "waterclock_page_cache_bytes";
 pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
@@ -60,6 +61,7 @@ pub fn describe() {
     describe_gauge!(DELETES_STANDING, "Deletes that some blocks have yet to be rewritten for");
     describe_counter!(EXPIRED_BLOCKS, "Blocks removed because retention ended");
     describe_gauge!(INDEX_CACHE_BYTES, Unit::Bytes, "Indexes of the blocks that are open");
+    describe_gauge!(PAGE_CACHE_BYTES, Unit::Bytes, "Decoded pages of blocks that are kept for queries");
     describe_gauge!(
         QUERIES_MEMORY_BYTES,
         Unit::Bytes,
