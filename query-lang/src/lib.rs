@@ -13,6 +13,7 @@ pub mod print; // AST -> canonical text
 pub mod catalog; // the questions the planner may ask about what exists
 pub mod plan; // what to do, with every name resolved
 pub mod planner; // AST -> plan
+pub mod params; // values bound to the $names of a statement
 pub mod rewrite; // which rollups can give an answer, and why the others cannot
 
 // Plan and people.
@@ -25,6 +26,7 @@ pub mod time; // times and durations as text
 
 pub use error::{ErrorKind, QueryError};
 pub use explain::explain;
+pub use params::ParamValue;
 pub use parse::{parse, parse_time};
 pub use planner::{Context, plan};
 

@@ -16,28 +16,31 @@ use crate::catalog::Catalog;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::QueryError;
+use crate::params::Params;
 use crate::plan::{Alter, AlterTarget, Delete, Plan, Show, TagFilter};
 use crate::rewrite;
 use crate::time;
 
 /// What a statement means depends on this and on the catalog only.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct Context<'a> {
     pub now: Time,
     /// The request's `from` and `to`, for a statement that has no range.
     pub range: Option<TimeRange>,
     /// Whether rollups may answer.
     pub rollups: bool,
+    /// The request's values for `$name`.
+    pub params: &'a Params,
 }
 
-pub fn plan(statement: &Statement, catalog: &dyn Catalog, context: &Context) -> Result<Plan, QueryError> {
+pub fn plan(statement: &Statement, catalog: &dyn Catalog, context: &Context<'_>) -> Result<Plan, QueryError> {
     let planner = Planner { catalog, context };
     planner.statement(&statement.kind).map_err(|problem| problem.within(&statement.text.0))
 }
 
 struct Planner<'a> {
     catalog: &'a dyn Catalog,
-    context: &'a Context,
+    context: &'a Context<'a>,
 }
 
 impl Planner<'_> {

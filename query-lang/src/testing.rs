@@ -6,6 +6,7 @@ use storage_format::point::{FieldType, Time};
 
 use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 use crate::error::QueryError;
+use crate::params::NO_PARAMS;
 use crate::plan::Plan;
 use crate::planner::Context;
 
@@ -77,7 +78,11 @@ pub fn plan(text: &str) -> Result<Plan, QueryError> {
 
 pub fn plan_in(catalog: &TestCatalog, text: &str) -> Result<Plan, QueryError> {
     let script = crate::parse(text)?;
-    crate::plan(&script.statements[0], catalog, &Context { now: NOON, range: None, rollups: true })
+    crate::plan(
+        &script.statements[0],
+        catalog,
+        &Context { now: NOON, range: None, rollups: true, params: &NO_PARAMS },
+    )
 }
 
 fn table(name: &str, tags: &[&str], fields: &[(&str, FieldType)]) -> TableInfo {

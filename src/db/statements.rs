@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use query_lang::ast::{Range, StatementKind, TimeLiteral};
+use query_lang::params::{NO_PARAMS, Params};
 use query_lang::plan::{Alter, AlterTarget, CreateRollup, Plan, Select, Shape, Show};
 use query_lang::{Context, explain, parse, plan};
 use storage_format::point::{TagSet, TimeRange};
@@ -38,6 +39,16 @@ pub struct QueryOptions {
     pub rollups: bool,
     /// Whether statements may change anything.
     pub read_only: bool,
+    /// Values for `$name`.
+    pub params: Params,
+}
+
+impl QueryOptions {
+    /// Rollups may answer and everything may be changed; nothing else is given.
+    pub fn of(database: &str) -> QueryOptions {
+        let database = database.to_string();
+        QueryOptions { database, range: None, rollups: true, read_only: false, params: Params::new() }
+    }
 }
 
 /// What `show rollups` and `/api/rollups` say.
@@ -73,8 +84,12 @@ impl Db {
                 self.core.check_writable()?;
             }
             let catalog = self.catalog(&options.database);
-            let context =
-                Context { now: self.core.clock.now(), range: options.range, rollups: options.rollups };
+            let context = Context {
+                now: self.core.clock.now(),
+                range: options.range,
+                rollups: options.rollups,
+                params: &options.params,
+            };
             let planned = plan(statement, &catalog, &context)?;
             tracing::debug!(statement = describe(statement), "query");
             answer = Some(self.run(planned, &statement.kind, options, guard)?);
@@ -453,5 +468,5 @@ pub(super) fn plan_stored(text: &str, catalog: Option<&DatabaseCatalog>) -> Resu
         return Err(Error::invalid("statement", format!("{text} is not one statement")));
     };
     let catalog = Remembered::new(&statement.kind, catalog);
-    Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false })?)
+    Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false, params: &NO_PARAMS })?)
 }

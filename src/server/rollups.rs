@@ -74,7 +74,7 @@ pub async fn create(State(doors): State<Arc<Doors>>, Path(name): Path<String>, r
         drop(body);
         let script = query_lang::parse(&text).map_err(|error| Failure::from(Error::from(error)))?;
         let kinds: Vec<&StatementKind> = script.statements.iter().map(|statement| &statement.kind).collect();
-        let options = options(&database);
+        let options = QueryOptions::of(&database);
         match kinds.as_slice() {
             [StatementKind::CreateRollup(create)] if create.name.text == name => {
                 ask(&doors, text, options).await?;
@@ -104,7 +104,7 @@ pub async fn remove(State(doors): State<Arc<Doors>>, Path(name): Path<String>, u
     let run = async {
         let database = database(uri.query(), &["db"])?;
         let statement = StatementKind::DropRollup(Name::new(name.as_str())).to_string();
-        ask(&doors, statement, options(&database)).await.map_err(Failure::unplaced)?;
+        ask(&doors, statement, QueryOptions::of(&database)).await.map_err(Failure::unplaced)?;
         Ok((StatusCode::OK, json!({ "dropped": name })))
     };
     respond(run.await)
@@ -156,10 +156,6 @@ fn database(query: Option<&str>, known: &[&str]) -> Result<String, Failure> {
     let params = Params::of_query(query);
     params.refuse_unknown(known)?;
     params.database(&["db"])
-}
-
-fn options(database: &str) -> QueryOptions {
-    QueryOptions { database: database.to_string(), range: None, rollups: true, read_only: false }
 }
 
 async fn statuses(doors: &Arc<Doors>, database: &str) -> Result<Vec<RollupStatus>, Failure> {

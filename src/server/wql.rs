@@ -1,6 +1,6 @@
 //! `/api/wql`: a script in, the last statement's answer out.
 //!
-//! POST takes the script as the body, or as `q` of a form or of the URL; GET takes `q` and refuses scripts that change
+//! POST takes the script as the body, or as `q` of a form, of a JSON object or of the URL; GET takes `q` and refuses scripts that change
 //! anything. Invariant: a query runs on a blocking thread, counts against `queries_running_max` until its answer is sent,
 //! and is cancelled when its client goes away.
 //! Not here: the language (`query_lang`), the formats (`json`, `csv`, `ipc`).
@@ -28,7 +28,7 @@ use crate::server::params::Params;
 use crate::server::reply::Failure;
 use crate::server::{Doors, body};
 
-const PARAMETERS: [&str; 6] = ["q", "db", "from", "to", "rollups", "time"];
+const PARAMETERS: [&str; 7] = ["q", "db", "params", "from", "to", "rollups", "time"];
 
 pub async fn get(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     door(&doors, request, Purpose::Answer).await
@@ -84,6 +84,7 @@ async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Resul
         range: params.range(doors.db.clock().now())?,
         rollups: params.switch("rollups", true)?,
         read_only,
+        params: params.bound()?,
     };
     let running = match purpose {
         Purpose::Answer => ask(doors, text, options).await?,
@@ -108,15 +109,13 @@ async fn script(doors: &Arc<Doors>, request: Request) -> Result<(String, Params)
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_lowercase();
-    if content_type.ends_with("json") {
-        return Err(Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content_type",
-            "a statement is sent as plain text, or as the field q of a form, not as JSON",
-        ));
-    }
     let body = body::read(request, doors).await?.decode()?;
     let text = body.text()?;
+    if content_type == "application/json" {
+        let params = in_url.and(Params::of_json(text)?);
+        let text = params.get("q").ok_or_else(missing)?.to_string();
+        return Ok((text, params));
+    }
     // `curl -d 'cpu | last 5m'` says that this is a form, too.
     let is_form = content_type == "application/x-www-form-urlencoded"
         && PARAMETERS.iter().any(|name| text.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));

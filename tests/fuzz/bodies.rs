@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
 use bytes::Bytes;
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
+use query_lang::params::NO_PARAMS;
 use query_lang::{Context, time};
 use storage_format::block::{Block, SeriesIndex};
 use storage_format::chunk::{Cell, OpenChunk, describe};
@@ -209,7 +210,7 @@ pub fn statement(bytes: &[u8]) -> bool {
             let printed = script.to_string();
             let again = query_lang::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
             assert_eq!(script, again, "{printed}");
-            let context = Context { now: NOON, range: None, rollups: true };
+            let context = Context { now: NOON, range: None, rollups: true, params: &NO_PARAMS };
             for statement in &script.statements {
                 match query_lang::plan(statement, &OneTable, &context) {
                     Ok(plan) => drop(query_lang::explain(&plan)),

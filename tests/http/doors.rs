@@ -52,6 +52,10 @@ fn wql_in_every_format() {
     assert_eq!(rows(server.send("POST", "/api/wql", &form, Some(b"q=cpu+%7C+limit+1&db=default"))), 1);
     assert_eq!(rows(server.send("POST", "/api/wql", &form, Some(b"cpu | limit 1"))), 1);
 
+    let object = [("Content-Type", "application/json; charset=utf-8")];
+    let asked = br#"{"q": "cpu | limit 1", "time": "s", "rollups": false, "params": {"host": "a"}}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(asked))), 1);
+
     let plan = server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usage)").json();
     assert_eq!(
         (plan["columns"][0]["name"].as_str(), plan["rows"][0][0].as_str()),
@@ -118,7 +122,7 @@ fn wrong_questions_say_where_and_what_instead() {
     let (status, code, ..) = wrong(server.post("/api/wql", b"cpu \xff"));
     assert_eq!((status, code.as_str()), (400, "not_utf8"));
     let json = server.send("POST", "/api/wql", &[("Content-Type", "application/json")], Some(b"{}"));
-    assert_eq!(json.status, 415);
+    assert_eq!((json.status, json.json()["error"]["code"].as_str()), (400, Some("bad_parameter")));
     assert!(server.get("/api/v1/query").text().contains("does not speak Prometheus yet"));
     assert_eq!(server.get("/api/v2/buckets").json()["code"], "not found");
     assert_eq!(server.rows("cpu | count() by ()").as_array().map(Vec::len), Some(1), "nothing was deleted");

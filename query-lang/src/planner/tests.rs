@@ -3,6 +3,7 @@
 use storage_format::point::{Time, TimeRange};
 use storage_format::state::StateKind;
 
+use crate::params::NO_PARAMS;
 use crate::plan::{
     Aggregate, Alter, AlterTarget, Function, Grouping, Keep, Plan, Select, Shape, Show, TagFilter, TagTest,
     Window,
@@ -100,7 +101,7 @@ fn ranges_are_absolute() {
 #[test]
 fn the_range_of_the_request_serves_statements_without_one() {
     let asked = TimeRange::new(1, 2);
-    let context = Context { now: NOON, range: Some(asked), rollups: false };
+    let context = Context { now: NOON, range: Some(asked), rollups: false, params: &NO_PARAMS };
     let plan =
         |text: &str| crate::plan(&crate::parse(text).unwrap().statements[0], &testing::catalog(), &context);
     let range = |text: &str| match plan(text) {
