@@ -3,12 +3,15 @@
 //! Invariant: of a parameter given twice the first counts, those of the URL before those of the body; an empty one counts
 //! as not given. InfluxDB's doors overlook parameters they do not know, as InfluxDB does; ours name them.
 
+use std::time::Duration;
+
 use query_lang::ParamValue;
 use query_lang::error::nearest;
 use query_lang::params;
 use serde_json::Value;
 use storage_format::point::{Time, TimeRange};
 
+use crate::config::parse_duration;
 use crate::server::reply::Failure;
 
 pub struct Params(Vec<(String, String)>);
@@ -80,7 +83,7 @@ impl Params {
         let shown: String = unknown.chars().take(64).collect();
         let mut failure = Failure::parameter(format!(
             "there is no parameter `{shown}` here; there are {}",
-            known.join(", ")
+            if known.is_empty() { "none".to_string() } else { known.join(", ") }
         ));
         failure.hint = nearest(unknown, known.iter().copied()).map(|name| format!("did you mean `{name}`?"));
         Err(failure)
@@ -93,6 +96,20 @@ impl Params {
             Some("off" | "false" | "0") => Ok(false),
             Some(other) => Err(Failure::parameter(format!("{name} is {other:?}; give on or off"))),
         }
+    }
+
+    /// How long a query may take, if it may take less than others.
+    pub fn timeout(&self, query_time_max: Duration) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.get("timeout") else { return Ok(None) };
+        let timeout = parse_duration(text)
+            .map_err(|expected| Failure::parameter(format!("timeout is {text:?}; give {expected}")))?;
+        if timeout > query_time_max {
+            return Err(Failure::parameter(format!(
+                "timeout is {text}, and no query may take longer than {query_time_max:?} (query_time_max); give less, or raise \
+                 the limit"
+            )));
+        }
+        Ok(Some(timeout))
     }
 
     /// `from` and `to`; one alone leaves the other end open.

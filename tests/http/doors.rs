@@ -97,7 +97,7 @@ fn wrong_questions_say_where_and_what_instead() {
     let (_, _, _, _, explained) = wrong(server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usgae)"));
     assert_eq!((explained["line"].as_u64(), explained["column"].as_u64()), (Some(1), Some(20)));
 
-    let cases: [(&str, &str, &str, u16, &str); 14] = [
+    let cases: [(&str, &str, &str, u16, &str); 20] = [
         ("POST", "/api/wql", "cpuu", 404, "unknown_table"),
         ("POST", "/api/wql", "cpu | every 1m avg(usgae)", 400, "unknown_field"),
         ("POST", "/api/wql", "", 400, "bad_parameter"),
@@ -106,6 +106,12 @@ fn wrong_questions_say_where_and_what_instead() {
         ("POST", "/api/wql?rollups=perhaps", "cpu", 400, "bad_parameter"),
         ("POST", "/api/wql?from=yesterday", "cpu", 400, "bad_parameter"),
         ("POST", "/api/wql?from=2&to=1", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?timeout=soon", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?timeout=2d", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?format=xml", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?params=5", "cpu", 400, "bad_parameter"),
+        ("DELETE", "/api/queries/7", "", 404, "unknown_query"),
+        ("GET", "/api/queries?all=on", "", 400, "bad_parameter"),
         ("POST", "/api/wql?time=weeks", "cpu", 400, "bad_parameter"),
         ("GET", "/api/wql?q=delete+from+cpu", "", 400, "read_only"),
         ("POST", "/api/wql/explain", "cpu; delete from cpu", 400, "bad_parameter"),
@@ -142,7 +148,8 @@ fn limits_are_answers() {
 fn an_answer_counts_until_it_is_sent() {
     use std::io::Write;
     let folder = folder();
-    let server = Server::start(folder.path(), &["--set", "queries_running_max=1"]);
+    let server =
+        Server::start(folder.path(), &["--set", "queries_running_max=1", "--set", "queries_wait_max=50ms"]);
     // More than the buffers of a socket take.
     let lines: String = (0..400_000).map(|i| format!("m v={i}i {i}\n")).collect();
     assert_eq!(server.post("/write", lines.as_bytes()).status, 204);
