@@ -5,11 +5,19 @@
 //! Not here: where rows come from (`scan`), which rollups help (`rollup`), statements that change things (`db`).
 
 mod answer;
+mod axis;
+mod fill;
+mod frame;
 mod groups;
+mod join;
 mod points;
+mod scalar;
 mod window;
 
 pub use answer::{Answer, AnswerColumn, Role, RollupUse, Stats, text_table};
+pub use frame::Frame;
 pub use groups::{Groups, finish};
+pub use join::join;
 pub use points::select_points;
+pub use scalar::Program;
 pub use window::{StatePlan, aggregate, keys_of};

@@ -291,7 +291,10 @@ impl Rollup {
         let field = |state: &query_lang::catalog::StateSpec| {
             state.field.as_ref().map(|field| field.name.clone()).unwrap_or_default()
         };
-        states.flat_map(|(state, key)| block_fields(*key, &field(state))).collect()
+        let columns = |(state, key): (&query_lang::catalog::StateSpec, &StateKey)| {
+            block_fields(*key, &field(state)).expect("bug: a rollup of states that are never stored")
+        };
+        states.flat_map(columns).collect()
     }
 
     /// A partition of a rollup holds at least some hundred buckets, or a rollup of days would be a file per row.

@@ -58,12 +58,17 @@ impl Rows {
             return self.clone();
         }
         let keep = |time: &Time| !ranges.iter().any(|range| range.contains(*time));
-        let mask = BooleanArray::from_iter(self.times.iter().map(|time| Some(keep(time))));
+        self.filter(&BooleanArray::from_iter(self.times.iter().map(|time| Some(keep(time)))))
+    }
+
+    /// Only the rows that the mask, which has no nulls, lets pass.
+    pub fn filter(&self, passes: &BooleanArray) -> Rows {
         let column = |column: &Option<ArrayRef>| {
-            column.as_ref().map(|array| filter(array, &mask).expect("the mask has one entry per row"))
+            column.as_ref().map(|array| filter(array, passes).expect("the mask has one entry per row"))
         };
+        let kept = self.times.iter().zip(passes.values()).filter(|(_, passes)| *passes);
         Rows {
-            times: self.times.iter().copied().filter(keep).collect(),
+            times: kept.map(|(time, _)| *time).collect(),
             columns: self.columns.iter().map(column).collect(),
         }
     }

@@ -2,9 +2,23 @@
 //!
 //! They live in `target/venv`, which `make test` installs (tests/clients/install.sh). Without them the tests fail, because a
 //! test that is passed over reads as passed.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files for a reader are the test's own, not the engine's data"
+)]
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::datatypes::{Float64Type, Int64Type};
+use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, ZSTD_LEVEL_FLUSH};
+use storage_format::point::{FieldType, TagSet, TimeRange};
+use storage_format::state::{
+    BucketRows, Finalizer, StateColumn, StateKey, StateKind, StateRun, block_fields, finalize,
+};
 
 use crate::support::server::{Server, folder};
 
@@ -64,4 +78,121 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
         assert_eq!(server.post(step, b"").status, 200);
         assert!(python("open_files.py", &[&blocks, &expected.to_string()]).ends_with("ok\n"), "after {step}");
     }
+}
+
+/// Minutes of two hosts over two hours, in blocks as a flush writes them, against hours that are merged here.
+#[test]
+fn states_are_finalized_by_duckdb_as_the_format_page_says() {
+    const MINUTE: i64 = 60_000_000_000;
+    const START: i64 = 1_767_225_600_000_000_000;
+    let width = |nanoseconds: i64| NonZeroU64::new(nanoseconds as u64).unwrap();
+    let states = [
+        ("usage_user", Finalizer::Avg),
+        ("usage_user", Finalizer::Spread),
+        ("usage_user", Finalizer::Stddev),
+        ("usage_user", Finalizer::Last),
+        ("requests", Finalizer::Increase),
+        ("celsius", Finalizer::Twa),
+    ];
+    let mut keys = vec![("", StateKey::POINTS)];
+    for (field, finalizer) in states {
+        for kind in finalizer.needs() {
+            let key = (field, StateKey::of(*kind, FieldType::Float));
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    let made: Vec<StateKey> = keys.iter().map(|(_, key)| *key).collect();
+    let closed: Vec<(&str, StateKey)> = keys.iter().map(|(field, key)| (*field, key.closed())).collect();
+    // A sample each ten seconds; the second host begins later and resets its counter.
+    let run = |host: i64| {
+        let mut run = StateRun::new(&made);
+        for row in host * 7..720 {
+            let time = START + row * MINUTE / 6 + host;
+            let value = (row * (3 + host)) % 101 + host;
+            let float: ArrayRef = Arc::new(Float64Array::from(vec![value as f64 / 8.0]));
+            let start = time - (time - START) % MINUTE;
+            let bucket = match run.starts.last() {
+                Some(last) if *last == start => run.len() - 1,
+                _ => run.push_bucket(start),
+            };
+            let windows = [BucketRows { bucket, rows: 0..1 }];
+            for column in &mut run.columns {
+                match column.kind() {
+                    StateKind::Points => column.absorb_points(&windows),
+                    _ => column.absorb(&windows, &[time], &float),
+                }
+            }
+        }
+        run.close()
+    };
+    let runs = [run(0), run(1)];
+    let fields = closed.iter().flat_map(|(field, key)| block_fields(*key, field).unwrap());
+    let fields =
+        fields.map(|field| BlockField { name: field.name().clone(), data_type: field.data_type().clone() });
+    let meta = BlockMeta {
+        database: "default".to_string(),
+        table: "cpu_1m".to_string(),
+        kind: BlockKind::Rollup,
+        seq_min: 1,
+        seq_max: 1,
+        partition: TimeRange::new(START, START + 120 * MINUTE),
+        created_by: "0.1.0".to_string(),
+    };
+    let schema = BlockSchema { tags: vec!["host".to_string()], fields: fields.collect() };
+    let mut block = BlockWriter::new(Vec::new(), schema, &meta, ZSTD_LEVEL_FLUSH).unwrap();
+    for (run, host) in runs.iter().zip(["a", "b"]) {
+        let columns: Vec<Option<ArrayRef>> = run.to_arrow().into_iter().map(Some).collect();
+        block.push_series(&TagSet::new([("host", host)]), &run.starts, &columns).unwrap();
+    }
+    let (block, _) = block.finish().unwrap();
+    let folder = folder();
+    for table in ["cpu_1m", "site_1m"] {
+        std::fs::create_dir(folder.path().join(table)).unwrap();
+        std::fs::write(folder.path().join(table).join("1.parquet"), &block).unwrap();
+    }
+
+    let mut hours = runs[0].clone();
+    hours.merge(&runs[1]);
+    let hours = hours.rebucket(|start| start - (start - START) % (60 * MINUTE));
+    let answer = |field: &str, finalizer: Finalizer, row: usize| {
+        let column = |kind: &StateKind| {
+            let of_points = *kind == StateKind::Points;
+            let is_it =
+                |(name, key): &(&str, StateKey)| key.kind == kind.closed() && (of_points || *name == field);
+            &hours.columns[closed.iter().position(is_it).unwrap()]
+        };
+        let columns: Vec<&StateColumn> = finalizer.needs().iter().map(column).collect();
+        let array = finalize(finalizer, &columns).array;
+        match array.as_primitive_opt::<Float64Type>() {
+            Some(floats) => floats.value(row),
+            None => array.as_primitive::<Int64Type>().value(row) as f64,
+        }
+    };
+    let hour = |row: usize| format!("2026-01-01T0{row}:00:00Z");
+    let plain = |row| {
+        serde_json::json!({
+            "hour": hour(row),
+            "points": answer("", Finalizer::Points, row),
+            "avg": answer("usage_user", Finalizer::Avg, row),
+            "max": answer("usage_user", Finalizer::Max, row),
+            "spread": answer("usage_user", Finalizer::Spread, row),
+            "stddev": answer("usage_user", Finalizer::Stddev, row),
+            "last": answer("usage_user", Finalizer::Last, row),
+        })
+    };
+    let steps = |row| {
+        serde_json::json!({
+            "hour": hour(row),
+            "increase": answer("requests", Finalizer::Increase, row),
+            "rate": answer("requests", Finalizer::Rate(width(60 * MINUTE)), row),
+            "integral": answer("celsius", Finalizer::Integral, row),
+            "twa": answer("celsius", Finalizer::Twa, row),
+        })
+    };
+    let expected = serde_json::json!([[plain(0), plain(1)], [steps(0), steps(1)]]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("storage-format/FORMAT.md").display().to_string();
+    let blocks = folder.path().display().to_string();
+    assert!(python("states.py", &[&page, &blocks, &expected.to_string()]).ends_with("ok\n"));
 }

@@ -20,7 +20,7 @@ use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, Block
 use storage_format::chunk::{Cell, OpenChunk};
 use storage_format::manifest::Manifest;
 use storage_format::point::{TagSet, TimeRange};
-use storage_format::state::Wide;
+use storage_format::state::{Distinct, Sketch, State, Wide};
 use storage_format::wal::{Kind, encode_record, encode_segment_header};
 
 use crate::support::dice::Dice;
@@ -307,7 +307,27 @@ fn states() -> Vec<Vec<u8>> {
         wide.encode(&mut bytes);
         bytes
     };
-    values.iter().map(encode).collect()
+    let wide = values.iter().map(encode);
+    let mut sketch = Sketch::default();
+    sketch.add_slice(&[-0.1, 0.0, 1.0, 1.0, 1e300, f64::INFINITY]);
+    let mut quantile = Vec::new();
+    sketch.encode(&mut quantile);
+    let mut distinct = Distinct::IDENTITY;
+    distinct.add_hashes((1..9u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    let mut hashes = Vec::new();
+    distinct.encode(&mut hashes);
+    // Six words of columns stand before a sketch that belongs to them.
+    let beside = |sketch: &[u8], words: [u64; 6]| {
+        let words: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        [&words, sketch].concat()
+    };
+    let (one, two) = (1f64.to_bits(), 2f64.to_bits());
+    let columns = [
+        beside(&hashes, [8, 0, 0, 0, 0, 0]),
+        beside(&[1, 0, 0, 0, 7], [one, 1, two, 2, one, 0]),
+        beside(&[], [one, 1, two, 2, one, 0]),
+    ];
+    wide.chain([quantile, hashes.clone()]).chain(columns).collect()
 }
 
 fn requests() -> Vec<Vec<u8>> {

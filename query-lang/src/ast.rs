@@ -33,7 +33,10 @@ impl Statement {
             | StatementKind::DropRollup(_)
             | StatementKind::Alter(_)
             | StatementKind::Delete(_) => true,
-            StatementKind::Query(_) | StatementKind::Show(_) | StatementKind::Explain(_) => false,
+            StatementKind::Query(_)
+            | StatementKind::Let(_)
+            | StatementKind::Show(_)
+            | StatementKind::Explain(_) => false,
         }
     }
 }
@@ -41,6 +44,7 @@ impl Statement {
 #[derive(Clone, Debug, PartialEq)]
 pub enum StatementKind {
     Query(Query),
+    Let(Let),
     Show(Show),
     CreateRollup(CreateRollup),
     DropRollup(Name),
@@ -55,6 +59,13 @@ pub struct Query {
     pub source: Source,
     /// In the order written; which orders make sense is the planner's business.
     pub stages: Vec<Stage>,
+}
+
+/// `let name = query`: the statements after it read it by its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Let {
+    pub name: Name,
+    pub query: Query,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +90,76 @@ pub struct Stage {
 pub enum StageKind {
     Range(Range),
     Where(Expr),
+    Extend(Vec<Assignment>),
     Aggregate(Aggregate),
-    Limit(u64),
+    Fill(Fill),
+    Sort(Vec<SortKey>),
+    Rank(Rank),
+    Limit(Limit),
+    Join(Join),
+}
+
+/// `name = expression` of `extend`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    pub name: Name,
+    pub value: Expr,
+}
+
+/// What buckets without points get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fill {
+    pub how: FillHow,
+    /// Nanoseconds: longer gaps stay as they are.
+    pub max: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FillHow {
+    Null,
+    Previous,
+    Linear,
+    /// A constant, which may carry a sign.
+    Value(Expr),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SortKey {
+    pub column: Name,
+    pub descending: bool,
+}
+
+/// `top` and `bottom`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rank {
+    pub largest: bool,
+    pub count: u64,
+    pub column: Name,
+    /// The best of each of these; empty is of all.
+    pub per: Vec<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    pub count: u64,
+    pub offset: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    pub kind: JoinKind,
+    pub right: Source,
+    pub on: Vec<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum JoinKind {
+    /// Rows that both sides have.
+    Inner,
+    /// All rows of the left side.
+    Left,
+    /// The right side's newest row at or before each row of the left, at most so many nanoseconds old.
+    Asof { within: Option<i64> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,17 +173,131 @@ pub enum Range {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TimeLiteral {
     At(Time),
+    /// A date, perhaps with a clock, without a zone: the nanoseconds it has in UTC. It is meant in the statement's zone.
+    Civil(Time),
     /// `now`, plus nanoseconds.
     Now(i64),
 }
 
-/// A condition. `And` and `Or` have at least two members.
+/// A value computed from the columns of a row. `And` and `Or` have at least two members.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Expr {
-    Test { column: Column, test: TagTest },
+pub struct Expr {
+    pub kind: ExprKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExprKind {
+    Column(Column),
+    Literal(Literal),
+    Negate(Box<Expr>),
+    Not(Box<Expr>),
     And(Vec<Expr>),
     Or(Vec<Expr>),
-    Not(Box<Expr>),
+    Binary {
+        operator: Operator,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    /// `=~` and `!~`.
+    Match {
+        value: Box<Expr>,
+        pattern: String,
+        negated: bool,
+    },
+    /// The list holds constants, which may carry a sign.
+    In {
+        value: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
+    Call {
+        function: Name,
+        arguments: Vec<Expr>,
+    },
+}
+
+impl Expr {
+    /// What it is directly made of.
+    pub fn children(&self) -> Vec<&Expr> {
+        match &self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) => Vec::new(),
+            ExprKind::Negate(inner) | ExprKind::Not(inner) => vec![inner],
+            ExprKind::And(members) | ExprKind::Or(members) => members.iter().collect(),
+            ExprKind::Binary { left, right, .. } => vec![left, right],
+            ExprKind::Match { value, .. } => vec![value],
+            ExprKind::In { value, list, .. } => std::iter::once(&**value).chain(list).collect(),
+            ExprKind::Call { arguments, .. } => arguments.iter().collect(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Operator {
+    pub const ALL: [Operator; 11] = [
+        Operator::Add,
+        Operator::Subtract,
+        Operator::Multiply,
+        Operator::Divide,
+        Operator::Remainder,
+        Operator::Equal,
+        Operator::NotEqual,
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+    ];
+
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Operator::Add => "+",
+            Operator::Subtract => "-",
+            Operator::Multiply => "*",
+            Operator::Divide => "/",
+            Operator::Remainder => "%",
+            Operator::Equal => "=",
+            Operator::NotEqual => "!=",
+            Operator::Less => "<",
+            Operator::LessOrEqual => "<=",
+            Operator::Greater => ">",
+            Operator::GreaterOrEqual => ">=",
+        }
+    }
+
+    pub fn compares(self) -> bool {
+        !matches!(
+            self,
+            Operator::Add | Operator::Subtract | Operator::Multiply | Operator::Divide | Operator::Remainder
+        )
+    }
+}
+
+/// A value as written. Numbers have no sign: that is [`ExprKind::Negate`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    Null,
+    Bool(bool),
+    Int(u64),
+    /// Finite.
+    Float(f64),
+    Text(String),
+    /// Nanoseconds, more than zero.
+    Duration(i64),
+    Time(TimeLiteral),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -123,11 +316,40 @@ pub enum ColumnKind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    /// Nanoseconds, more than zero. None is one bucket, the whole range.
-    pub every: Option<i64>,
+    pub window: Window,
     pub items: Vec<Item>,
     /// None is per series, empty is `by ()`.
     pub by: Option<Vec<Name>>,
+    /// `in "Europe/Berlin"`.
+    pub zone: Option<ZoneName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Window {
+    /// One bucket, the whole range.
+    Whole,
+    Every {
+        step: Step,
+        /// `over`: how far the bucket reaches back from its end. None is as long as the step.
+        over: Option<i64>,
+        offset: Option<i64>,
+    },
+    /// Buckets end where no point follows for longer than this.
+    Session { gap: i64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nanoseconds, more than zero.
+    Length(i64),
+    /// At least one.
+    Months(u32),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZoneName {
+    pub text: String,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     UnknownField,
     UnknownTag,
     UnknownRollup,
+    UnknownColumn,
+    UnknownFunction,
     /// The function does not take values of this type.
     Type,
     /// A name is taken, reserved, ambiguous or used twice.
@@ -56,6 +58,8 @@ impl ErrorKind {
             ErrorKind::UnknownField => "unknown_field",
             ErrorKind::UnknownTag => "unknown_tag",
             ErrorKind::UnknownRollup => "unknown_rollup",
+            ErrorKind::UnknownColumn => "unknown_column",
+            ErrorKind::UnknownFunction => "unknown_function",
             ErrorKind::Type => "type",
             ErrorKind::Name => "name",
             ErrorKind::Rollup => "rollup",

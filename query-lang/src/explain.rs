@@ -4,11 +4,13 @@
 
 use storage_format::point::TimeRange;
 
+use crate::calendar::Unit;
 use crate::plan::{
-    Aggregate, AlterTarget, Grouping, Keep, OutputColumn, Plan, Select, Shape, Show, TagFilter, Window,
+    Aggregate, AlterTarget, FillHow, Grouping, JoinKind, Keep, OutputColumn, Plan, Read, Select, Shape, Show,
+    SortKey, Step, TagFilter, Window,
 };
 use crate::print;
-use crate::time::{format_duration, format_time};
+use crate::time::{format_duration, format_months, format_time};
 
 pub fn explain(plan: &Plan) -> String {
     match plan {
@@ -20,11 +22,12 @@ pub fn explain(plan: &Plan) -> String {
             lines.extend(rollup.parent.iter().map(|parent| format!("  parent: {parent}")));
             lines.extend(filter_line(&rollup.filter));
             let window = Window::Every { step: rollup.step, origin: rollup.origin };
-            lines.push(format!("  {}, {}", window_text(window), grouping_text(&rollup.by)));
+            lines.push(format!("  {}, {}", window_text(&window), grouping_text(&rollup.by)));
             lines.extend(rollup.columns.iter().map(column_line));
             lines.extend((create.keep != Keep::Default).then(|| keep_line(create.keep)));
             lines.join("\n")
         }
+        Plan::Let { name } => format!("let {name}"),
         Plan::DropRollup { name } => format!("drop rollup {name}"),
         Plan::Alter(alter) => {
             let target = match &alter.target {
@@ -45,32 +48,104 @@ pub fn explain(plan: &Plan) -> String {
 }
 
 fn explain_select(select: &Select) -> Vec<String> {
-    let named = select.named_rollup.iter().map(|rollup| format!(", through rollup {rollup}"));
-    let mut lines =
-        vec![format!("read {}{}", select.table, named.collect::<String>()), range_line(select.range)];
-    lines.extend(filter_line(&select.filter));
-    match &select.shape {
+    let mut lines = explain_read(&select.read);
+    select.steps.iter().for_each(|step| explain_step(step, &mut lines));
+    lines
+}
+
+fn explain_read(read: &Read) -> Vec<String> {
+    let named = read.named_rollup.iter().map(|rollup| format!(", through rollup {rollup}"));
+    let mut lines = vec![format!("read {}{}", read.table, named.collect::<String>()), range_line(read.range)];
+    lines.extend(filter_line(&read.filter));
+    lines.extend(
+        read.computed
+            .iter()
+            .map(|computed| format!("  {} = {} of each point", computed.name, computed.value)),
+    );
+    lines.extend(read.condition.iter().map(|condition| format!("  points where {condition}")));
+    match &read.shape {
         Shape::Points { fields } => {
             let fields: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
             lines.push(format!("  points: {}", fields.join(", ")));
         }
-        Shape::Aggregate(aggregate) => explain_aggregate(aggregate, &mut lines),
+        Shape::Aggregate(aggregate) => {
+            explain_aggregate(aggregate, &mut lines);
+            for rollup in &aggregate.rollups {
+                lines.push(format!(
+                    "  may use: {}, buckets of {}",
+                    rollup.name,
+                    format_duration(rollup.step)
+                ));
+            }
+            for rollup in &aggregate.rejected {
+                lines.push(format!("  {} not used: {}", rollup.name, rollup.reason));
+            }
+            if aggregate.rollups.is_empty() {
+                lines.push("  raw points only".to_owned());
+            }
+        }
     }
-    lines.extend(select.limit.map(|count| format!("  limit: {count}")));
+    lines.extend(read.limit.map(|count| format!("  limit: {count}")));
     lines
 }
 
 fn explain_aggregate(aggregate: &Aggregate, lines: &mut Vec<String>) {
-    lines.push(format!("  {}, {}", window_text(aggregate.window), grouping_text(&aggregate.by)));
+    let window = match aggregate.hop {
+        Some(hop) => {
+            let part = window_text(&aggregate.window);
+            format!("every {} over {}, made of {part}", format_duration(hop.step), format_duration(hop.over))
+        }
+        None => window_text(&aggregate.window),
+    };
+    lines.push(format!("  {window}, {}", grouping_text(&aggregate.by)));
     lines.extend(aggregate.columns.iter().map(column_line));
-    for rollup in &aggregate.rollups {
-        lines.push(format!("  may use: {}, buckets of {}", rollup.name, format_duration(rollup.step)));
-    }
-    for rollup in &aggregate.rejected {
-        lines.push(format!("  {} not used: {}", rollup.name, rollup.reason));
-    }
-    if aggregate.rollups.is_empty() {
-        lines.push("  raw points only".to_owned());
+}
+
+fn explain_step(step: &Step, lines: &mut Vec<String>) {
+    match step {
+        Step::Where(condition) => lines.push(format!("where {condition}")),
+        Step::Extend(computed) => {
+            lines.extend(
+                computed.iter().map(|computed| format!("extend {} = {}", computed.name, computed.value)),
+            );
+        }
+        Step::Aggregate(aggregate) => {
+            lines.push("aggregate these rows".to_owned());
+            explain_aggregate(aggregate, lines);
+        }
+        Step::Fill(fill) => {
+            let how = match &fill.how {
+                FillHow::Null => "null".to_owned(),
+                FillHow::Previous => "the previous value".to_owned(),
+                FillHow::Linear => "a line between their neighbours".to_owned(),
+                FillHow::Value(value) => value.to_string(),
+            };
+            let max = fill.max.map(|max| format!(", gaps up to {}", format_duration(max)));
+            lines.push(format!("fill missing buckets with {how}{}", max.unwrap_or_default()));
+        }
+        Step::Sort(keys) => {
+            let key = |key: &SortKey| format!("{}{}", key.column, if key.descending { " desc" } else { "" });
+            lines.push(format!("sort by {}", keys.iter().map(key).collect::<Vec<_>>().join(", ")));
+        }
+        Step::Rank(rank) => {
+            let word = if rank.largest { "largest" } else { "smallest" };
+            let per =
+                if rank.per.is_empty() { String::new() } else { format!(" per {}", rank.per.join(", ")) };
+            lines.push(format!("keep the {} with the {word} {}{per}", rank.count, rank.column));
+        }
+        Step::Limit { count, offset } => lines.push(format!("limit: {count}, after {offset}")),
+        Step::Join(join) => {
+            let word = match join.kind {
+                JoinKind::Inner => "join".to_owned(),
+                JoinKind::Left => "join, keeping all rows of the left".to_owned(),
+                JoinKind::Asof { within: None } => "join the newest row before each".to_owned(),
+                JoinKind::Asof { within: Some(within) } => {
+                    format!("join the newest row at most {} before each", format_duration(within))
+                }
+            };
+            lines.push(format!("{word}, on {}, with", join.on.join(", ")));
+            lines.extend(explain_select(&join.right).into_iter().map(|line| format!("  {line}")));
+        }
     }
 }
 
@@ -112,10 +187,19 @@ fn filter_line(filter: &TagFilter) -> Option<String> {
     (*filter != TagFilter::All).then(|| format!("  where {filter}"))
 }
 
-fn window_text(window: Window) -> String {
+fn window_text(window: &Window) -> String {
     match window {
         Window::WholeRange => "one bucket, the whole range".to_owned(),
-        Window::Every { step, .. } => format!("every {}", format_duration(step)),
+        Window::Every { step: 1, .. } => "at each time".to_owned(),
+        Window::Every { step, .. } => format!("every {}", format_duration(*step)),
+        Window::Session { gap } => format!("sessions, each until {} without a point", format_duration(*gap)),
+        Window::Calendar(calendar) => {
+            let step = match calendar.unit {
+                Unit::Day => format!("{}d", calendar.count),
+                Unit::Month => format_months(calendar.count),
+            };
+            format!("every {step} in {}", calendar.zone.name())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! WQL: text to syntax tree to logical plan.
 //!
 //! Invariant: no I/O and no storage; what exists is asked through [`catalog::Catalog`], what time it is
-//! through [`planner::Context`]. nom stays inside `parse`, jiff inside `time`.
+//! through [`planner::Context`]. nom stays inside `parse`, jiff inside `time` and `calendar`.
 //! The language itself is described in GRAMMAR.md, whose examples are tests.
 
 // Text and tree.
@@ -11,9 +11,9 @@ pub mod print; // AST -> canonical text
 
 // Tree and plan.
 pub mod catalog; // the questions the planner may ask about what exists
+pub mod scalar; // expressions, with every name and type resolved
 pub mod plan; // what to do, with every name resolved
 pub mod planner; // AST -> plan
-pub mod params; // values bound to the $names of a statement
 pub mod rewrite; // which rollups can give an answer, and why the others cannot
 
 // Plan and people.
@@ -21,13 +21,15 @@ pub mod error; // what is wrong, where, and the cure
 pub mod explain; // plan -> text
 
 // Words of all of them.
+pub mod params; // values bound to `$name`
+pub mod calendar; // time zones, and buckets of days and months
 pub mod pattern; // what =~ means
 pub mod time; // times and durations as text
 
 pub use error::{ErrorKind, QueryError};
 pub use explain::explain;
-pub use params::ParamValue;
-pub use parse::{parse, parse_time};
+pub use params::{ParamValue, Params};
+pub use parse::{parse, parse_time, parse_with};
 pub use planner::{Context, plan};
 
 #[cfg(test)]

@@ -19,20 +19,27 @@ use std::sync::Arc;
 
 use storage_format::point::Time;
 
-use crate::ast::{Script, SourceText, Statement, StatementKind};
+use crate::ast::{Let, Script, SourceText, Statement, StatementKind};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::QueryError;
 use crate::error::nearest;
+use crate::params::{Bound, Params};
 
-use read::{Parsed, Tokens, Wrong, fail, keyword, next, symbol, unexpected};
+use read::{Parsed, Tokens, Wrong, fail, keyword, next, required, required_name, symbol, unexpected};
 pub(crate) use token::is_bare_name;
 
 use token::Kind;
 
 /// Reads statements separated by `;`.
 pub fn parse(text: &str) -> Result<Script, QueryError> {
-    let kinds = token::tokens(text)
+    parse_with(text, &Params::new())
+}
+
+/// The same with values for its parameters.
+pub fn parse_with(text: &str, params: &Params) -> Result<Script, QueryError> {
+    let bound = Bound::new(params);
+    let kinds = token::tokens(text, &bound)
         .and_then(|tokens| finish(script(&tokens)))
         .map_err(|problem| problem.within(text))?;
     let source = SourceText(Arc::from(text));
@@ -43,7 +50,7 @@ pub fn parse(text: &str) -> Result<Script, QueryError> {
 /// Reads one time outside a statement, such as `from` and `to` of a request: whatever a statement takes as
 /// a time, and also `-1h` for `now - 1h`, and bare digits, which are nanoseconds since 1970.
 pub fn parse_time(text: &str, now: Time) -> Result<Time, QueryError> {
-    token::tokens(text)
+    token::tokens(text, &Bound::new(&Params::new()))
         .and_then(|tokens| finish(literal::lone_time(&tokens, now)))
         .map_err(|problem| problem.within(text))
 }
@@ -78,9 +85,9 @@ fn script(mut input: Tokens<'_>) -> Parsed<'_, Vec<StatementKind>> {
     }
 }
 
-const VERBS: [&str; 6] = ["show", "create", "drop", "alter", "delete", "explain"];
+const VERBS: [&str; 7] = ["show", "create", "drop", "alter", "delete", "explain", "let"];
 
-// statement = query | show | create | drop | alter | delete | "explain" statement ;
+// statement = query | let | show | create | drop | alter | delete | "explain" statement ;
 fn statement(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     match verb(input) {
         Some("show") => show::show(input),
@@ -88,6 +95,7 @@ fn statement(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
         Some("drop") => rollup::drop(input),
         Some("alter") => alter::alter(input),
         Some("delete") => delete::delete(input),
+        Some("let") => let_query(input),
         Some(_) => explain(input),
         None => {
             let (rest, query) = source::query(input)?;
@@ -102,6 +110,14 @@ fn verb(input: Tokens<'_>) -> Option<&str> {
     let names_table = matches!(input.get(1).map(|after| after.text), Some("|" | "{"));
     let is_verb = token.kind == Kind::Word && VERBS.contains(&token.text) && !names_table;
     is_verb.then_some(token.text)
+}
+
+// let = "let" name "=" query ;
+fn let_query(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
+    let (input, name) = required_name("a name for the query")(&input[1..])?;
+    let (input, _) = required("`=`", symbol("="))(input)?;
+    let (input, query) = source::query(input)?;
+    Ok((input, StatementKind::Let(Let { name, query })))
 }
 
 fn explain(input: Tokens<'_>) -> Parsed<'_, StatementKind> {

@@ -4,45 +4,139 @@
 //! is absolute, every column name is distinct.
 //! Not here: how to get at the points (the engine's `query`), nor which buckets of a rollup are clean.
 
-use storage_format::point::{Time, TimeRange};
-use storage_format::state::StateKind;
+use std::borrow::Cow;
 
+use storage_format::point::{FieldType, Time, TimeRange, ceil_time, floor_time};
+use storage_format::state::{Finalizer, Fraction, StateKind};
+
+use crate::calendar::Calendar;
 use crate::catalog::{FieldInfo, StateSpec};
+use crate::scalar::{Constant, Scalar, ValueType};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     Select(Select),
+    /// A query with a name, found to be sound; those who name it plan it again.
+    Let {
+        name: String,
+    },
     Show(Show),
     CreateRollup(CreateRollup),
-    DropRollup { name: String },
+    DropRollup {
+        name: String,
+    },
     Alter(Alter),
     Delete(Delete),
     Explain(Box<Plan>),
 }
 
+/// What is read, and what is done with its rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Select {
+    pub read: Read,
+    pub steps: Vec<Step>,
+}
+
+/// Points of one table, or aggregates of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
     /// The table whose raw points define the answer, also when rollups give it.
     pub table: String,
     /// The rollup that the statement named as its source, if it did.
     pub named_rollup: Option<String>,
     pub range: TimeRange,
     pub filter: TagFilter,
+    /// Columns computed per point, each from fields, tags and those before it.
+    pub computed: Vec<Computed>,
+    /// Which points count.
+    pub condition: Option<Scalar>,
     pub shape: Shape,
     pub limit: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    /// Points as written: time, tags, fields; ordered by time, then series.
+    /// Points as written: time, tags, fields; ordered by time, then series. The fields may be computed ones.
     Points { fields: Vec<FieldInfo> },
     /// One row per group and bucket; ordered by group, then bucket.
     Aggregate(Aggregate),
 }
 
+/// A column and how it is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Computed {
+    pub name: String,
+    pub value: Scalar,
+}
+
+/// What is done with the rows of a table of columns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Where(Scalar),
+    Extend(Vec<Computed>),
+    /// Over columns in place of fields. [`Grouping::Series`] keeps all tags.
+    Aggregate(Aggregate),
+    Fill(Fill),
+    Sort(Vec<SortKey>),
+    Rank(Rank),
+    Limit {
+        count: u64,
+        offset: u64,
+    },
+    Join(Box<Join>),
+}
+
+/// Rows for the buckets that have none, group by group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fill {
+    pub how: FillHow,
+    /// Gaps of buckets longer than this stay.
+    pub max: Option<i64>,
+    pub window: Window,
+    /// Where rows are missed: from its start to its end, where it has them, else from the first row to the last.
+    pub range: TimeRange,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FillHow {
+    Null,
+    Previous,
+    Linear,
+    Value(Constant),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortKey {
+    pub column: String,
+    pub descending: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rank {
+    pub largest: bool,
+    pub count: u64,
+    pub column: String,
+    pub per: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    pub kind: JoinKind,
+    /// The name of the right side, for columns that both sides have.
+    pub name: String,
+    pub right: Select,
+    pub on: Vec<String>,
+    /// The columns that the right side brings: its name there, and here.
+    pub brings: Vec<(String, String)>,
+}
+
+pub use crate::ast::JoinKind;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
     pub window: Window,
+    /// Buckets that overlap, made of those of `window`.
+    pub hop: Option<Hop>,
     pub by: Grouping,
     pub columns: Vec<OutputColumn>,
     /// What `columns` need: distinct, sorted, always with the count of points first.
@@ -53,12 +147,54 @@ pub struct Aggregate {
     pub rejected: Vec<RollupRejection>,
 }
 
+/// A bucket at each step: the one at `t` covers `[t + step - over, t + step)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub step: i64,
+    pub origin: Time,
+    pub over: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Window {
     /// No `every`: one bucket, the whole range. Its rows carry no time.
     WholeRange,
     /// `every STEP`: buckets of `step` nanoseconds counted from `origin`.
     Every { step: i64, origin: Time },
+    /// `every 1mo`, `every 1d ... in "Europe/Berlin"`.
+    Calendar(Calendar),
+    /// `session GAP`: buckets end where no point follows for longer than the gap.
+    Session { gap: i64 },
+}
+
+impl Window {
+    /// The start of the bucket that holds a time. Of windows that lie on the time axis.
+    pub fn start_of(&self, time: Time) -> Time {
+        match self {
+            Window::Every { step, origin } => floor_time(time, *step, *origin),
+            Window::Calendar(calendar) => calendar.start_of(time),
+            Window::WholeRange | Window::Session { .. } => {
+                unreachable!("bug: {self:?} has no place of its own")
+            }
+        }
+    }
+
+    /// The start of the bucket after the one that holds a time.
+    pub fn end_of(&self, time: Time) -> Time {
+        match self {
+            // Not start + step: the first slot of all is cut short by the beginning of time.
+            Window::Every { step, origin } => ceil_time(time.saturating_add(1), *step, *origin),
+            Window::Calendar(calendar) => calendar.end_of(time),
+            Window::WholeRange | Window::Session { .. } => {
+                unreachable!("bug: {self:?} has no place of its own")
+            }
+        }
+    }
+
+    /// Whether rows carry the time of their bucket.
+    pub fn has_time(&self) -> bool {
+        *self != Window::WholeRange
+    }
 }
 
 /// How series become groups.
@@ -87,22 +223,43 @@ pub enum Function {
     Max,
     First,
     Last,
+    Spread,
+    Stddev,
+    Variance,
+    Median,
+    /// `p95`, or `quantile(field, 0.95)`.
+    Quantile(Fraction),
+    Distinct,
 }
 
 impl Function {
-    pub const ALL: [Function; 7] = [
-        Function::Count,
-        Function::Sum,
-        Function::Avg,
-        Function::Min,
-        Function::Max,
-        Function::First,
-        Function::Last,
+    /// The words users write. Beside them there are `p50`, `p999` and all of their kind.
+    pub const NAMES: [&'static str; 13] = [
+        "count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
+        "quantile", "distinct",
     ];
 
-    /// The word users write.
-    pub fn name(self) -> &'static str {
-        match self {
+    fn plain(name: &str) -> Option<Function> {
+        Some(match name {
+            "count" => Function::Count,
+            "sum" => Function::Sum,
+            "avg" => Function::Avg,
+            "min" => Function::Min,
+            "max" => Function::Max,
+            "first" => Function::First,
+            "last" => Function::Last,
+            "spread" => Function::Spread,
+            "stddev" => Function::Stddev,
+            "variance" => Function::Variance,
+            "median" => Function::Median,
+            "distinct" => Function::Distinct,
+            _ => return None,
+        })
+    }
+
+    /// Without the number that `quantile` may need.
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Function::Count => "count",
             Function::Sum => "sum",
             Function::Avg => "avg",
@@ -110,39 +267,132 @@ impl Function {
             Function::Max => "max",
             Function::First => "first",
             Function::Last => "last",
+            Function::Spread => "spread",
+            Function::Stddev => "stddev",
+            Function::Variance => "variance",
+            Function::Median => "median",
+            Function::Distinct => "distinct",
+            Function::Quantile(fraction) => match percentile_name(fraction) {
+                Some(name) => return Cow::Owned(name),
+                None => "quantile",
+            },
+        })
+    }
+
+    /// The number that stands beside the field.
+    pub fn number(self) -> Option<u32> {
+        match self {
+            Function::Quantile(fraction) if percentile_name(fraction).is_none() => {
+                Some(fraction.billionths() / BILLION)
+            }
+            _ => None,
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Function> {
-        Function::ALL.into_iter().find(|function| function.name() == name)
+    pub fn is_name(text: &str) -> bool {
+        Function::NAMES.contains(&text) || percentile(text).is_some()
+    }
+
+    /// The function of a name and its number. The error is a sentence.
+    pub fn named(name: &str, number: Option<f64>) -> Result<Function, String> {
+        let fraction = |number: f64| {
+            Fraction::new(number).ok_or_else(|| format!("a quantile goes from 0 to 1, as in {name}(x, 0.95)"))
+        };
+        match (name, number) {
+            ("quantile", Some(number)) => fraction(number).map(Function::Quantile),
+            ("quantile", None) => {
+                Err("which quantile? write for example quantile(x, 0.95), or p95(x)".to_owned())
+            }
+            (_, Some(_)) => Err(format!("{name} takes one field and no number")),
+            (_, None) => Function::plain(name)
+                .or_else(|| percentile(name).map(Function::Quantile))
+                .ok_or_else(|| format!("there is no function {name}")),
+        }
     }
 
     /// Whether it makes sense of numbers only.
     pub fn needs_number(self) -> bool {
-        !matches!(self, Function::Count | Function::First | Function::Last)
+        !matches!(self, Function::Count | Function::First | Function::Last | Function::Distinct)
     }
 
-    /// The states of the field that give it.
-    pub fn states(self) -> &'static [StateKind] {
+    /// How its states become what users see; `of_field` is false for the points themselves.
+    pub fn finalizer(self, of_field: bool) -> Finalizer {
         match self {
-            Function::Count => &[StateKind::Count],
-            Function::Sum => &[StateKind::Sum],
-            Function::Avg => &[StateKind::Count, StateKind::Sum],
-            Function::Min => &[StateKind::Min],
-            Function::Max => &[StateKind::Max],
-            Function::First => &[StateKind::First],
-            Function::Last => &[StateKind::Last],
+            Function::Count if of_field => Finalizer::Count,
+            Function::Count => Finalizer::Points,
+            Function::Sum => Finalizer::Sum,
+            Function::Avg => Finalizer::Avg,
+            Function::Min => Finalizer::Min,
+            Function::Max => Finalizer::Max,
+            Function::First => Finalizer::First,
+            Function::Last => Finalizer::Last,
+            Function::Spread => Finalizer::Spread,
+            Function::Stddev => Finalizer::Stddev,
+            Function::Variance => Finalizer::Variance,
+            Function::Median => Finalizer::Quantile(Fraction::MEDIAN),
+            Function::Quantile(fraction) => Finalizer::Quantile(fraction),
+            Function::Distinct => Finalizer::Distinct,
+        }
+    }
+
+    /// The type of its column.
+    pub fn value_type(self, field: FieldType) -> FieldType {
+        match self {
+            Function::Count | Function::Distinct => FieldType::Int,
+            Function::Avg
+            | Function::Stddev
+            | Function::Variance
+            | Function::Median
+            | Function::Quantile(_) => FieldType::Float,
+            Function::Sum
+            | Function::Min
+            | Function::Max
+            | Function::First
+            | Function::Last
+            | Function::Spread => field,
         }
     }
 }
 
+const BILLION: u32 = 1_000_000_000;
+
+/// `p95` is 0.95, `p999` is 0.999: two digits or more after the point.
+fn percentile(name: &str) -> Option<Fraction> {
+    let digits = name.strip_prefix('p')?;
+    let sound = (2..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let billionths = sound.then(|| format!("{digits:0<9}").parse::<u32>().ok()).flatten()?;
+    Fraction::new(f64::from(billionths) / f64::from(BILLION))
+}
+
+/// The shortest such name.
+fn percentile_name(fraction: Fraction) -> Option<String> {
+    let billionths = fraction.billionths();
+    if billionths == BILLION || billionths == 0 {
+        return None;
+    }
+    let digits = format!("{billionths:09}");
+    Some(format!("p{:0<2}", digits.trim_end_matches('0')))
+}
+
 impl OutputColumn {
+    pub fn value_type(&self) -> ValueType {
+        use Function::{First, Last, Max, Min};
+        match &self.field {
+            None => ValueType::Int,
+            // The time of points is no field of theirs, and no field is called so.
+            Some(field) if field.name == "time" && matches!(self.function, First | Last | Max | Min) => {
+                ValueType::Time
+            }
+            Some(field) => self.function.value_type(field.field_type).into(),
+        }
+    }
+
     /// The states that give it.
     pub fn states(&self) -> Vec<StateSpec> {
         let Some(field) = &self.field else {
             return vec![StateSpec { kind: StateKind::Points, field: None }];
         };
-        let kinds = self.function.states().iter();
+        let kinds = self.function.finalizer(true).needs().iter();
         kinds.map(|kind| StateSpec { kind: *kind, field: Some(field.clone()) }).collect()
     }
 }

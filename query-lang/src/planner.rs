@@ -5,21 +5,23 @@
 
 mod names;
 mod rollup;
+mod scalar;
 mod select;
-mod stages;
 
 use storage_format::point::{Time, TimeRange};
 
 use crate::ast;
 use crate::ast::{Name, Span, Statement, StatementKind};
+use crate::calendar::Zone;
 use crate::catalog::Catalog;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::QueryError;
-use crate::params::Params;
 use crate::plan::{Alter, AlterTarget, Delete, Plan, Show, TagFilter};
 use crate::rewrite;
 use crate::time;
+
+use scalar::{Axis, Scope};
 
 /// What a statement means depends on this and on the catalog only.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,8 @@ pub struct Context<'a> {
     pub range: Option<TimeRange>,
     /// Whether rollups may answer.
     pub rollups: bool,
-    /// The request's values for `$name`.
-    pub params: &'a Params,
+    /// The `let`s before the statement, in their order.
+    pub lets: &'a [ast::Let],
 }
 
 pub fn plan(statement: &Statement, catalog: &dyn Catalog, context: &Context<'_>) -> Result<Plan, QueryError> {
@@ -47,6 +49,10 @@ impl Planner<'_> {
     fn statement(&self, kind: &StatementKind) -> Result<Plan, Problem> {
         Ok(match kind {
             StatementKind::Query(query) => Plan::Select(self.select(query)?),
+            StatementKind::Let(named) => {
+                self.select(&named.query)?;
+                Plan::Let { name: named.name.text.clone() }
+            }
             StatementKind::Show(show) => Plan::Show(self.show(show)?),
             StatementKind::CreateRollup(create) => Plan::CreateRollup(self.create_rollup(create)?),
             StatementKind::DropRollup(name) => Plan::DropRollup { name: self.drop_rollup(name)? },
@@ -116,14 +122,23 @@ impl Planner<'_> {
         }
         let table = names::table(self.catalog, name)?;
         let mut filters = vec![names::matchers(&table, &delete.source.matchers)?];
+        let utc = Zone::utc();
         if let Some(condition) = &delete.condition {
-            filters.push(names::condition(&table, condition)?);
+            let refused = Axis::Refused("a delete looks at each series by itself");
+            let (filter, rest) =
+                scalar::split(self.condition(condition, &Scope::of_table(&table), &utc, refused)?);
+            if !rest.is_empty() {
+                let message = "a delete takes conditions on tags, and this looks at the points";
+                let hint = "delete whole series, or a range of time";
+                return Err(Problem::new(ErrorKind::Unsupported, condition.span, message).hint(hint));
+            }
+            filters.push(filter);
         }
-        let range = self.range(delete.range.map(|range| (range, delete.range_span)))?;
+        let range = self.range(delete.range.map(|range| (range, delete.range_span)), &utc)?;
         Ok(Delete { table: table.name, filter: rewrite::all_of(filters), range })
     }
 
-    fn range(&self, range: Option<(ast::Range, Span)>) -> Result<TimeRange, Problem> {
+    fn range(&self, range: Option<(ast::Range, Span)>, zone: &Zone) -> Result<TimeRange, Problem> {
         let now = self.context.now;
         let Some((range, span)) = range else {
             let asked = self.context.range.unwrap_or(TimeRange::ALL);
@@ -133,8 +148,10 @@ impl Planner<'_> {
         };
         let (start, end) = match range {
             ast::Range::Last(length) => (now.checked_sub(length), Some(now)),
-            ast::Range::Since(start) => (time::resolve(start, now), Some(TimeRange::ALL.end)),
-            ast::Range::Between(start, end) => (time::resolve(start, now), time::resolve(end, now)),
+            ast::Range::Since(start) => (time::resolve(start, now, zone), Some(TimeRange::ALL.end)),
+            ast::Range::Between(start, end) => {
+                (time::resolve(start, now, zone), time::resolve(end, now, zone))
+            }
         };
         let (Some(start), Some(end)) = (start, end) else {
             return Err(Problem::new(ErrorKind::Range, span, time::OUT_OF_RANGE));

@@ -10,13 +10,15 @@ use std::fmt::Formatter;
 
 use crate::ast::*;
 use crate::parse::is_bare_name;
-use crate::plan::{Keep, TagFilter, TagTest};
-use crate::time::{DAY, format_duration, format_time};
+use crate::plan::{Function, Keep, TagFilter, TagTest};
+use crate::time::{DAY, format_duration, format_months, format_time};
 
-/// Words that mean something else where a name may stand: verbs at the start, `not` in a condition, `keep` after
-/// `alter database`.
-const QUOTED_WORDS: [&str; 9] =
-    ["show", "create", "drop", "alter", "delete", "explain", "let", "not", "keep"];
+/// Words that mean something else where a name may stand: verbs at the start, `not` and values in an expression, `keep`
+/// after `alter database`.
+const QUOTED_WORDS: [&str; 13] = [
+    "show", "create", "drop", "alter", "delete", "explain", "let", "not", "keep", "true", "false", "null",
+    "now",
+];
 
 impl Display for Script {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -34,6 +36,7 @@ impl Display for StatementKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             StatementKind::Query(query) => query.fmt(f),
+            StatementKind::Let(named) => write!(f, "let {} = {}", named.name, named.query),
             StatementKind::Show(show) => show.fmt(f),
             StatementKind::CreateRollup(create) => create.fmt(f),
             StatementKind::DropRollup(name) => write!(f, "drop rollup {name}"),
@@ -78,8 +81,20 @@ impl Display for Stage {
         match &self.kind {
             StageKind::Range(range) => range.fmt(f),
             StageKind::Where(condition) => write!(f, "where {condition}"),
+            StageKind::Extend(assignments) => {
+                f.write_str("extend ")?;
+                joined(f, assignments, ", ")
+            }
             StageKind::Aggregate(aggregate) => aggregate.fmt(f),
-            StageKind::Limit(count) => write!(f, "limit {count}"),
+            StageKind::Fill(fill) => fill.fmt(f),
+            StageKind::Sort(keys) => {
+                f.write_str("sort ")?;
+                joined(f, keys, ", ")
+            }
+            StageKind::Rank(rank) => rank.fmt(f),
+            StageKind::Limit(Limit { count, offset: 0 }) => write!(f, "limit {count}"),
+            StageKind::Limit(Limit { count, offset }) => write!(f, "limit {count} offset {offset}"),
+            StageKind::Join(join) => join.fmt(f),
         }
     }
 }
@@ -97,7 +112,11 @@ impl Display for Range {
 impl Display for TimeLiteral {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            TimeLiteral::At(time) => f.write_str(format_time(*time).trim_end_matches("T00:00:00Z")),
+            TimeLiteral::At(time) => f.write_str(&format_time(*time)),
+            TimeLiteral::Civil(time) => {
+                let text = format_time(*time);
+                f.write_str(text.trim_end_matches("T00:00:00Z").trim_end_matches('Z'))
+            }
             TimeLiteral::Now(0) => f.write_str("now"),
             TimeLiteral::Now(offset) if *offset < 0 => {
                 write!(f, "now - {}", format_duration(*offset).trim_start_matches('-'))
@@ -107,16 +126,158 @@ impl Display for TimeLiteral {
     }
 }
 
+/// How tightly an expression holds together: what binds looser than its place asks stands in parentheses.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Binding {
+    Or,
+    And,
+    Not,
+    Comparison,
+    Sum,
+    Product,
+    Sign,
+    Primary,
+}
+
+fn binding(expr: &Expr) -> Binding {
+    match &expr.kind {
+        ExprKind::Or(_) => Binding::Or,
+        ExprKind::And(_) => Binding::And,
+        ExprKind::Not(_) => Binding::Not,
+        ExprKind::Match { .. } | ExprKind::In { .. } => Binding::Comparison,
+        ExprKind::Binary { operator, .. } => match operator {
+            Operator::Add | Operator::Subtract => Binding::Sum,
+            Operator::Multiply | Operator::Divide | Operator::Remainder => Binding::Product,
+            _ => Binding::Comparison,
+        },
+        ExprKind::Negate(_) => Binding::Sign,
+        ExprKind::Column(_) | ExprKind::Literal(_) | ExprKind::Call { .. } => Binding::Primary,
+    }
+}
+
+/// An expression where only what binds as tightly as this can stand bare.
+struct At<'a>(&'a Expr, Binding);
+
+impl Display for At<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let At(expr, least) = self;
+        if binding(expr) < *least { write!(f, "({expr})") } else { expr.fmt(f) }
+    }
+}
+
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Expr::Test { column, test } => write!(f, "{column} {test}"),
-            Expr::And(members) => {
-                members_of(f, members, " and ", |m| matches!(m, Expr::And(_) | Expr::Or(_)))
+        let negation = |negated: bool| if negated { "not " } else { "" };
+        match &self.kind {
+            ExprKind::Column(column) => column.fmt(f),
+            ExprKind::Literal(literal) => literal.fmt(f),
+            ExprKind::Negate(inner) => write!(f, "-{}", At(inner, Binding::Sign)),
+            ExprKind::Not(inner) => write!(f, "not {}", At(inner, Binding::Not)),
+            ExprKind::And(members) => {
+                joined(f, &members.iter().map(|member| At(member, Binding::Not)).collect::<Vec<_>>(), " and ")
             }
-            Expr::Or(members) => members_of(f, members, " or ", |m| matches!(m, Expr::Or(_))),
-            Expr::Not(inner) if matches!(**inner, Expr::And(_) | Expr::Or(_)) => write!(f, "not ({inner})"),
-            Expr::Not(inner) => write!(f, "not {inner}"),
+            ExprKind::Or(members) => {
+                joined(f, &members.iter().map(|member| At(member, Binding::And)).collect::<Vec<_>>(), " or ")
+            }
+            ExprKind::Binary { operator, left, right } => {
+                // Sums and products are read from the left; comparisons stand alone.
+                let (on_left, on_right) = match binding(self) {
+                    Binding::Sum => (Binding::Sum, Binding::Product),
+                    Binding::Product => (Binding::Product, Binding::Sign),
+                    _ => (Binding::Sum, Binding::Sum),
+                };
+                write!(f, "{} {} {}", At(left, on_left), operator.symbol(), At(right, on_right))
+            }
+            ExprKind::Match { value, pattern, negated } => {
+                let symbol = if *negated { "!~" } else { "=~" };
+                write!(f, "{} {symbol} {}", At(value, Binding::Sum), Quoted(pattern, '"'))
+            }
+            ExprKind::In { value, list, negated } => {
+                write!(f, "{} {}in (", At(value, Binding::Sum), negation(*negated))?;
+                joined(f, list, ", ")?;
+                f.write_str(")")
+            }
+            ExprKind::Call { function, arguments } => {
+                write!(f, "{function}(")?;
+                joined(f, arguments, ", ")?;
+                f.write_str(")")
+            }
+        }
+    }
+}
+
+impl Display for Literal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Literal::Null => f.write_str("null"),
+            Literal::Bool(value) => value.fmt(f),
+            Literal::Int(value) => value.fmt(f),
+            Literal::Float(value) => f.write_str(&float(*value)),
+            Literal::Text(text) => Quoted(text, '"').fmt(f),
+            Literal::Duration(length) => f.write_str(&format_duration(*length)),
+            Literal::Time(time) => time.fmt(f),
+        }
+    }
+}
+
+/// A float that is read as a float again: with a point or a power.
+pub(crate) fn float(value: f64) -> String {
+    let plain = value.to_string();
+    match plain.contains(['.', 'e']) {
+        true => plain,
+        false if plain.len() <= 17 => format!("{plain}.0"),
+        false => format!("{value:e}"),
+    }
+}
+
+impl Display for Assignment {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.name, self.value)
+    }
+}
+
+impl Display for Fill {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.how {
+            FillHow::Null => f.write_str("fill null")?,
+            FillHow::Previous => f.write_str("fill previous")?,
+            FillHow::Linear => f.write_str("fill linear")?,
+            FillHow::Value(value) => write!(f, "fill {value}")?,
+        }
+        self.max.iter().try_for_each(|max| write!(f, " max {}", format_duration(*max)))
+    }
+}
+
+impl Display for SortKey {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.column, if self.descending { " desc" } else { "" })
+    }
+}
+
+impl Display for Rank {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let word = if self.largest { "top" } else { "bottom" };
+        write!(f, "{word} {} by {}", self.count, self.column)?;
+        if !self.per.is_empty() {
+            f.write_str(" per ")?;
+            joined(f, &self.per, ", ")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Join {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let word = match self.kind {
+            JoinKind::Inner => "",
+            JoinKind::Left => "left ",
+            JoinKind::Asof { .. } => "asof ",
+        };
+        write!(f, "{word}join {} on ", self.right)?;
+        joined(f, &self.on, ", ")?;
+        match self.kind {
+            JoinKind::Asof { within: Some(within) } => write!(f, " within {}", format_duration(within)),
+            _ => Ok(()),
         }
     }
 }
@@ -133,32 +294,57 @@ impl Display for Column {
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let Some(step) = self.every {
-            write!(f, "every {} ", format_duration(step))?;
-        }
+        self.window.fmt(f)?;
         for (index, item) in self.items.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            f.write_str(item.function.name())?;
-            match &item.field {
-                Some(field) => write!(f, "({field})")?,
-                // At the start of a stage a bare `last` is a range.
-                None if index == 0 && self.every.is_none() && item.function.name() == "last" => {
-                    f.write_str("()")?;
-                }
-                None => {}
+            let text = self::item(item.function, item.field.as_ref().map(|field| field.text.as_str()));
+            f.write_str(&text)?;
+            // At the start of a stage a bare `last` is a range.
+            if index == 0 && self.window == Window::Whole && text == "last" {
+                f.write_str("()")?;
             }
             if let Some(alias) = &item.alias {
                 write!(f, " as {alias}")?;
             }
         }
         match self.by.as_deref() {
-            None => Ok(()),
-            Some([]) => f.write_str(" by ()"),
+            None => {}
+            Some([]) => f.write_str(" by ()")?,
             Some(tags) => {
                 f.write_str(" by ")?;
-                joined(f, tags, ", ")
+                joined(f, tags, ", ")?;
             }
         }
+        self.zone.iter().try_for_each(|zone| write!(f, " in {}", Quoted(&zone.text, '"')))
+    }
+}
+
+/// With a blank after it, if there is anything.
+impl Display for Window {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Window::Whole => Ok(()),
+            Window::Session { gap } => write!(f, "session {} ", format_duration(*gap)),
+            Window::Every { step, over, offset } => {
+                match step {
+                    Step::Length(length) => write!(f, "every {} ", format_duration(*length))?,
+                    Step::Months(months) => write!(f, "every {} ", format_months(*months))?,
+                }
+                over.iter().try_for_each(|over| write!(f, "over {} ", format_duration(*over)))?;
+                offset.iter().try_for_each(|offset| write!(f, "offset {} ", format_duration(*offset)))
+            }
+        }
+    }
+}
+
+/// A function with its field, as a statement has it.
+pub fn item(function: Function, field: Option<&str>) -> String {
+    let function_name = function.name();
+    match (field.map(name), function.number()) {
+        (Some(field), None) => format!("{function_name}({field})"),
+        (Some(field), Some(number)) => format!("{function_name}({field}, {number})"),
+        (None, Some(number)) => format!("{function_name}({number})"),
+        (None, None) => function_name.into_owned(),
     }
 }
 

@@ -8,18 +8,23 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
+use storage_format::point::{Time, TimeRange, floor_time};
+
 use crate::catalog::RollupInfo;
 use crate::plan::{Grouping, OutputColumn, RollupChoice, RollupRejection, TagFilter, Window};
-use crate::time::format_duration;
+use crate::time::{format_duration, format_time};
 
 /// What a query asks of the points of one table.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
     pub table: &'a str,
     pub filter: &'a TagFilter,
-    pub window: Window,
+    pub window: &'a Window,
+    pub range: TimeRange,
     pub by: &'a Grouping,
     pub columns: &'a [OutputColumn],
+    /// Whether single points are looked at: by conditions on fields, or for computed columns.
+    pub rowwise: bool,
 }
 
 /// Sorts the rollups over the table into those that fit, coarsest first, and the others.
@@ -44,6 +49,9 @@ pub fn choose(need: Need<'_>, rollups: &[RollupInfo]) -> (Vec<RollupChoice>, Vec
 
 /// Why the rollup cannot give the answer: a clause that follows "not used: ". None if it can.
 pub fn reason_against(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
+    if need.rowwise {
+        return Some("conditions on fields and computed columns need the points".to_owned());
+    }
     points(rollup, need).or_else(|| groups(rollup, need)).or_else(|| buckets(rollup, need)).or_else(|| {
         let stored =
             |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
@@ -103,15 +111,45 @@ fn groups(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
 }
 
 fn buckets(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
-    let Window::Every { step, origin } = need.window else { return None };
-    let (its, ours) = (format_duration(rollup.step), format_duration(step));
-    if step % rollup.step != 0 {
-        return Some(format!("its buckets of {its} do not divide {ours}"));
+    let its = format_duration(rollup.step);
+    match need.window {
+        Window::WholeRange => None,
+        Window::Every { step, origin } => {
+            let ours = format_duration(*step);
+            if step % rollup.step != 0 {
+                return Some(format!("its buckets of {its} do not divide {ours}"));
+            }
+            let shift = i128::from(*origin) - i128::from(rollup.origin);
+            let aligned = shift % i128::from(rollup.step) == 0;
+            (!aligned).then(|| format!("its buckets of {its} do not start where those of {ours} do"))
+        }
+        Window::Session { .. } => Some("sessions depend on the time of each point".to_owned()),
+        Window::Calendar(calendar) => {
+            let start = need.range.start;
+            if start == TimeRange::ALL.start || need.range.end == TimeRange::ALL.end {
+                return Some(
+                    "where days and months begin was not always the same; give the statement a range"
+                        .to_owned(),
+                );
+            }
+            let is_edge = |time: Time| floor_time(time, rollup.step, rollup.origin) == time;
+            let mut edge = calendar.end_of(start);
+            for _ in 0..EDGES_MAX {
+                if edge >= need.range.end {
+                    return None;
+                }
+                if !is_edge(edge) {
+                    return Some(format!("its buckets of {its} do not begin at {}", format_time(edge)));
+                }
+                edge = calendar.end_of(edge);
+            }
+            Some(format!("the range has more than {EDGES_MAX} buckets"))
+        }
     }
-    let shift = i128::from(origin) - i128::from(rollup.origin);
-    let aligned = shift % i128::from(rollup.step) == 0;
-    (!aligned).then(|| format!("its buckets of {its} do not start where those of {ours} do"))
 }
+
+/// Edges of days and months that are looked at one by one.
+const EDGES_MAX: usize = 20_000;
 
 fn by_words(tags: &[String]) -> String {
     if tags.is_empty() { "into one group".to_owned() } else { format!("by {}", tags.join(", ")) }

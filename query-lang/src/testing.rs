@@ -4,9 +4,10 @@
 
 use storage_format::point::{FieldType, Time};
 
+use crate::ast::{Let, StatementKind};
 use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 use crate::error::QueryError;
-use crate::params::NO_PARAMS;
+use crate::params::{ParamValue, Params};
 use crate::plan::Plan;
 use crate::planner::Context;
 
@@ -71,18 +72,37 @@ pub fn catalog() -> TestCatalog {
     catalog
 }
 
-/// Plans the first statement at noon, without a range of the request, with rollups.
+/// Plans the first statement after the `let`s at noon, without a range of the request, with rollups.
 pub fn plan(text: &str) -> Result<Plan, QueryError> {
     plan_in(&catalog(), text)
 }
 
 pub fn plan_in(catalog: &TestCatalog, text: &str) -> Result<Plan, QueryError> {
-    let script = crate::parse(text)?;
-    crate::plan(
-        &script.statements[0],
-        catalog,
-        &Context { now: NOON, range: None, rollups: true, params: &NO_PARAMS },
-    )
+    let script = crate::parse_with(text, &params())?;
+    let lets: Vec<Let> = script
+        .statements
+        .iter()
+        .filter_map(|statement| match &statement.kind {
+            StatementKind::Let(named) => Some(named.clone()),
+            _ => None,
+        })
+        .collect();
+    let asked = script.statements.iter().find(|statement| !matches!(statement.kind, StatementKind::Let(_)));
+    let statement = asked.unwrap_or(&script.statements[0]);
+    crate::plan(statement, catalog, &Context { now: NOON, range: None, rollups: true, lets: &lets })
+}
+
+/// What the examples of the grammar page bind.
+pub fn params() -> Params {
+    let text = |text: &str| ParamValue::Text(text.to_owned());
+    [
+        ("host".to_owned(), text("web-1")),
+        ("regions".to_owned(), ParamValue::List(vec![text("eu"), text("us")])),
+        ("limit".to_owned(), ParamValue::Int(20)),
+        ("least".to_owned(), ParamValue::Float(-0.5)),
+        ("range".to_owned(), text("6h")),
+    ]
+    .into()
 }
 
 fn table(name: &str, tags: &[&str], fields: &[(&str, FieldType)]) -> TableInfo {

@@ -1,13 +1,15 @@
 //! Times and durations as text, and the constants of the calendar.
 //!
-//! Invariant: `instant(&format_time(t)) == Ok(t)` and `duration(&format_duration(d)) == Ok(d)` for every
-//! time and every duration above zero. jiff is known only here.
+//! Invariant: `instant(&format_time(t)) == Ok(At(t))` and `duration(&format_duration(d)) == Ok(d)` for every
+//! time and every duration above zero. jiff is known only here
+//! and in `calendar`.
 //! Not here: where in a statement a time may stand (see `parse`).
 
 use jiff::Timestamp;
 use storage_format::point::Time;
 
 use crate::ast::TimeLiteral;
+use crate::calendar::Zone;
 
 pub const SECOND: i64 = 1_000_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -56,10 +58,11 @@ pub fn format_duration(duration: i64) -> String {
 
 pub const OUT_OF_RANGE: &str = "this time is out of range: times go from 1677-09-22 to 2262-04-11";
 
-/// The time that is meant at `now`. None if it is out of range.
-pub fn resolve(literal: TimeLiteral, now: Time) -> Option<Time> {
+/// The time that is meant at `now` in a zone. None if it is out of range.
+pub fn resolve(literal: TimeLiteral, now: Time, zone: &Zone) -> Option<Time> {
     match literal {
         TimeLiteral::At(time) => Some(time),
+        TimeLiteral::Civil(time) => zone.instant(time),
         TimeLiteral::Now(offset) => now.checked_add(offset),
     }
 }
@@ -98,10 +101,39 @@ pub fn duration(text: &str) -> Result<i64, String> {
     if total == 0 { Err("a duration must be longer than zero".to_owned()) } else { Ok(total) }
 }
 
-/// An absolute time: a date, a date and a clock with or without a zone, or digits and a unit since 1970.
-pub fn instant(text: &str) -> Result<Time, String> {
-    if looks_like_date(text) { civil(text) } else { since_epoch(text) }
+/// A date, a date and a clock with or without a zone, or digits and a unit since 1970.
+pub fn instant(text: &str) -> Result<TimeLiteral, String> {
+    if looks_like_date(text) { date(text) } else { since_epoch(text).map(TimeLiteral::At) }
 }
+
+/// The months of a window such as `1mo` or `2y`; None if the text has no such unit.
+pub fn months(text: &str) -> Option<Result<u32, String>> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let months = match unit {
+        "mo" => 1,
+        "y" => 12,
+        _ if unit.contains("mo") || unit.contains('y') => {
+            return Some(Err(format!(
+                "`{text}` mixes months or years with other units; write one of them, as in 3mo"
+            )));
+        }
+        _ => return None,
+    };
+    let count = number.parse::<u32>().ok().and_then(|count| count.checked_mul(months));
+    Some(match count {
+        Some(1..=MONTHS_MAX) => Ok(count.unwrap_or_default()),
+        _ => Err(format!("`{text}` is no length of a window: months go from 1 to {MONTHS_MAX}")),
+    })
+}
+
+/// As [`months`] reads it.
+pub fn format_months(months: u32) -> String {
+    if months.is_multiple_of(12) { format!("{}y", months / 12) } else { format!("{months}mo") }
+}
+
+/// All the years that times span.
+const MONTHS_MAX: u32 = 12 * 585;
 
 /// Whether the text starts `YYYY-MM-DD`, digits only: what tells a date from a number.
 pub fn looks_like_date(text: &str) -> bool {
@@ -113,7 +145,7 @@ pub fn looks_like_date(text: &str) -> bool {
         })
 }
 
-fn civil(text: &str) -> Result<Time, String> {
+fn date(text: &str) -> Result<TimeLiteral, String> {
     let (_, clock) = text.split_at(10);
     let zoned = clock.contains(['Z', 'z', '+', '-']);
     let full = match (clock, zoned) {
@@ -124,7 +156,8 @@ fn civil(text: &str) -> Result<Time, String> {
     let timestamp: Timestamp = full.parse().map_err(|_| {
         format!("`{text}` is not a time; times are written 2026-01-31, 2026-01-31T10:30 or 2026-01-31T10:30:00+02:00")
     })?;
-    Time::try_from(timestamp.as_nanosecond()).map_err(|_| OUT_OF_RANGE.to_owned())
+    let time = Time::try_from(timestamp.as_nanosecond()).map_err(|_| OUT_OF_RANGE.to_owned())?;
+    Ok(if zoned { TimeLiteral::At(time) } else { TimeLiteral::Civil(time) })
 }
 
 fn since_epoch(text: &str) -> Result<Time, String> {
@@ -151,7 +184,7 @@ fn unit_rank(unit: &str) -> Option<usize> {
 }
 
 fn unknown_unit(text: &str, unit: &str) -> String {
-    format!("`{text}` has the unknown unit `{unit}`; the units are ns us ms s m h d w")
+    format!("`{text}` has the unknown unit `{unit}`; the units are ns us ms s m h d w, and mo y for windows")
 }
 
 fn digits_or_five(number: &str) -> &str {
@@ -172,6 +205,11 @@ mod tests {
         assert_eq!(duration("7d"), duration("1w"));
         assert_eq!(format_duration(90 * MINUTE), "1h30m");
         assert_eq!(format_duration(-90 * SECOND), "-1m30s");
+        assert_eq!(months("18mo"), Some(Ok(18)));
+        assert_eq!(months("2y"), Some(Ok(24)));
+        assert_eq!((format_months(18), format_months(24)), ("18mo".to_owned(), "2y".to_owned()));
+        assert!(months("1y2mo").is_some_and(|months| months.is_err()) && months("0mo").unwrap().is_err());
+        assert_eq!(months("5m"), None);
         for bad in ["5", "m", "", "1h1h", "1m1h", "5x", "0s", "99999999999999999999s", "293000w", "1.5h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
@@ -179,11 +217,13 @@ mod tests {
 
     #[test]
     fn times() {
-        let noon = instant("2026-01-01T12:00:00Z").unwrap();
+        let at = |text: &str| instant(text).map(|time| resolve(time, 0, &Zone::utc()).unwrap());
+        let noon = at("2026-01-01T12:00:00Z").unwrap();
         for same in ["2026-01-01 12:00", "2026-01-01T13:00+01:00", "1767268800s", "1767268800000ms"] {
-            assert_eq!(instant(same), Ok(noon), "{same}");
+            assert_eq!(at(same), Ok(noon), "{same}");
         }
-        assert_eq!(instant("2026-01-01"), Ok(noon - 12 * HOUR));
+        assert_eq!(at("2026-01-01"), Ok(noon - 12 * HOUR));
+        assert_eq!(instant("2026-01-01"), Ok(TimeLiteral::Civil(noon - 12 * HOUR)));
         assert_eq!(format_time(noon + 1), "2026-01-01T12:00:00.000000001Z");
         for bad in
             ["2026-02-30", "2026", "2026-01-01T25:00", "2300-01-01", "1h", "99999999999s", "2026-01-01Z"]
@@ -194,14 +234,14 @@ mod tests {
 
     #[test]
     fn weeks_start_on_monday() {
-        assert_eq!(origin_of(2 * WEEK), instant("1970-01-05").unwrap());
+        assert_eq!(Ok(TimeLiteral::Civil(origin_of(2 * WEEK))), instant("1970-01-05"));
         assert_eq!(origin_of(DAY), 0);
     }
 
     proptest! {
         #[test]
         fn every_time_and_duration_survives_its_text(nanos: i64) {
-            prop_assert_eq!(instant(&format_time(nanos)), Ok(nanos));
+            prop_assert_eq!(instant(&format_time(nanos)), Ok(TimeLiteral::At(nanos)));
             let length = nanos.checked_abs().unwrap_or(1).max(1);
             prop_assert_eq!(duration(&format_duration(length)), Ok(length));
         }

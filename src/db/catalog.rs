@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use query_lang::ast::{Expr, Query, StageKind, StatementKind};
+use query_lang::ast::{Expr, ExprKind, Query, StageKind, StatementKind};
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 
 use crate::rollup::Rollups;
@@ -91,26 +91,32 @@ impl<'a> Remembered<'a> {
                     let fields = aggregate.items.iter().filter_map(|item| item.field.as_ref());
                     self.fields.extend(fields.map(|field| field.text.clone()));
                 }
-                StageKind::Range(_) | StageKind::Limit(_) => {}
+                // No rollup has these.
+                StageKind::Range(_)
+                | StageKind::Extend(_)
+                | StageKind::Fill(_)
+                | StageKind::Sort(_)
+                | StageKind::Rank(_)
+                | StageKind::Limit(_)
+                | StageKind::Join(_) => {}
             }
         }
     }
 
     /// Conditions are on tags only.
     fn see_condition(&mut self, condition: &Expr) {
-        match condition {
-            Expr::Test { column, .. } => self.tags.push(column.name.text.clone()),
-            Expr::And(members) | Expr::Or(members) => {
-                members.iter().for_each(|member| self.see_condition(member));
-            }
-            Expr::Not(inner) => self.see_condition(inner),
+        if let ExprKind::Column(column) = &condition.kind {
+            self.tags.push(column.name.text.clone());
         }
+        condition.children().into_iter().for_each(|child| self.see_condition(child));
     }
 }
 
 impl Catalog for Remembered<'_> {
     fn table(&self, name: &str) -> Option<TableInfo> {
-        let tags = self.tags.clone();
+        let mut tags = self.tags.clone();
+        tags.sort();
+        tags.dedup();
         let Some(catalog) = self.catalog else {
             return Some(TableInfo { name: name.to_string(), fields: Vec::new(), tags });
         };

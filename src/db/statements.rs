@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use query_lang::ast::{Range, StatementKind, TimeLiteral};
-use query_lang::params::{NO_PARAMS, Params};
-use query_lang::plan::{Alter, AlterTarget, CreateRollup, Plan, Select, Shape, Show};
-use query_lang::{Context, explain, parse, plan};
-use storage_format::point::{TagSet, TimeRange};
+use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
+use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
+use query_lang::{Context, Params, explain, parse, parse_with, plan};
+use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
@@ -21,7 +20,7 @@ use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
-use crate::query::{Answer, finish, select_points, text_table};
+use crate::query::{Answer, Frame, Program, StatePlan, Stats, finish, join, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -70,8 +69,9 @@ pub struct RollupStatus {
 
 impl Db {
     pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        let script = parse(text)?;
+        let script = parse_with(text, &options.params)?;
         let mut answer = None;
+        let mut lets: Vec<Let> = Vec::new();
         for statement in &script.statements {
             guard.check()?;
             if options.read_only && statement.changes_data() {
@@ -84,13 +84,12 @@ impl Db {
                 self.core.check_writable()?;
             }
             let catalog = self.catalog(&options.database);
-            let context = Context {
-                now: self.core.clock.now(),
-                range: options.range,
-                rollups: options.rollups,
-                params: &options.params,
-            };
+            let now = self.core.clock.now();
+            let context = Context { now, range: options.range, rollups: options.rollups, lets: &lets };
             let planned = plan(statement, &catalog, &context)?;
+            if let StatementKind::Let(named) = &statement.kind {
+                lets.push(named.clone());
+            }
             tracing::debug!(statement = describe(statement), "query");
             answer = Some(self.run(planned, &statement.kind, options, guard)?);
         }
@@ -110,6 +109,7 @@ impl Db {
     fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
         match plan {
             Plan::Select(select) => self.select(&select, options, guard),
+            Plan::Let { name } => Ok(text_table(&["let"], &[vec![name]])),
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
@@ -143,51 +143,84 @@ impl Db {
     }
 
     fn select(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        let table = self.table(&options.database, &select.table)?;
-        match &select.shape {
+        let mut stats = Stats::default();
+        let frame = self.frame(select, options, guard, &mut stats)?;
+        if !stats.rollups.is_empty() {
+            metrics::counter!(crate::metrics::QUERIES_FROM_ROLLUPS).increment(1);
+        }
+        Ok(Answer { stats, ..Answer::of_frame(frame) })
+    }
+
+    fn frame(
+        &self,
+        select: &Select,
+        options: &QueryOptions,
+        guard: &Guard,
+        stats: &mut Stats,
+    ) -> Result<Frame> {
+        let mut frame = self.read(&select.read, options, guard, stats)?;
+        for step in &select.steps {
+            frame = match step {
+                Step::Join(asked) => {
+                    let right = self.frame(&asked.right, options, guard, stats)?;
+                    join(frame, right, asked, guard)?
+                }
+                step => frame.step(step, guard)?,
+            };
+        }
+        Ok(frame)
+    }
+
+    fn read(&self, read: &Read, options: &QueryOptions, guard: &Guard, stats: &mut Stats) -> Result<Frame> {
+        let table = self.table(&options.database, &read.table)?;
+        let touched = Touched::default();
+        let frame = match &read.shape {
             Shape::Points { fields } => {
-                let filter = CompiledFilter::new(&select.filter)?;
+                let filter = CompiledFilter::new(&read.filter)?;
                 let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
                 let columns = crate::rollup::columns_of(&table, &names);
+                let condition = read.condition.as_ref().map(Program::new).transpose()?;
                 let captured = {
                     let live = self.core.live.read();
-                    let range = self.visible_part(&live, &table, select.range);
+                    let range = self.visible_part(&live, &table, read.range);
                     Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
-                select_points(&captured.open_within(guard)?, fields, &table.tags(), select.limit, guard)
+                let scan = captured.open_within(guard)?;
+                select_points(&scan, fields, &table.tags(), condition.as_ref(), read.limit, guard, &touched)?
             }
             Shape::Aggregate(aggregate) => {
+                let range = read_range(read.range, aggregate);
+                let states = StatePlan::of_read(read, aggregate, range.start)?;
                 let access = {
                     let live = self.core.live.read();
-                    let range = select.range.into();
+                    let visible = live.visible(&self.core, &table);
                     Access::capture(
                         &live.view(),
                         &live.rollups,
                         &table,
-                        range,
-                        &select.filter,
+                        range.into(),
+                        &read.filter,
                         aggregate,
+                        states,
                         None,
-                        live.visible(&self.core, &table),
+                        visible,
                     )?
                 };
-                let touched = Touched::default();
                 let (groups, uses) = access.run(guard, &touched)?;
-                let mut answer = finish(groups, aggregate, select.limit, guard)?;
-                answer.count_scan(&touched);
-                if !uses.is_empty() {
-                    metrics::counter!(crate::metrics::QUERIES_FROM_ROLLUPS).increment(1);
-                }
-                answer.stats.rollups = uses;
-                Ok(answer)
+                stats.rollups.extend(uses);
+                finish(groups.windowed(aggregate, read.range, guard)?, aggregate, read.limit, guard)?
             }
-        }
+        };
+        stats.count_scan(&touched);
+        Ok(frame)
     }
 
     /// The plan's text, and below it how much of each rollup is clean right now.
     fn explain(&self, plan: &Plan, options: &QueryOptions) -> Answer {
         let mut lines: Vec<String> = explain(plan).lines().map(str::to_string).collect();
-        if let Plan::Select(Select { shape: Shape::Aggregate(aggregate), range, .. }) = plan {
+        if let Plan::Select(Select { read: Read { shape: Shape::Aggregate(aggregate), range, .. }, .. }) =
+            plan
+        {
             let live = self.core.live.read();
             for choice in &aggregate.rollups {
                 if let Some(rollup) = live.rollups.get(&options.database, &choice.name) {
@@ -434,6 +467,18 @@ impl Db {
     }
 }
 
+/// What has to be read so that the buckets of a range are whole: those that reach back begin before it.
+fn read_range(range: TimeRange, aggregate: &Aggregate) -> TimeRange {
+    match aggregate.hop {
+        Some(hop) if range.start > TimeRange::ALL.start => {
+            let first = floor_time(range.start, hop.step, hop.origin);
+            let reach = first.saturating_add(hop.step).saturating_sub(hop.over);
+            TimeRange::new(reach.min(range.start), range.end)
+        }
+        _ => range,
+    }
+}
+
 /// A delete with its times made absolute: what the log and the manifest keep.
 fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
     let StatementKind::Delete(delete) = kind else { unreachable!("bug: a delete is planned from a delete") };
@@ -468,5 +513,5 @@ pub(super) fn plan_stored(text: &str, catalog: Option<&DatabaseCatalog>) -> Resu
         return Err(Error::invalid("statement", format!("{text} is not one statement")));
     };
     let catalog = Remembered::new(&statement.kind, catalog);
-    Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false, params: &NO_PARAMS })?)
+    Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false, lets: &[] })?)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{Field, Schema};
 
+use crate::query::Frame;
 use crate::scan::Touched;
 
 pub struct Answer {
@@ -65,16 +66,22 @@ impl Answer {
         Answer { columns, batch, stats: Stats::default(), warnings }
     }
 
+    pub fn of_frame(frame: Frame) -> Answer {
+        Answer::new(frame.columns, frame.arrays, frame.warnings)
+    }
+
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
+}
 
+impl Stats {
     pub fn count_scan(&mut self, touched: &Touched) {
         use std::sync::atomic::Ordering::Relaxed;
-        self.stats.series += touched.series.load(Relaxed);
-        self.stats.rows_read += touched.rows.load(Relaxed);
-        self.stats.bytes_read += touched.bytes.load(Relaxed);
-        self.stats.files += touched.files.load(Relaxed);
+        self.series += touched.series.load(Relaxed);
+        self.rows_read += touched.rows.load(Relaxed);
+        self.bytes_read += touched.bytes.load(Relaxed);
+        self.files += touched.files.load(Relaxed);
     }
 }
 

@@ -7,20 +7,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray, new_empty_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray,
+    new_empty_array,
 };
 use arrow::compute::{concat, filter};
+use arrow::datatypes::Int64Type;
 use hashbrown::HashMap;
 use query_lang::catalog::StateSpec;
-use query_lang::plan::{Aggregate, Function, Grouping, OutputColumn, Window};
-use storage_format::point::{TagSet, Time};
+use query_lang::plan::{Aggregate, Function, Grouping, Hop, OutputColumn, Window};
+use storage_format::point::{TagSet, Time, TimeRange, floor_time};
 use storage_format::state::{Finalizer, StateColumn, StateKind, StateRun, finalize};
 
 use crate::error::Result;
 use crate::guard::Guard;
-use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
+use crate::query::frame::{Frame, as_answer};
+use crate::query::window::TIME;
 
 #[derive(Default)]
 pub struct Groups {
@@ -88,6 +91,33 @@ impl Groups {
         Ok(large)
     }
 
+    /// Buckets as the aggregate wants them: sessions of several series joined, overlapping buckets made of their parts.
+    /// `range` is the statement's.
+    pub fn windowed(mut self, aggregate: &Aggregate, range: TimeRange, guard: &Guard) -> Result<Groups> {
+        if let Window::Session { gap } = aggregate.window {
+            let ends = session_end_place(aggregate);
+            for run in self.runs.values_mut() {
+                guard.check()?;
+                *run = join_sessions(run, ends, gap);
+            }
+        }
+        let Some(hop) = aggregate.hop else { return Ok(self) };
+        let newest = self.runs.values().filter_map(|run| run.starts.last().copied()).max();
+        let Some(newest) = newest else { return Ok(self) };
+        let first = match range.start {
+            start if start == TimeRange::ALL.start => start,
+            start => floor_time(start, hop.step, hop.origin),
+        };
+        // None begins after the newest point.
+        let shown = TimeRange::new(first, range.end.min(newest.saturating_add(1)));
+        for run in self.runs.values_mut() {
+            let before = run.heap_bytes();
+            *run = overlapping(run, hop, shown, guard)?;
+            guard.reserve(run.heap_bytes().saturating_sub(before))?;
+        }
+        Ok(self)
+    }
+
     pub fn into_runs(self) -> impl Iterator<Item = (TagSet, StateRun)> {
         self.runs.into_iter()
     }
@@ -97,8 +127,55 @@ impl Groups {
     }
 }
 
+/// Where the state stands that says when sessions end.
+fn session_end_place(aggregate: &Aggregate) -> usize {
+    let is_it = |state: &StateSpec| {
+        state.kind == StateKind::Max && state.field.as_ref().is_some_and(|field| field.name == TIME)
+    };
+    aggregate.states.iter().position(is_it).expect("bug: sessions are planned with their ends")
+}
+
+/// Sessions of single series, and of slices of long ones, that no gap parts become one.
+fn join_sessions(run: &StateRun, ends: usize, gap: i64) -> StateRun {
+    let finalized = finalize(Finalizer::Max, &[&run.columns[ends]]);
+    let ends = finalized.array.as_primitive::<Int64Type>();
+    let mut sessions: Vec<(Time, Time)> = Vec::with_capacity(run.len());
+    let mut current: Option<(Time, Time)> = None;
+    for (start, end) in run.starts.iter().zip(ends.values()) {
+        current = match current {
+            Some((first, last)) if start.saturating_sub(last) <= gap => Some((first, last.max(*end))),
+            _ => Some((*start, *end)),
+        };
+        sessions.extend(current);
+    }
+    let mut first = sessions.iter().map(|(first, _)| *first);
+    let starts: HashMap<Time, Time> =
+        run.starts.iter().map(|start| (*start, first.next().expect("a session per start"))).collect();
+    run.rebucket(|start| starts[&start])
+}
+
+/// The bucket at `t` is made of the parts that start in `[t + step - over, t + step)`.
+fn overlapping(parts: &StateRun, hop: Hop, shown: TimeRange, guard: &Guard) -> Result<StateRun> {
+    let mut all = parts.clone();
+    all.retain(|_| false);
+    // Each part belongs to the bucket of its own step and to some after it: one round for each distance.
+    let rounds = (hop.over + hop.step - 1) / hop.step;
+    for distance in 0..rounds {
+        guard.check()?;
+        let later = distance * hop.step;
+        let mut round = parts.clone();
+        round.retain(|start| {
+            let own = floor_time(start, hop.step, hop.origin);
+            start - own >= later + hop.step - hop.over && own.checked_add(later).is_some()
+        });
+        all.merge(&round.rebucket(|start| floor_time(start, hop.step, hop.origin) + later));
+    }
+    all.retain(|start| shown.contains(start));
+    Ok(all)
+}
+
 /// Groups to rows: ordered by group, then bucket. A row appears if any of its columns has something to say.
-pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guard) -> Result<Answer> {
+pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guard) -> Result<Frame> {
     let mut runs: Vec<(TagSet, StateRun)> = groups.into_runs().collect();
     runs.sort_by(|a, b| a.0.cmp(&b.0));
     let tags: Vec<String> = match &plan.by {
@@ -135,7 +212,7 @@ pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guar
 
     let mut columns = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
-    if let Window::Every { .. } = plan.window {
+    if plan.window.has_time() {
         columns.push(AnswerColumn { name: "time".to_string(), role: Role::Time });
         arrays.push(Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")));
     }
@@ -147,15 +224,16 @@ pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guar
     for (column, parts) in plan.columns.iter().zip(values) {
         columns.push(AnswerColumn { name: column.name.clone(), role: Role::Value });
         let borrowed: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        arrays.push(match borrowed.as_slice() {
+        let array = match borrowed.as_slice() {
             [] => {
                 let field_type = column.field.as_ref().map(|field| field.field_type);
                 new_empty_array(&finalizer(column).data_type(field_type))
             }
             some => concat(some).expect("a column has one type"),
-        });
+        };
+        arrays.push(as_answer(array, column.value_type()));
     }
-    Ok(Answer::new(columns, arrays, warnings))
+    Ok(Frame::new(columns, arrays, warnings))
 }
 
 /// Keeps the first `room` of the true ones.
@@ -190,7 +268,10 @@ fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) ->
             }
         }
         let counts = match column.function {
-            Function::Count => finalized.array.as_any().downcast_ref::<Int64Array>().cloned(),
+            // Of nothing they are zero, which is no news.
+            Function::Count | Function::Distinct => {
+                finalized.array.as_any().downcast_ref::<Int64Array>().cloned()
+            }
             _ => None,
         };
         for (row, speaks) in speaks.iter_mut().enumerate() {
@@ -211,14 +292,5 @@ fn place(kind: StateKind, column: &OutputColumn, plan: &Aggregate) -> usize {
 }
 
 fn finalizer(column: &OutputColumn) -> Finalizer {
-    match (column.function, &column.field) {
-        (Function::Count, None) => Finalizer::Points,
-        (Function::Count, Some(_)) => Finalizer::Count,
-        (Function::Sum, _) => Finalizer::Sum,
-        (Function::Avg, _) => Finalizer::Avg,
-        (Function::Min, _) => Finalizer::Min,
-        (Function::Max, _) => Finalizer::Max,
-        (Function::First, _) => Finalizer::First,
-        (Function::Last, _) => Finalizer::Last,
-    }
+    column.function.finalizer(column.field.is_some())
 }

@@ -12,9 +12,11 @@ use storage_format::state::data_type;
 
 use crate::error::Result;
 use crate::guard::Guard;
-use crate::query::answer::Answer;
 use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
+use crate::query::frame::Frame;
+use crate::query::scalar::Program;
+use crate::query::window::passing;
 use crate::rows::Rows;
 use crate::scan::{Scan, Touched};
 
@@ -23,14 +25,20 @@ pub fn select_points(
     scan: &Scan,
     fields: &[FieldInfo],
     tags: &[String],
+    condition: Option<&Program>,
     limit: Option<u64>,
     guard: &Guard,
-) -> Result<Answer> {
-    let touched = Touched::default();
+    touched: &Touched,
+) -> Result<Frame> {
+    let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     let each = |found: &mut Found, series: &TagSet, pieces: &[Rows]| {
         let mut room = limit;
         for rows in pieces {
+            let rows = match condition {
+                None => rows.clone(),
+                Some(condition) => passing(rows, series, &names, condition),
+            };
             let rows = rows.slice(0, rows.len().min(room));
             room -= rows.len();
             if !rows.is_empty() {
@@ -51,7 +59,7 @@ pub fn select_points(
         a.pieces.extend(b.pieces);
         Ok(a)
     };
-    let mut found = scan.fold(guard, &touched, Found::default, each, join)?;
+    let mut found = scan.fold(guard, touched, Found::default, each, join)?;
     found.pieces.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.times[0].cmp(&b.1.times[0])));
 
     // Joined, and put in order, they take as much twice more.
@@ -94,9 +102,7 @@ pub fn select_points(
         columns.push(AnswerColumn { name: field.name.clone(), role: Role::Value });
         arrays.push(pick(&values, &order));
     }
-    let mut answer = Answer::new(columns, arrays, Vec::new());
-    answer.count_scan(&touched);
-    Ok(answer)
+    Ok(Frame::new(columns, arrays, Vec::new()))
 }
 
 #[derive(Default)]

@@ -3,67 +3,145 @@
 //! Decisions are made per series and column; inside, free functions run over slices (`storage_format::state`).
 //! Invariant: a row falls into exactly one bucket, the one whose start is at or before it.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::compute::filter;
 use query_lang::catalog::StateSpec;
-use query_lang::plan::{Grouping, Window};
-use storage_format::point::{TagSet, Time, ceil_time, floor_time};
+use query_lang::plan::{Aggregate, Computed, Grouping, Read, Window};
+use query_lang::scalar::{ColumnRef, ColumnRole, Constant};
+use storage_format::point::{TagSet, Time};
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
 
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::Groups;
+use crate::query::scalar::{Columns, Program, Value};
 use crate::rows::Rows;
 use crate::scan::{Scan, Touched};
 
 /// Which states to compute, and from which columns of a scan.
 pub struct StatePlan {
     pub keys: Vec<StateKey>,
-    /// Per key the place of its column in the scan; None for the count of points.
-    places: Vec<Option<usize>>,
+    places: Vec<Place>,
     /// The fields that the scan has to bring, in order.
     pub fields: Vec<String>,
     pub window: Window,
     /// The start of the one bucket of a window without steps.
     pub whole_start: Time,
+    points: Option<PointProgram>,
 }
+
+/// Where the values of a state come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The points themselves.
+    Points,
+    Time,
+    /// A column of the scan.
+    Field(usize),
+    /// A computed column.
+    Computed(usize),
+}
+
+/// What is computed of each point before it counts.
+struct PointProgram {
+    condition: Option<Program>,
+    /// In their order; each may read those before it.
+    computed: Vec<(String, Program)>,
+}
+
+/// How states name the time of a point, which is no field.
+pub const TIME: &str = "time";
 
 impl StatePlan {
     pub fn new(states: &[StateSpec], window: Window, whole_start: Time) -> StatePlan {
-        let mut fields: Vec<String> = Vec::new();
-        let mut place = |name: &str| {
-            fields.iter().position(|field| field == name).unwrap_or_else(|| {
-                fields.push(name.to_string());
-                fields.len() - 1
-            })
+        let mut plan = StatePlan {
+            keys: keys_of(states),
+            places: Vec::new(),
+            fields: Vec::new(),
+            window,
+            whole_start,
+            points: None,
         };
-        let places =
-            states.iter().map(|state| state.field.as_ref().map(|field| place(&field.name))).collect();
-        StatePlan { keys: keys_of(states), places, fields, window, whole_start }
+        plan.places = states.iter().map(|state| plan.place(state, &[])).collect();
+        plan
     }
 
-    /// The start of the bucket that holds a time or a finer bucket.
+    /// Of a read that computes columns of points, or looks at them before they count.
+    pub fn of_read(read: &Read, aggregate: &Aggregate, whole_start: Time) -> Result<StatePlan> {
+        let mut plan = StatePlan::new(&[], aggregate.window.clone(), whole_start);
+        plan.keys = keys_of(&aggregate.states);
+        plan.places = aggregate.states.iter().map(|state| plan.place(state, &read.computed)).collect();
+        if read.condition.is_some() || !read.computed.is_empty() {
+            let condition = read.condition.as_ref().map(Program::new).transpose()?;
+            let program = |computed: &Computed| Ok((computed.name.clone(), Program::new(&computed.value)?));
+            let computed = read.computed.iter().map(program).collect::<Result<Vec<_>>>()?;
+            let programs = condition.iter().chain(computed.iter().map(|(_, program)| program));
+            for column in
+                programs.flat_map(Program::columns).filter(|column| column.role == ColumnRole::Value)
+            {
+                let is_computed = read.computed.iter().any(|computed| computed.name == column.name);
+                if !is_computed && !plan.fields.contains(&column.name) {
+                    plan.fields.push(column.name.clone());
+                }
+            }
+            plan.points = Some(PointProgram { condition, computed });
+        }
+        Ok(plan)
+    }
+
+    fn place(&mut self, state: &StateSpec, computed: &[Computed]) -> Place {
+        let Some(field) = &state.field else { return Place::Points };
+        if field.name == TIME {
+            return Place::Time;
+        }
+        if let Some(at) = computed.iter().position(|computed| computed.name == field.name) {
+            return Place::Computed(at);
+        }
+        let known = self.fields.iter().position(|known| *known == field.name);
+        Place::Field(known.unwrap_or_else(|| {
+            self.fields.push(field.name.clone());
+            self.fields.len() - 1
+        }))
+    }
+
+    /// The start of the bucket that holds a time or a finer bucket. Sessions have none.
     pub fn bucket(&self, time: Time) -> Time {
-        match self.window {
+        match &self.window {
             Window::WholeRange => self.whole_start,
-            Window::Every { step, origin } => floor_time(time, step, origin),
+            window => window.start_of(time),
         }
     }
 
     /// The states of one series, or of a slice of it.
-    pub fn run(&self, pieces: &[Rows]) -> StateRun {
+    pub fn run(&self, tags: &TagSet, pieces: &[Rows]) -> StateRun {
         let mut run = StateRun::new(&self.keys);
         let mut windows = Vec::new();
         for rows in pieces {
+            let (rows, computed) = match &self.points {
+                None => (Cow::Borrowed(rows), Vec::new()),
+                Some(program) => {
+                    let (rows, computed) = program.apply(rows, tags, &self.fields);
+                    (Cow::Owned(rows), computed)
+                }
+            };
             windows.clear();
             self.cut(&rows.times, &mut run, &mut windows);
             for ((key, place), states) in self.keys.iter().zip(&self.places).zip(&mut run.columns) {
-                match place {
-                    None => states.absorb_points(&windows),
-                    Some(place) => {
-                        if let Some(values) = &rows.columns[*place] {
-                            debug_assert!(key.kind != StateKind::Points);
-                            states.absorb(&windows, &rows.times, values);
-                        }
+                let values = match place {
+                    Place::Points => {
+                        states.absorb_points(&windows);
+                        continue;
                     }
+                    Place::Time => Some(Arc::new(Int64Array::new(rows.times.clone(), None)) as ArrayRef),
+                    Place::Field(at) => rows.columns[*at].clone(),
+                    Place::Computed(at) => Some(Arc::clone(&computed[*at])),
+                };
+                if let Some(values) = values {
+                    debug_assert!(key.kind != StateKind::Points);
+                    states.absorb(&windows, &rows.times, &values);
                 }
             }
         }
@@ -72,6 +150,9 @@ impl StatePlan {
 
     /// Cuts ascending times into buckets, appending new ones to the run.
     fn cut(&self, times: &[Time], run: &mut StateRun, windows: &mut Vec<BucketRows>) {
+        if let Window::Session { gap } = self.window {
+            return cut_sessions(gap, times, run, windows);
+        }
         let mut row = 0;
         while let Some(time) = times.get(row) {
             let start = self.bucket(*time);
@@ -79,17 +160,94 @@ impl StatePlan {
                 Some(last) if *last == start => run.len() - 1,
                 _ => run.push_bucket(start),
             };
-            let rows = match self.window {
+            let rows = match &self.window {
                 Window::WholeRange => times.len() - row,
-                Window::Every { step, origin } => {
-                    // Not start + step: the first slot of all is cut short by the beginning of time.
-                    let end = ceil_time(time.saturating_add(1), step, origin);
-                    rows_before(&times[row..], end)
-                }
+                window => rows_before(&times[row..], window.end_of(*time)),
             };
             windows.push(BucketRows { bucket, rows: row..row + rows });
             row += rows;
         }
+    }
+}
+
+struct PointInput<'a> {
+    rows: &'a Rows,
+    tags: &'a TagSet,
+    /// The names of the rows' columns.
+    fields: &'a [String],
+    /// The computed columns that are there already, in the order of `names`.
+    names: &'a [(String, Program)],
+    computed: &'a [ArrayRef],
+}
+
+impl Columns for PointInput<'_> {
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn column(&self, column: &ColumnRef) -> Option<Value> {
+        match column.role {
+            ColumnRole::Time => Some(Value::Column(Arc::new(Int64Array::new(self.rows.times.clone(), None)))),
+            ColumnRole::Tag => {
+                let value = self.tags.get(&column.name).unwrap_or_default();
+                Some(Value::Constant(Constant::Str(value.to_string())))
+            }
+            ColumnRole::Value => {
+                let computed =
+                    self.names.iter().zip(self.computed).find(|((name, _), _)| *name == column.name);
+                if let Some((_, array)) = computed {
+                    return Some(Value::Column(Arc::clone(array)));
+                }
+                let at = self.fields.iter().position(|field| *field == column.name)?;
+                self.rows.columns[at].clone().map(Value::Column)
+            }
+        }
+    }
+}
+
+/// The points that meet a condition. `fields` are the names of the rows' columns.
+pub fn passing(rows: &Rows, tags: &TagSet, fields: &[String], condition: &Program) -> Rows {
+    let input = PointInput { rows, tags, fields, names: &[], computed: &[] };
+    rows.filter(&condition.passes(&input))
+}
+
+/// A bucket per session of these rows. Those of a slice before are joined with them later, as those of other series are.
+fn cut_sessions(gap: i64, times: &[Time], run: &mut StateRun, windows: &mut Vec<BucketRows>) {
+    let mut row = 0;
+    while row < times.len() {
+        let ends = |pair: &[Time]| pair[1].saturating_sub(pair[0]) > gap;
+        let rows = times[row..].windows(2).position(ends).map_or(times.len() - row, |last| last + 1);
+        let bucket = run.push_bucket(times[row]);
+        windows.push(BucketRows { bucket, rows: row..row + rows });
+        row += rows;
+    }
+}
+
+impl PointProgram {
+    /// The rows that count, and their computed columns. `fields` are the names of the rows' columns.
+    fn apply(&self, rows: &Rows, tags: &TagSet, fields: &[String]) -> (Rows, Vec<ArrayRef>) {
+        let mut computed: Vec<ArrayRef> = Vec::with_capacity(self.computed.len());
+        for (_, program) in &self.computed {
+            let array = program.compute(&self.input(rows, tags, fields, &computed));
+            computed.push(array);
+        }
+        let Some(condition) = &self.condition else { return (rows.clone(), computed) };
+        let passes = condition.passes(&self.input(rows, tags, fields, &computed));
+        if passes.true_count() == rows.len() {
+            return (rows.clone(), computed);
+        }
+        let kept = |array: &ArrayRef| filter(array, &passes).expect("the mask has one entry per row");
+        (rows.filter(&passes), computed.iter().map(kept).collect())
+    }
+
+    fn input<'a>(
+        &'a self,
+        rows: &'a Rows,
+        tags: &'a TagSet,
+        fields: &'a [String],
+        computed: &'a [ArrayRef],
+    ) -> PointInput<'a> {
+        PointInput { names: &self.computed, rows, tags, fields, computed }
     }
 }
 
@@ -132,7 +290,7 @@ pub fn aggregate(
         Groups::default,
         |groups, tags, pieces| {
             let group = Groups::key(tags, by.as_deref());
-            let mut run = plan.run(pieces);
+            let mut run = plan.run(tags, pieces);
             if let Some(keep) = keep {
                 run.retain(|start| keep(&group, start));
             }

@@ -72,7 +72,7 @@ pub type DirtyPairs = BTreeMap<Time, HashSet<TagSet>>;
 const NAMED_GROUPS_MAX: usize = 256;
 
 impl Access {
-    /// `own` is a rollup that must not be read, because it is being computed.
+    /// `state_plan` is the plan's. `own` is a rollup that must not be read, because it is being computed.
     pub fn capture(
         view: &View<'_>,
         rollups: &Rollups,
@@ -80,11 +80,10 @@ impl Access {
         wanted: RangeSet,
         filter: &TagFilter,
         plan: &Aggregate,
+        state_plan: StatePlan,
         own: Option<&str>,
         visible: Visible,
     ) -> Result<Access> {
-        let whole_start = wanted.hull().map_or(0, |hull| hull.start);
-        let state_plan = StatePlan::new(&plan.states, plan.window, whole_start);
         let mut need = wanted;
         let mut stored = Vec::new();
         // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.

@@ -18,6 +18,7 @@ use storage_format::state::{StateColumn, StateKey, StateRun};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::Groups;
+use crate::query::StatePlan;
 use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
@@ -148,13 +149,16 @@ impl Refresh {
             let need = Need {
                 table: &info.table,
                 filter: &info.filter,
-                window,
+                window: &window,
+                range: TimeRange::ALL,
                 by: &info.by,
                 columns: &info.columns,
+                rowwise: false,
             };
             let (choices, _) = choose(need, &infos);
             let plan = Aggregate {
                 window,
+                hop: None,
                 by: info.by.clone(),
                 columns: info.columns.clone(),
                 states: info.states.clone(),
@@ -163,7 +167,9 @@ impl Refresh {
             };
             let own = Some(info.name.as_str());
             let all = Visible::ALL;
-            let access = Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, own, all)?;
+            let states = StatePlan::new(&plan.states, plan.window.clone(), 0);
+            let access =
+                Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, states, own, all)?;
             let computed_before = rollup.computed.intersect(&range);
             let before = (!computed_before.is_empty()).then(|| {
                 let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();

@@ -16,6 +16,7 @@ use storage_format::state::{StateKey, StateRun};
 
 use crate::error::Result;
 use crate::guard::Guard;
+use crate::query::StatePlan;
 use crate::rollup::read::{DirtyPairs, read_run, window_of};
 use crate::rollup::refresh::live_starts;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
@@ -64,6 +65,7 @@ impl Verify {
         let dirty = pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect()));
         let plan = Aggregate {
             window: window_of(info),
+            hop: None,
             by: info.by.clone(),
             columns: info.columns.clone(),
             states: info.states.clone(),
@@ -74,10 +76,21 @@ impl Verify {
         let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
         let layers = rollup.layers.iter().map(|layer| layer.share(&range)).collect();
         let all = CompiledFilter::All;
+        let states = StatePlan::new(&plan.states, plan.window.clone(), 0);
         Ok(Verify {
             keys: rollup.keys.clone(),
             stored: Captured::states(view, &rollup.key, layers, &all, range.clone(), columns),
-            raw: Access::capture(view, rollups, table, range, &info.filter, &plan, None, Visible::ALL)?,
+            raw: Access::capture(
+                view,
+                rollups,
+                table,
+                range,
+                &info.filter,
+                &plan,
+                states,
+                None,
+                Visible::ALL,
+            )?,
             dirty: dirty.collect(),
             info: Arc::clone(info),
         })

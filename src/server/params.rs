@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use query_lang::ParamValue;
 use query_lang::error::nearest;
-use query_lang::params;
 use serde_json::Value;
 use storage_format::point::{Time, TimeRange};
 
@@ -51,8 +50,8 @@ impl Params {
     }
 
     /// `params`: the values for `$name`, by name.
-    pub fn bound(&self) -> Result<params::Params, Failure> {
-        let Some(text) = self.get("params") else { return Ok(params::Params::new()) };
+    pub fn bound(&self) -> Result<query_lang::Params, Failure> {
+        let Some(text) = self.get("params") else { return Ok(query_lang::Params::new()) };
         let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
             let example = r#"give one such as {"host": "h1", "n": 5, "hosts": ["a", "b"]}"#;
             Failure::parameter(format!("params is no JSON object ({error}); {example}"))
@@ -163,7 +162,7 @@ fn bound(name: &str, value: Value) -> Result<ParamValue, Failure> {
             "{name} of params is {number}, more than an integer holds; write it as {number}.0 for a float"
         ))),
         Value::Number(number) => {
-            let integer = number.as_i64().map(ParamValue::Integer);
+            let integer = number.as_i64().map(ParamValue::Int);
             integer.or_else(|| number.as_f64().map(ParamValue::Float)).ok_or_else(|| {
                 Failure::parameter(format!("{name} of params is {number}, which is no number here"))
             })
@@ -220,9 +219,9 @@ mod tests {
             bound(r#"{"host": "h1' or 1", "n": 5, "x": 5.0, "on": true, "hosts": ["a", 2]}"#).unwrap();
         let text = |text: &str| ParamValue::Text(text.to_string());
         assert_eq!(values["host"], text("h1' or 1"));
-        assert_eq!((&values["n"], &values["x"]), (&ParamValue::Integer(5), &ParamValue::Float(5.0)));
+        assert_eq!((&values["n"], &values["x"]), (&ParamValue::Int(5), &ParamValue::Float(5.0)));
         assert_eq!(values["on"], ParamValue::Bool(true));
-        assert_eq!(values["hosts"], ParamValue::List(vec![text("a"), ParamValue::Integer(2)]));
+        assert_eq!(values["hosts"], ParamValue::List(vec![text("a"), ParamValue::Int(2)]));
         for (wrong, says) in [
             ("[1]", "params is no JSON object"),
             (r#"{"$n": 1}"#, "without the `$`"),

@@ -186,7 +186,8 @@ async fn explain(
     options: QueryOptions,
     caller: Caller,
 ) -> Result<Running, Failure> {
-    let script = query_lang::parse(&text).map_err(|error| Failure::from(Error::from(error)))?;
+    let script =
+        query_lang::parse_with(&text, &options.params).map_err(|error| Failure::from(Error::from(error)))?;
     let [statement] = script.statements.as_slice() else {
         return Err(Failure::parameter("explain takes one statement at a time"));
     };

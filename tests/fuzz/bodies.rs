@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
 use bytes::Bytes;
+use query_lang::ast::TimeLiteral;
+use query_lang::calendar::Zone;
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
-use query_lang::params::NO_PARAMS;
 use query_lang::{Context, time};
 use storage_format::block::{Block, SeriesIndex};
 use storage_format::chunk::{Cell, OpenChunk, describe};
 use storage_format::manifest::Manifest;
 use storage_format::point::{FieldType, Time, TimeRange};
-use storage_format::state::{StateKey, StateKind, StateRun, Wide};
+use storage_format::state::{Distinct, Fraction, Sketch, StateKey, StateKind, StateRun, Wide};
 use storage_format::wal::{Delete, Kind, Points, Records, Step, decode_definition, decode_segment_header};
 use waterclock::config::Config;
 use waterclock::ingest::line_protocol::Precision;
@@ -168,7 +169,7 @@ pub fn manifest(bytes: &[u8]) -> bool {
     Manifest::decode(bytes).is_ok()
 }
 
-/// Any bytes as a wide sum, and as the columns of stored states: accepted ones go out as they came in.
+/// Any bytes as a wide sum, as a sketch, and as the columns of stored states: accepted ones go out as they came in.
 pub fn state(bytes: &[u8]) -> bool {
     let wide = Wide::decode(bytes);
     if let Ok(wide) = &wide {
@@ -186,6 +187,33 @@ pub fn state(bytes: &[u8]) -> bool {
     let kind = |kind| StateKey::of(kind, FieldType::Float);
     let keys = [StateKey::POINTS, kind(StateKind::Sum), kind(StateKind::Min), kind(StateKind::Last)];
     let binary = word(6).map(|_| bytes.get(48..).unwrap_or_default());
+    one_encoding(&[kind(StateKind::Quantile)], &[Arc::new(BinaryArray::from_iter([binary]))]);
+    one_encoding(
+        &[kind(StateKind::SumSquares)],
+        &[Arc::new(Float64Array::from(vec![float(0)])), Arc::new(BinaryArray::from_iter([binary]))],
+    );
+    one_encoding(
+        &[kind(StateKind::Distinct)],
+        &[Arc::new(Int64Array::from(vec![int(0)])), Arc::new(BinaryArray::from_iter([binary]))],
+    );
+    let ends = || -> [ArrayRef; 4] {
+        [
+            Arc::new(Float64Array::from(vec![float(0)])),
+            Arc::new(TimestampNanosecondArray::from(vec![int(1)]).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![float(2)])),
+            Arc::new(TimestampNanosecondArray::from(vec![int(3)]).with_timezone("UTC")),
+        ]
+    };
+    let sum = || -> [ArrayRef; 3] {
+        [
+            Arc::new(Float64Array::from(vec![float(4)])),
+            Arc::new(Float64Array::from(vec![float(5).filter(|_| binary.is_none())])),
+            Arc::new(BinaryArray::from_iter([binary])),
+        ]
+    };
+    let count: ArrayRef = Arc::new(Int64Array::from(vec![int(6).or(Some(0))]));
+    one_encoding(&[kind(StateKind::Counter)], &[&ends()[..], &[count], &sum()[..]].concat());
+    one_encoding(&[kind(StateKind::Weighted)], &[&ends()[..], &sum()[..]].concat());
     let arrays: [ArrayRef; 7] = [
         Arc::new(Int64Array::from(vec![int(0)])),
         Arc::new(Float64Array::from(vec![float(1)])),
@@ -195,11 +223,29 @@ pub fn state(bytes: &[u8]) -> bool {
         Arc::new(Float64Array::from(vec![float(4)])),
         Arc::new(TimestampNanosecondArray::from(vec![int(5)]).with_timezone("UTC")),
     ];
-    if let Ok(run) = StateRun::from_arrow(&keys, vec![0], &arrays) {
-        // Arrays are equal by their bits: NaN is a sum, too.
-        assert_eq!(run.to_arrow()[..], arrays[..], "two encodings of one state");
+    one_encoding(&keys, &arrays);
+    let sketch = Sketch::decode(bytes);
+    if let Ok(sketch) = &sketch {
+        let mut again = Vec::new();
+        sketch.encode(&mut again);
+        assert_eq!(bytes, again, "two encodings of one sketch");
+        let _ = sketch.quantile(Fraction::MEDIAN);
     }
-    wide.is_ok()
+    let distinct = Distinct::decode(bytes);
+    if let Ok(distinct) = &distinct {
+        let mut again = Vec::new();
+        distinct.encode(&mut again);
+        assert_eq!(bytes, again, "two encodings of one sketch");
+        let _ = distinct.estimate();
+    }
+    wide.is_ok() || sketch.is_ok() || distinct.is_ok()
+}
+
+fn one_encoding(keys: &[StateKey], arrays: &[ArrayRef]) {
+    if let Ok(run) = StateRun::from_arrow(keys, vec![0], arrays) {
+        // Arrays are equal by their bits: NaN is a sum, too.
+        assert_eq!(run.to_arrow()[..], *arrays, "two encodings of one state");
+    }
 }
 
 /// Any text as WQL: what parses prints to text that parses to the same, and is planned or refused.
@@ -210,7 +256,7 @@ pub fn statement(bytes: &[u8]) -> bool {
             let printed = script.to_string();
             let again = query_lang::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
             assert_eq!(script, again, "{printed}");
-            let context = Context { now: NOON, range: None, rollups: true, params: &NO_PARAMS };
+            let context = Context { now: NOON, range: None, rollups: true, lets: &[] };
             for statement in &script.statements {
                 match query_lang::plan(statement, &OneTable, &context) {
                     Ok(plan) => drop(query_lang::explain(&plan)),
@@ -290,9 +336,9 @@ pub fn times(bytes: &[u8]) -> bool {
         assert_eq!(time::duration(&printed), Ok(duration), "{printed}");
         read = true;
     }
-    if let Ok(instant) = time::instant(text) {
+    if let Some(instant) = time::instant(text).ok().and_then(|time| time::resolve(time, NOON, &Zone::utc())) {
         let printed = time::format_time(instant);
-        assert_eq!(time::instant(&printed), Ok(instant), "{printed}");
+        assert_eq!(time::instant(&printed), Ok(TimeLiteral::At(instant)), "{printed}");
         read = true;
     }
     match query_lang::parse_time(text, NOON) {

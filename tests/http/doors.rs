@@ -53,8 +53,19 @@ fn wql_in_every_format() {
     assert_eq!(rows(server.send("POST", "/api/wql", &form, Some(b"cpu | limit 1"))), 1);
 
     let object = [("Content-Type", "application/json; charset=utf-8")];
-    let asked = br#"{"q": "cpu | limit 1", "time": "s", "rollups": false, "params": {"host": "a"}}"#;
+    let asked = br#"{"q": "cpu | limit 1", "time": "s", "rollups": false}"#;
     assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(asked))), 1);
+
+    // Values are bound: whatever is in them, it is one value.
+    let bound = br#"{"q": "cpu{host in $hosts, dc=$dc}", "params": {"hosts": ["a", "b"], "dc": "x"}}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(bound))), 2);
+    let evil = br#"{"q": "cpu{dc=$dc}", "params": {"dc": "x\"}; delete from cpu; cpu{dc=\"x"}}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(evil))), 0);
+    assert_eq!(rows(server.get("/api/wql?q=cpu%7Bdc%3D$dc%7D&params=%7B%22dc%22:%22y%22%7D")), 1);
+    let missing = server.post("/api/wql", b"cpu{dc=$dc}");
+    assert_eq!(missing.status, 400, "{}", missing.text());
+    let planned = br#"{"q": "cpu{dc=$dc} | every 1m avg(usage)", "params": {"dc": "x"}}"#;
+    assert_eq!(server.send("POST", "/api/wql/explain", &object, Some(planned)).status, 200);
 
     let plan = server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usage)").json();
     assert_eq!(

@@ -17,7 +17,7 @@ pub(super) fn delete(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (mut input, source) = source::source(input)?;
     let mut condition = None;
     if let Ok((rest, _)) = keyword("where")(input) {
-        let (rest, read) = expr::condition(rest)?;
+        let (rest, read) = expr::expression(rest)?;
         (input, condition) = (rest, Some(read));
     }
     let range_span = next(input).span;

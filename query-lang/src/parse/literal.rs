@@ -8,7 +8,8 @@ use nom::branch::alt;
 use nom::combinator::opt;
 use storage_format::point::Time;
 
-use crate::ast::{Span, TimeLiteral};
+use crate::ast::{Literal, Span, Step, TimeLiteral};
+use crate::calendar::Zone;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::time;
@@ -26,6 +27,57 @@ pub(super) fn duration<'t>(what: &'static str, unit: &'static str) -> impl Fn(To
             return fail(Problem::new(ErrorKind::Syntax, found.span, message));
         }
         checked(rest, found.span, time::duration(found.text))
+    }
+}
+
+/// The length of a window: a duration, or months and years.
+pub(super) fn step(input: Tokens<'_>) -> Parsed<'_, Step> {
+    let (rest, found) = required("a duration such as 5m", literal)(input)?;
+    match time::months(found.text) {
+        Some(months) => checked(rest, found.span, months.map(Step::Months)),
+        None => {
+            let (rest, length) = duration("window", "m")(input)?;
+            Ok((rest, Step::Length(length)))
+        }
+    }
+}
+
+/// A finite number without a sign.
+pub(super) fn number(input: Tokens<'_>) -> Parsed<'_, f64> {
+    let (rest, found) = token(input, |token| token.kind == Kind::Literal)?;
+    match found.text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((rest, number)),
+        _ => fail(unexpected(input, "a number")),
+    }
+}
+
+/// A number, a duration or a time, as it stands in an expression.
+pub(super) fn value(input: Tokens<'_>) -> Parsed<'_, Literal> {
+    let (rest, found) = token(input, |token| token.kind == Kind::Literal)?;
+    let text = found.text;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match text.parse() {
+            Ok(number) => Ok((rest, Literal::Int(number))),
+            Err(_) => fail(Problem::new(
+                ErrorKind::Syntax,
+                found.span,
+                format!("{text} is larger than a whole number can be, which is {}", u64::MAX),
+            )),
+        };
+    }
+    let is_number = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    if let Some(number) = text.parse::<f64>().ok().filter(|number| is_number && number.is_finite()) {
+        return Ok((rest, Literal::Float(number)));
+    }
+    if let Ok(length) = time::duration(text) {
+        return Ok((rest, Literal::Duration(length)));
+    }
+    match time::instant(text) {
+        Ok(time) => Ok((rest, Literal::Time(time))),
+        Err(_) => {
+            let message = format!("`{text}` is not a number, a duration or a time");
+            fail(Problem::new(ErrorKind::Syntax, found.span, message))
+        }
     }
 }
 
@@ -53,14 +105,30 @@ pub(super) fn lone_time(input: Tokens<'_>, now: Time) -> Parsed<'_, Time> {
     if next(rest).kind != Kind::End {
         return fail(unexpected(rest, "the end"));
     }
-    match time::resolve(literal, now) {
+    match time::resolve(literal, now, &Zone::utc()) {
         Some(time) => Ok((rest, time)),
         None => fail(Problem::new(ErrorKind::Range, next(input).span, time::OUT_OF_RANGE)),
     }
 }
 
-fn literal(input: Tokens<'_>) -> Parsed<'_, &Token<'_>> {
-    token(input, |token| token.kind == Kind::Literal)
+/// A literal as written, also where a parameter brings it as a text.
+struct Written<'t> {
+    text: &'t str,
+    span: Span,
+}
+
+pub(super) fn is_next(input: Tokens<'_>) -> bool {
+    literal(input).is_ok()
+}
+
+fn literal<'t>(input: Tokens<'t>) -> Parsed<'t, Written<'t>> {
+    let is_bound = |token: &Token<'_>| token.text.starts_with('$') && matches!(token.kind, Kind::Text(_));
+    let (rest, found) = token(input, |token| token.kind == Kind::Literal || is_bound(token))?;
+    let text = match &found.kind {
+        Kind::Text(text) => text.as_str(),
+        _ => found.text,
+    };
+    Ok((rest, Written { text, span: found.span }))
 }
 
 fn alt_time(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
@@ -69,7 +137,7 @@ fn alt_time(input: Tokens<'_>) -> Parsed<'_, TimeLiteral> {
         return Ok((rest, shifted.unwrap_or(TimeLiteral::Now(0))));
     }
     let (rest, found) = literal(input)?;
-    checked(rest, found.span, time::instant(found.text).map(TimeLiteral::At))
+    checked(rest, found.span, time::instant(found.text))
 }
 
 // ( "+" | "-" ) duration

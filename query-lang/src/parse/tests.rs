@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::testing;
 use crate::testing::NOON;
-use crate::{parse, parse_time};
+use crate::{parse, parse_time, parse_with};
 
 /// The fenced blocks of a kind.
 fn examples(kind: &str) -> Vec<&'static str> {
@@ -18,7 +18,8 @@ fn the_examples_of_the_grammar_page_parse() {
     let examples = examples("wql");
     assert!(examples.len() > 20, "the page has examples");
     for text in examples {
-        let script = parse(text).unwrap_or_else(|error| panic!("{}", error.render()));
+        let script =
+            parse_with(text, &testing::params()).unwrap_or_else(|error| panic!("{}", error.render()));
         assert_eq!(parse(&script.to_string()).unwrap(), script, "{text}");
     }
 }
@@ -42,7 +43,10 @@ fn errors_are_sentences_with_a_place_and_a_cure() {
     let mut wrong = String::new();
     for case in cases {
         let statement = case.lines().next().unwrap();
-        let rendered = testing::plan(statement).expect_err(statement).render();
+        let rendered = match testing::plan(statement) {
+            Ok(_) => format!("{statement}\n(no error)"),
+            Err(error) => error.render(),
+        };
         if rendered != case {
             wrong.push_str(&format!("{rendered}\n\n"));
         }
@@ -105,7 +109,9 @@ proptest! {
         words in proptest::collection::vec(proptest::sample::select(vec![
             "cpu", "|", "last", "5m", "every", "avg", "(", ")", "usage_user", "by", ",", "host", "where", "not", "=",
             "=~", "\"a\"", "{", "}", ";", "in", "and", "now", "-", "2026-01-01", "explain", "show", "create",
-            "rollup", "as", "delete", "from", "since", "between", "limit", "alter", "table", "keep", "forever", "3", "µ", "`", "'", "\\", "#", "\n",
+            "rollup", "as", "delete", "from", "since", "between", "limit", "alter", "table", "keep", "forever", "3",
+            "extend", "fill", "linear", "max", "sort", "desc", "top", "per", "session", "over", "offset", "join", "on", "asof",
+            "within", "let", "$host", "$regions", "+", "*", "<", "1.5", "null", "if", "shift", "diff", "x", "sum_x", "µ", "`", "'", "\\", "#", "\n",
         ]), 0..20),
     ) {
         let _ = testing::plan(&words.join(" ")).map_err(|error| error.render());
@@ -128,7 +134,7 @@ proptest! {
         }
         let text: String = chars.into_iter().collect();
         let _ = testing::plan(&text).map_err(|error| error.render());
-        if let Ok(script) = parse(&text) {
+        if let Ok(script) = parse_with(&text, &testing::params()) {
             prop_assert_eq!(parse(&script.to_string()).map_err(|e| e.render()), Ok(script));
         }
     }

@@ -17,6 +17,8 @@ use nom::sequence::{pair, preceded};
 use crate::ast::Span;
 use crate::error::ErrorKind;
 use crate::error::Problem;
+use crate::error::{did_you_mean, list_names};
+use crate::params::{Bound, BoundToken};
 use crate::time;
 
 #[derive(Clone, Debug)]
@@ -41,13 +43,21 @@ pub(super) enum Kind {
     End,
 }
 
-pub(super) fn tokens(script: &str) -> Result<Vec<Token<'_>>, Problem> {
+/// Each `$name` becomes the tokens of the value that is bound to it, all with its place.
+pub(super) fn tokens<'a>(script: &'a str, bound: &'a Bound) -> Result<Vec<Token<'a>>, Problem> {
     let mut tokens = Vec::new();
     let mut end = 0;
     loop {
         let rest = after(blank, &script[end..]);
         let start = script.len() - rest.len();
         let Some(first) = rest.chars().next() else { break };
+        if let Some((name, length)) = parameter(rest) {
+            end = start + length;
+            let (text, span) = (&script[start..end], Span { start, end });
+            let values = bound.get(name).ok_or_else(|| unbound(text, span, bound))?;
+            tokens.extend(values.iter().map(|value| bound_token(value, text, span)));
+            continue;
+        }
         let (kind, length) = match first {
             '`' | '"' | '\'' => {
                 let (value, length) = quoted(rest, first, start)?;
@@ -60,6 +70,25 @@ pub(super) fn tokens(script: &str) -> Result<Vec<Token<'_>>, Problem> {
     }
     tokens.push(Token { kind: Kind::End, text: "", span: Span { start: end, end } });
     Ok(tokens)
+}
+
+fn bound_token<'a>(value: &'a BoundToken, written: &'a str, span: Span) -> Token<'a> {
+    let (kind, text) = match value {
+        BoundToken::Text(text) => (Kind::Text(text.clone()), written),
+        BoundToken::Literal(text) => (Kind::Literal, text.as_str()),
+        BoundToken::Word(text) => (Kind::Word, *text),
+        BoundToken::Symbol(text) => (Kind::Symbol, *text),
+    };
+    Token { kind, text, span }
+}
+
+fn unbound(written: &str, span: Span, bound: &Bound) -> Problem {
+    let given = match bound.names().collect::<Vec<_>>() {
+        names if names.is_empty() => "the request gives no parameters".to_owned(),
+        names => format!("the request gives {}", list_names(names)),
+    };
+    let meant = did_you_mean(&written[1..], bound.names());
+    Problem::new(ErrorKind::Syntax, span, format!("{written} has no value")).hint(given).hint_if(meant)
 }
 
 /// Whether a name needs no backticks.
@@ -91,6 +120,13 @@ fn blank(input: &str) -> Read<'_> {
     recognize(many0_count(alt((multispace1, recognize(preceded(char('#'), not_line_ending)))))).parse(input)
 }
 
+// parameter = "$" bare ;
+/// The name, and the length as written.
+fn parameter(input: &str) -> Option<(&str, usize)> {
+    let (_, name) = word(input.strip_prefix('$')?).ok()?;
+    Some((name, 1 + name.len()))
+}
+
 // bare = letter-or-underscore { letter | digit | "_" | ":" } ;
 fn word(input: &str) -> Read<'_> {
     let start = satisfy(|c| c.is_alphabetic() || c == '_');
@@ -99,11 +135,12 @@ fn word(input: &str) -> Read<'_> {
 
 /// Takes what a person would read as one literal, also if it is wrong, so that the error shows all of it.
 fn literal(input: &str) -> Read<'_> {
-    alt((recognize(pair(date, opt(clock))), take_while1(|c: char| c.is_alphanumeric() || c == '.')))
-        .parse(input)
-        .and_then(
-            |found| if input.starts_with(|c: char| c.is_ascii_digit()) { Ok(found) } else { nothing(input) },
-        )
+    let alphanumeric = |input| take_while1(|c: char| c.is_alphanumeric() || c == '.').parse(input);
+    let mantissa = take_while1(|c: char| c.is_ascii_digit() || c == '.');
+    let power = recognize((mantissa, one_of("eE"), one_of("+-"), digit1));
+    alt((recognize(pair(date, opt(clock))), power, alphanumeric)).parse(input).and_then(|found| {
+        if input.starts_with(|c: char| c.is_ascii_digit()) { Ok(found) } else { nothing(input) }
+    })
 }
 
 fn date(input: &str) -> Read<'_> {
@@ -120,7 +157,7 @@ fn clock(input: &str) -> Read<'_> {
 /// Longer ones first. Some are no symbols of the language, but of others: read whole, they make better errors.
 fn symbol(input: &str) -> Read<'_> {
     let pairs = alt((tag("!="), tag("=~"), tag("!~"), tag("=="), tag("<="), tag(">="), tag("<>"), tag("&&")));
-    alt((pairs, recognize(one_of("|{}(),;=<>+-*/!")))).parse(input)
+    alt((pairs, recognize(one_of("|{}(),;=<>+-*/%!")))).parse(input)
 }
 
 fn nothing(input: &str) -> Read<'_> {
@@ -173,23 +210,30 @@ fn quoted(input: &str, quote: char, start: usize) -> Result<(String, usize), Pro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::Params;
 
     fn texts(script: &str) -> Vec<&str> {
-        tokens(script).unwrap().iter().map(|token| token.text).collect()
+        tokens(script, &Bound::new(&Params::new()))
+            .unwrap()
+            .iter()
+            .map(|token| script.get(token.span.start..token.span.end).unwrap())
+            .collect()
     }
 
     #[test]
     fn scripts_are_cut() {
         assert_eq!(texts("a|b {c!=\"d\"} # e\n;"), ["a", "|", "b", "{", "c", "!=", "\"d\"", "}", ";", ""]);
+        assert_eq!(texts("1e-3 1.5E+2 2e3-1"), ["1e-3", "1.5E+2", "2e3", "-", "1", ""]);
         assert_eq!(texts("now-1h30m 1µs"), ["now", "-", "1h30m", "1µs", ""]);
         assert_eq!(texts("2026-01-01 and 2026-01-01 10:00"), ["2026-01-01", "and", "2026-01-01 10:00", ""]);
         assert_eq!(texts("2026-01-01T10:00:00.5+02:00,"), ["2026-01-01T10:00:00.5+02:00", ",", ""]);
-        assert_eq!(texts("job:rate5m é_1 %"), ["job:rate5m", "é_1", "%", ""]);
+        assert_eq!(texts("job:rate5m é_1 §"), ["job:rate5m", "é_1", "§", ""]);
     }
 
     #[test]
     fn quotes_are_unescaped() {
-        let tokens = tokens(r#"`a\`b` "c\"\u{41}\n" 'd"'"#).unwrap();
+        let bound = Bound::new(&Params::new());
+        let tokens = tokens(r#"`a\`b` "c\"\u{41}\n" 'd"'"#, &bound).unwrap();
         assert_eq!(tokens[0].kind, Kind::Quoted("a`b".to_owned()));
         assert_eq!(tokens[1].kind, Kind::Text("c\"A\n".to_owned()));
         assert_eq!(tokens[2].kind, Kind::Text("d\"".to_owned()));
@@ -197,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_end_is_just_after_the_last_token() {
-        let tokens = tokens("cpu |  # more\n\n").unwrap();
+        let bound = Bound::new(&Params::new());
+        let tokens = tokens("cpu |  # more\n\n", &bound).unwrap();
         assert_eq!(tokens[2].kind, Kind::End);
         assert_eq!(tokens[2].span.start, 5);
     }

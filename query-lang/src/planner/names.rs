@@ -2,7 +2,7 @@
 //!
 //! Invariant: every name in the filters that come out exists in the table.
 
-use crate::ast::{ColumnKind, Expr, Matcher, Name};
+use crate::ast::{Matcher, Name};
 use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 use crate::error::ErrorKind;
 use crate::error::Problem;
@@ -54,17 +54,13 @@ pub(super) fn tag(table: &TableInfo, name: &Name) -> Result<String, Problem> {
         .hint_if(if is_field { None } else { did_you_mean(&name.text, tags) }))
 }
 
-pub(super) fn field(table: &TableInfo, name: &Name) -> Result<FieldInfo, Problem> {
-    if let Some(field) = table.fields.iter().find(|field| field.name == name.text) {
-        return Ok(field.clone());
-    }
-    let is_tag = table.tags.contains(&name.text);
+/// `name` is none of the fields of a table, or of the values of rows.
+pub(super) fn no_field(of: &str, is_tag: bool, fields: &[FieldInfo], name: &Name) -> Problem {
     let what = if is_tag { "a tag, not a field," } else { "not a field" };
-    let message = format!("{name} is {what} of the table {}", print::name(&table.name));
-    let fields = table.fields.iter().map(|field| field.name.as_str());
-    Err(Problem::new(ErrorKind::UnknownField, name.span, message)
-        .hint(format!("its fields are {}", list_names(fields.clone())))
-        .hint_if(if is_tag { None } else { did_you_mean(&name.text, fields) }))
+    let names = fields.iter().map(|field| field.name.as_str());
+    Problem::new(ErrorKind::UnknownField, name.span, format!("{name} is {what} of {of}"))
+        .hint(format!("its fields are {}", list_names(names.clone())))
+        .hint_if(if is_tag { None } else { did_you_mean(&name.text, names) })
 }
 
 pub(super) fn matchers(table: &TableInfo, matchers: &[Matcher]) -> Result<TagFilter, Problem> {
@@ -73,43 +69,6 @@ pub(super) fn matchers(table: &TableInfo, matchers: &[Matcher]) -> Result<TagFil
         .map(|matcher| Ok(TagFilter::Match { tag: tag(table, &matcher.tag)?, test: matcher.test.clone() }))
         .collect();
     Ok(rewrite::all_of(filters?))
-}
-
-pub(super) fn condition(table: &TableInfo, expr: &Expr) -> Result<TagFilter, Problem> {
-    let members = |members: &[Expr]| -> Result<Vec<TagFilter>, Problem> {
-        members.iter().map(|member| condition(table, member)).collect()
-    };
-    Ok(match expr {
-        Expr::And(parts) => rewrite::all_of(members(parts)?),
-        Expr::Or(parts) => TagFilter::Or(members(parts)?),
-        Expr::Not(inner) => TagFilter::Not(Box::new(condition(table, inner)?)),
-        Expr::Test { column, test } => {
-            let name = &column.name;
-            let is_tag = table.tags.contains(&name.text);
-            let is_field = table.fields.iter().any(|field| field.name == name.text);
-            match column.kind {
-                ColumnKind::Either if is_tag && is_field => {
-                    let message = format!("{name} is both a tag and a field of {}", print::name(&table.name));
-                    let hint = format!("write `tag({name})` or `field({name})`");
-                    return Err(Problem::new(ErrorKind::Name, name.span, message).hint(hint));
-                }
-                ColumnKind::Field => {
-                    field(table, name)?;
-                    return Err(field_condition(table, name));
-                }
-                ColumnKind::Either if is_field => return Err(field_condition(table, name)),
-                ColumnKind::Either | ColumnKind::Tag => {}
-            }
-            TagFilter::Match { tag: tag(table, name)?, test: test.clone() }
-        }
-    })
-}
-
-fn field_condition(table: &TableInfo, name: &Name) -> Problem {
-    let message = format!("{name} is a field, and conditions on fields are not there yet");
-    let tags = list_names(table.tags.iter().map(String::as_str));
-    Problem::new(ErrorKind::Unsupported, name.span, message)
-        .hint(format!("`where` takes conditions on tags: {tags}"))
 }
 
 /// For `drop rollup` and `alter rollup`.

@@ -3,18 +3,20 @@
 //! Invariant: a rollup on a rollup comes out over the raw table with the conditions of the whole chain, and
 //! its parent could compute it: same or longer buckets, same or fewer tags, same or fewer states.
 
-use crate::ast::{self, Name, Query, Stage, StageKind};
+use storage_format::point::TimeRange;
+
+use crate::ast::{self, Name, Query, StageKind};
 use crate::catalog::RollupInfo;
 use crate::error::ErrorKind;
 use crate::error::Problem;
-use crate::plan::{CreateRollup, Grouping, Keep, OutputColumn, Window};
+use crate::plan::{Aggregate, CreateRollup, Grouping, Keep, OutputColumn, Read, Select, Shape, Window};
 use crate::rewrite::Need;
-use crate::time::{format_duration, origin_of};
+use crate::time::format_duration;
 
 use super::Planner;
 use super::names;
+use super::scalar::TIME;
 use super::select;
-use super::stages::Stages;
 
 /// The table of all metrics; its name is kept also while it does not exist.
 const METRICS: &str = "metrics";
@@ -24,12 +26,29 @@ impl Planner<'_> {
         self.check_name_is_free(&create.name)?;
         let query = &create.query;
         let base = names::base(self.catalog, &query.source.name)?;
-        let stages = Stages::of(&query.stages)?;
-        let (aggregate, span, step) = definition(query, &stages)?;
-        let filter = select::filter(&base, query, &stages)?;
-        let by = select::grouping(&base, aggregate.by.as_deref())?;
-        let columns = select::columns(&base.table, &aggregate.items, &by)?;
-        let origin = origin_of(step);
+        let span = definition(query)?;
+        let Select { read, .. } = self.select(query)?;
+        let wrong = |message: &str| Problem::new(ErrorKind::Rollup, span, message);
+        if read.condition.is_some() || !read.computed.is_empty() {
+            return Err(wrong(
+                "a rollup takes conditions on tags; those on fields and computed columns it cannot keep",
+            ));
+        }
+        let Read {
+            filter, shape: Shape::Aggregate(Aggregate { window, hop: None, by, columns, .. }), ..
+        } = read
+        else {
+            return Err(wrong("a rollup has buckets that do not overlap; `over` can be asked of it"));
+        };
+        if columns.iter().any(|column| column.field.as_ref().is_some_and(|field| field.name == TIME)) {
+            return Err(wrong("a rollup keeps aggregates of fields, and the time is none"));
+        }
+        let Window::Every { step, origin } = window else {
+            let message =
+                "a rollup has buckets of a fixed length; days and months of a zone can be asked of it";
+            return Err(wrong(message).hint("write for example `every 1h`"));
+        };
+        let range = TimeRange::ALL;
         if let Some(parent) = &base.rollup {
             if step % parent.step != 0 {
                 let (ours, its) = (format_duration(step), format_duration(parent.step));
@@ -38,8 +57,15 @@ impl Planner<'_> {
                 let hint = format!("take a multiple of {its}");
                 return Err(Problem::new(ErrorKind::Rollup, span, message).hint(hint));
             }
-            let window = Window::Every { step, origin };
-            let need = Need { table: &base.table.name, filter: &filter, window, by: &by, columns: &columns };
+            let need = Need {
+                table: &base.table.name,
+                filter: &filter,
+                window: &window,
+                range,
+                by: &by,
+                columns: &columns,
+                rowwise: false,
+            };
             self.check_gives(parent, need, &query.source.name)?;
         }
         Ok(CreateRollup {
@@ -50,7 +76,7 @@ impl Planner<'_> {
                 filter,
                 step,
                 origin,
-                definition: canonical(create, step, &columns, &by),
+                definition: canonical(create, &columns, &by),
                 states: select::states_of(&columns),
                 by,
                 columns,
@@ -88,40 +114,44 @@ impl Planner<'_> {
     }
 }
 
-/// The one aggregate stage, its place and its step; nothing else than conditions may stand beside it.
-fn definition<'a>(
-    query: &Query,
-    stages: &Stages<'a>,
-) -> Result<(&'a ast::Aggregate, ast::Span, i64), Problem> {
+/// The place of the one aggregate stage; nothing else than conditions may stand beside it.
+fn definition(query: &Query) -> Result<ast::Span, Problem> {
     let wrong = |span, message: &str| Problem::new(ErrorKind::Rollup, span, message);
-    if let Some((_, span)) = stages.range {
-        return Err(wrong(span, "a rollup covers all time; leave the range to its readers"));
-    }
-    if let Some((_, span)) = stages.limit {
-        return Err(wrong(span, "a rollup keeps all buckets; leave the limit to its readers"));
-    }
     let hint = "write for example `every 1m avg(usage_user) by host`";
-    let Some((aggregate, span)) = stages.aggregate else {
-        return Err(wrong(query.source.name.span, "a rollup needs `every` and aggregates").hint(hint));
-    };
-    let step = aggregate
-        .every
-        .ok_or_else(|| wrong(span, "a rollup needs `every`, the length of its buckets").hint(hint))?;
-    Ok((aggregate, span, step))
+    let mut found = None;
+    for stage in &query.stages {
+        match &stage.kind {
+            StageKind::Range(_) => {
+                return Err(wrong(stage.span, "a rollup covers all time; leave the range to its readers"));
+            }
+            StageKind::Limit(_) => {
+                return Err(wrong(stage.span, "a rollup keeps all buckets; leave the limit to its readers"));
+            }
+            StageKind::Aggregate(aggregate) if aggregate.window == ast::Window::Whole => {
+                return Err(wrong(stage.span, "a rollup needs `every`, the length of its buckets").hint(hint));
+            }
+            StageKind::Aggregate(_) if found.is_none() => found = Some(stage.span),
+            StageKind::Where(_) if found.is_none() => {}
+            _ => {
+                let message = "a rollup is one aggregate stage, with conditions before it; leave the rest to its readers";
+                return Err(wrong(stage.span, message));
+            }
+        }
+    }
+    found.ok_or_else(|| wrong(query.source.name.span, "a rollup needs `every` and aggregates").hint(hint))
 }
 
 /// The statement as stored: everything that was left to the catalog written out, without `keep`, which can change.
-fn canonical(create: &ast::CreateRollup, step: i64, columns: &[OutputColumn], by: &Grouping) -> String {
+fn canonical(create: &ast::CreateRollup, columns: &[OutputColumn], by: &Grouping) -> String {
     let by = match by {
         Grouping::Series => None,
         Grouping::Tags(tags) => Some(tags.iter().map(Name::new).collect()),
     };
     let items = select::written_out(columns);
-    let written = ast::Aggregate { every: Some(step), items, by };
     let mut create = ast::CreateRollup { keep: Keep::Default, ..create.clone() };
     for stage in &mut create.query.stages {
-        if matches!(stage.kind, StageKind::Aggregate(_)) {
-            *stage = Stage { kind: StageKind::Aggregate(written.clone()), span: stage.span };
+        if let StageKind::Aggregate(aggregate) = &mut stage.kind {
+            *aggregate = ast::Aggregate { items: items.clone(), by: by.clone(), ..aggregate.clone() };
         }
     }
     create.to_string()

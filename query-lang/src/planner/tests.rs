@@ -3,7 +3,6 @@
 use storage_format::point::{Time, TimeRange};
 use storage_format::state::StateKind;
 
-use crate::params::NO_PARAMS;
 use crate::plan::{
     Aggregate, Alter, AlterTarget, Function, Grouping, Keep, Plan, Select, Shape, Show, TagFilter, TagTest,
     Window,
@@ -22,7 +21,7 @@ fn select(text: &str) -> Select {
 }
 
 fn aggregate(text: &str) -> Aggregate {
-    match select(text).shape {
+    match select(text).read.shape {
         Shape::Aggregate(aggregate) => aggregate,
         points => panic!("{text}: {points:?}"),
     }
@@ -43,9 +42,9 @@ fn equal(tag: &str, value: &str) -> TagFilter {
 #[test]
 fn raw_points_have_all_fields() {
     let plan = select("cpu | last 5m | limit 20");
-    assert_eq!(plan.range, TimeRange::new(NOON - 5 * MINUTE, NOON));
-    assert_eq!(plan.limit, Some(20));
-    let Shape::Points { fields } = plan.shape else { panic!("points were asked") };
+    assert_eq!(plan.read.range, TimeRange::new(NOON - 5 * MINUTE, NOON));
+    assert_eq!(plan.read.limit, Some(20));
+    let Shape::Points { fields } = plan.read.shape else { panic!("points were asked") };
     assert_eq!(fields.len(), 4);
 }
 
@@ -89,7 +88,7 @@ fn windows_and_groups() {
 
 #[test]
 fn ranges_are_absolute() {
-    let range = |text: &str| select(text).range;
+    let range = |text: &str| select(text).read.range;
     assert_eq!(range("cpu"), TimeRange::ALL);
     assert_eq!(range("cpu | since now - 1h"), TimeRange::new(NOON - HOUR, Time::MAX));
     assert_eq!(
@@ -101,17 +100,17 @@ fn ranges_are_absolute() {
 #[test]
 fn the_range_of_the_request_serves_statements_without_one() {
     let asked = TimeRange::new(1, 2);
-    let context = Context { now: NOON, range: Some(asked), rollups: false, params: &NO_PARAMS };
+    let context = Context { now: NOON, range: Some(asked), rollups: false, lets: &[] };
     let plan =
         |text: &str| crate::plan(&crate::parse(text).unwrap().statements[0], &testing::catalog(), &context);
     let range = |text: &str| match plan(text) {
-        Ok(Plan::Select(select)) => select.range,
+        Ok(Plan::Select(select)) => select.read.range,
         other => panic!("{other:?}"),
     };
     assert_eq!(range("cpu"), asked);
     assert_eq!(range("cpu | last 1h"), TimeRange::new(NOON - HOUR, NOON));
     let Ok(Plan::Select(select)) = plan("cpu_1m | every 1h count by ()") else { panic!("a plain query") };
-    let Shape::Aggregate(aggregate) = select.shape else { panic!("it has aggregates") };
+    let Shape::Aggregate(aggregate) = select.read.shape else { panic!("it has aggregates") };
     assert!(aggregate.rollups.is_empty() && aggregate.rejected.is_empty(), "rollups are off");
 }
 
@@ -124,23 +123,23 @@ fn filters_are_joined_flat() {
         equal("dc", "b"),
         TagFilter::Not(Box::new(equal("host", "c"))),
     ]);
-    assert_eq!(plan.filter, expected);
-    assert_eq!(select("both | where tag(id) = \"1\"").filter, equal("id", "1"));
+    assert_eq!(plan.read.filter, expected);
+    assert_eq!(select("both | where tag(id) = \"1\"").read.filter, equal("id", "1"));
 }
 
 #[test]
 fn a_rollup_is_read_by_its_name() {
     let bare = select("cpu_1m | last 1h");
-    assert_eq!((bare.table.as_str(), bare.named_rollup.as_deref()), ("cpu", Some("cpu_1m")));
-    let Shape::Aggregate(aggregate) = bare.shape else { panic!("a rollup has aggregates") };
+    assert_eq!((bare.read.table.as_str(), bare.read.named_rollup.as_deref()), ("cpu", Some("cpu_1m")));
+    let Shape::Aggregate(aggregate) = bare.read.shape else { panic!("a rollup has aggregates") };
     assert_eq!(aggregate.window, Window::Every { step: MINUTE, origin: 0 });
     assert_eq!(aggregate.by, tags(&["region", "host"]));
     assert_eq!(aggregate.columns.len(), 3);
     assert_eq!(aggregate.rollups[0].name, "cpu_1m");
 
     let coarser = select("cpu_eu{host=\"a\"} | every 1h avg(usage_user) by ()");
-    assert_eq!(coarser.filter, TagFilter::And(vec![equal("region", "eu"), equal("host", "a")]));
-    let Shape::Aggregate(aggregate) = coarser.shape else { panic!("it has aggregates") };
+    assert_eq!(coarser.read.filter, TagFilter::And(vec![equal("region", "eu"), equal("host", "a")]));
+    let Shape::Aggregate(aggregate) = coarser.read.shape else { panic!("it has aggregates") };
     assert_eq!(aggregate.rollups[0].name, "cpu_eu");
 }
 

@@ -12,13 +12,24 @@ fn text_is_canonical() {
         ("cpu|last 90m", "cpu | last 1h30m"),
         ("cpu{ a = 'b' , c not in ('d') , }", "cpu{a=\"b\", c not in (\"d\")}"),
         ("`show`|limit 1", "`show` | limit 1"),
-        ("`cpu` | since 2026-01-01T02:00:00+02:00", "cpu | since 2026-01-01"),
+        ("`cpu` | since 2026-01-01T02:00:00+02:00", "cpu | since 2026-01-01T00:00:00Z"),
+        ("cpu | since 2026-01-01T00:00", "cpu | since 2026-01-01"),
         ("cpu | since now-1500ms", "cpu | since now - 1s500ms"),
         (
             "cpu | where ((a=\"1\") and (b=\"2\" or not c=\"3\"))",
             "cpu | where a = \"1\" and (b = \"2\" or not c = \"3\")",
         ),
         ("cpu | every 7d count() by (a,b)", "cpu | every 1w count by a, b"),
+        (
+            "cpu | where a+b*-c>=(d-(e-f))/2 and not (g or h)",
+            "cpu | where a + b * -c >= (d - (e - f)) / 2 and not (g or h)",
+        ),
+        ("cpu | where (a = 1) = true or x in (-1, 2.50)", "cpu | where (a = 1) = true or x in (-1, 2.5)"),
+        ("cpu | every 24mo over 5m offset 60s sum(x)", "cpu | every 2y over 5m offset 1m sum(x)"),
+        (
+            "cpu | sort a asc, b desc | top 3 by a per b,c | limit 3 offset 0",
+            "cpu | sort a, b desc | top 3 by a per b, c | limit 3",
+        ),
         ("cpu | last(field(x)) as `a b`", "cpu | last(x) as `a b`"),
         ("cpu | last()", "cpu | last()"),
         ("cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}", "cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}"),
@@ -47,12 +58,12 @@ proptest! {
     }
 }
 
-fn script() -> impl Strategy<Value = Script> {
+fn script() -> BoxedStrategy<Script> {
     let statement = statement().prop_map(|kind| Statement { kind, text: SourceText::default() });
-    proptest::collection::vec(statement, 1..4).prop_map(|statements| Script { statements })
+    proptest::collection::vec(statement, 1..4).prop_map(|statements| Script { statements }).boxed()
 }
 
-fn statement() -> impl Strategy<Value = StatementKind> {
+fn statement() -> BoxedStrategy<StatementKind> {
     let create = (name(), query(), keep()).prop_map(|(name, query, keep)| CreateRollup { name, query, keep });
     let delete = (source(), option(expr()), option(range()));
     let delete = delete.prop_map(|(source, condition, range)| Delete {
@@ -63,16 +74,19 @@ fn statement() -> impl Strategy<Value = StatementKind> {
     });
     let plain = prop_oneof![
         4 => query().prop_map(StatementKind::Query),
+        1 => (name(), query()).prop_map(|(name, query)| StatementKind::Let(Let { name, query })),
         2 => show().prop_map(StatementKind::Show),
         1 => create.prop_map(StatementKind::CreateRollup),
         1 => name().prop_map(StatementKind::DropRollup),
         1 => alter().prop_map(StatementKind::Alter),
         1 => delete.prop_map(StatementKind::Delete),
     ];
-    (plain, any::<bool>()).prop_map(|(plain, explained)| match explained {
-        true => StatementKind::Explain(Box::new(plain)),
-        false => plain,
-    })
+    (plain, any::<bool>())
+        .prop_map(|(plain, explained)| match explained {
+            true => StatementKind::Explain(Box::new(plain)),
+            false => plain,
+        })
+        .boxed()
 }
 
 fn keep() -> impl Strategy<Value = Keep> {
@@ -91,16 +105,20 @@ fn alter() -> impl Strategy<Value = Alter> {
     })
 }
 
-fn query() -> impl Strategy<Value = Query> {
-    (source(), proptest::collection::vec(stage(), 0..4)).prop_map(|(source, stages)| Query { source, stages })
+fn query() -> BoxedStrategy<Query> {
+    (source(), proptest::collection::vec(stage(), 0..4))
+        .prop_map(|(source, stages)| Query { source, stages })
+        .boxed()
 }
 
-fn source() -> impl Strategy<Value = Source> {
+fn source() -> BoxedStrategy<Source> {
     let matcher = (name(), tag_test()).prop_map(|(tag, test)| Matcher { tag, test });
-    (name(), proptest::collection::vec(matcher, 0..3)).prop_map(|(name, matchers)| Source { name, matchers })
+    (name(), proptest::collection::vec(matcher, 0..3))
+        .prop_map(|(name, matchers)| Source { name, matchers })
+        .boxed()
 }
 
-fn show() -> impl Strategy<Value = Show> {
+fn show() -> BoxedStrategy<Show> {
     prop_oneof![
         Just(Show::Tables),
         Just(Show::Rollups),
@@ -111,47 +129,130 @@ fn show() -> impl Strategy<Value = Show> {
         source().prop_map(|source| Show::Series { source }),
         source().prop_map(|source| Show::Cardinality { source }),
     ]
+    .boxed()
 }
 
-fn stage() -> impl Strategy<Value = Stage> {
+fn stage() -> BoxedStrategy<Stage> {
+    let assignment = (name(), expr()).prop_map(|(name, value)| Assignment { name, value });
+    let key = (name(), any::<bool>()).prop_map(|(column, descending)| SortKey { column, descending });
+    let per = proptest::collection::vec(name(), 0..3);
+    let rank = (any::<bool>(), any::<u64>(), name(), per);
+    let rank = rank.prop_map(|(largest, count, column, per)| Rank { largest, count, column, per });
+    let limit = (any::<u64>(), prop_oneof![Just(0), any::<u64>()]);
+    let limit = limit.prop_map(|(count, offset)| Limit { count, offset });
     prop_oneof![
         range().prop_map(StageKind::Range),
         expr().prop_map(StageKind::Where),
         aggregate().prop_map(StageKind::Aggregate),
-        any::<u64>().prop_map(StageKind::Limit),
+        proptest::collection::vec(assignment, 1..3).prop_map(StageKind::Extend),
+        fill().prop_map(StageKind::Fill),
+        proptest::collection::vec(key, 1..3).prop_map(StageKind::Sort),
+        rank.prop_map(StageKind::Rank),
+        limit.prop_map(StageKind::Limit),
+        join().prop_map(StageKind::Join),
     ]
     .prop_map(|kind| Stage { kind, span: Span::default() })
+    .boxed()
 }
 
-fn range() -> impl Strategy<Value = Range> {
+fn fill() -> BoxedStrategy<Fill> {
+    let number = prop_oneof![any::<u64>().prop_map(Literal::Int), float().prop_map(Literal::Float)];
+    let value = (number, any::<bool>()).prop_map(|(number, negative)| {
+        let number = made(ExprKind::Literal(number));
+        FillHow::Value(if negative { made(ExprKind::Negate(Box::new(number))) } else { number })
+    });
+    let how = prop_oneof![Just(FillHow::Null), Just(FillHow::Previous), Just(FillHow::Linear), value];
+    (how, option(length())).prop_map(|(how, max)| Fill { how, max }).boxed()
+}
+
+fn join() -> BoxedStrategy<Join> {
+    let kind = prop_oneof![
+        Just(JoinKind::Inner),
+        Just(JoinKind::Left),
+        option(length()).prop_map(|within| JoinKind::Asof { within }),
+    ];
+    let on = proptest::collection::vec(name(), 1..3);
+    (kind, source(), on).prop_map(|(kind, right, on)| Join { kind, right, on }).boxed()
+}
+
+fn range() -> BoxedStrategy<Range> {
     prop_oneof![
         length().prop_map(Range::Last),
         time().prop_map(Range::Since),
         (time(), time()).prop_map(|(start, end)| Range::Between(start, end)),
     ]
+    .boxed()
 }
 
 fn time() -> impl Strategy<Value = TimeLiteral> {
-    let days = (-10_000i64..10_000).prop_map(|days| TimeLiteral::At(days * crate::time::DAY));
     let now = any::<i64>().prop_map(|offset| TimeLiteral::Now(offset.max(-i64::MAX)));
-    prop_oneof![any::<i64>().prop_map(TimeLiteral::At), days, now, Just(TimeLiteral::Now(0))]
+    prop_oneof![fixed_time(), now, Just(TimeLiteral::Now(0))]
+}
+
+fn fixed_time() -> impl Strategy<Value = TimeLiteral> {
+    let days = (-10_000i64..10_000).prop_map(|days| TimeLiteral::Civil(days * crate::time::DAY));
+    prop_oneof![any::<i64>().prop_map(TimeLiteral::At), any::<i64>().prop_map(TimeLiteral::Civil), days]
+}
+
+fn float() -> impl Strategy<Value = f64> {
+    any::<f64>()
+        .prop_filter_map("numbers have no sign and an end", |value| value.is_finite().then_some(value.abs()))
 }
 
 fn length() -> impl Strategy<Value = i64> {
     prop_oneof![1..=i64::MAX, (1i64..1000).prop_map(|minutes| minutes * crate::time::MINUTE)]
 }
 
-fn expr() -> impl Strategy<Value = Expr> {
+fn made(kind: ExprKind) -> Expr {
+    Expr { kind, span: Span::default() }
+}
+
+fn literal() -> BoxedStrategy<Expr> {
+    let literal = prop_oneof![
+        Just(Literal::Null),
+        any::<bool>().prop_map(Literal::Bool),
+        any::<u64>().prop_map(Literal::Int),
+        float().prop_map(Literal::Float),
+        text().prop_map(Literal::Text),
+        length().prop_map(Literal::Duration),
+        fixed_time().prop_map(Literal::Time),
+        Just(Literal::Time(TimeLiteral::Now(0))),
+    ];
+    literal.prop_map(|literal| made(ExprKind::Literal(literal))).boxed()
+}
+
+fn expr() -> BoxedStrategy<Expr> {
     let kind = prop_oneof![Just(ColumnKind::Either), Just(ColumnKind::Tag), Just(ColumnKind::Field)];
-    let test = (kind, name(), tag_test())
-        .prop_map(|(kind, name, test)| Expr::Test { column: Column { kind, name }, test });
-    test.prop_recursive(4, 16, 3, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 2..4).prop_map(Expr::And),
-            proptest::collection::vec(inner.clone(), 2..4).prop_map(Expr::Or),
-            inner.prop_map(|inner| Expr::Not(Box::new(inner))),
-        ]
-    })
+    let column = (kind, name()).prop_map(|(kind, name)| made(ExprKind::Column(Column { kind, name })));
+    let pattern =
+        || prop_oneof![Just("web-.*"), Just("a|b"), Just("\\d+\\."), Just("")].prop_map(str::to_owned);
+    prop_oneof![column, literal()]
+        .prop_recursive(4, 24, 3, move |inner| {
+            let boxed = inner.clone().prop_map(Box::new).boxed();
+            let operator = proptest::sample::select(Operator::ALL.to_vec());
+            let binary = (operator, boxed.clone(), boxed.clone())
+                .prop_map(|(operator, left, right)| ExprKind::Binary { operator, left, right });
+            let matched = (boxed.clone(), pattern(), any::<bool>())
+                .prop_map(|(value, pattern, negated)| ExprKind::Match { value, pattern, negated });
+            let listed = (boxed.clone(), proptest::collection::vec(literal(), 0..3), any::<bool>())
+                .prop_map(|(value, list, negated)| ExprKind::In { value, list, negated });
+            let function =
+                proptest::sample::select(vec!["abs", "if", "shift", "average"]).prop_map(Name::new);
+            let called = (function, proptest::collection::vec(inner.clone(), 0..3))
+                .prop_map(|(function, arguments)| ExprKind::Call { function, arguments });
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 2..4).prop_map(ExprKind::And),
+                proptest::collection::vec(inner, 2..4).prop_map(ExprKind::Or),
+                boxed.clone().prop_map(ExprKind::Not),
+                boxed.prop_map(ExprKind::Negate),
+                binary,
+                matched,
+                listed,
+                called,
+            ]
+            .prop_map(made)
+        })
+        .boxed()
 }
 
 fn tag_test() -> impl Strategy<Value = TagTest> {
@@ -167,8 +268,13 @@ fn tag_test() -> impl Strategy<Value = TagTest> {
     ]
 }
 
-fn aggregate() -> impl Strategy<Value = Aggregate> {
-    let function = proptest::sample::select(Function::ALL.to_vec());
+fn aggregate() -> BoxedStrategy<Aggregate> {
+    let fraction = (0u32..=1_000_000_000).prop_map(|billionths| f64::from(billionths) / 1e9);
+    let fraction = prop_oneof![fraction, Just(0.0), Just(1.0), Just(0.95)];
+    let function =
+        (proptest::sample::select(Function::NAMES.to_vec()), fraction).prop_map(|(name, fraction)| {
+            Function::named(name, (name == "quantile").then_some(fraction)).expect("a function by its name")
+        });
     let item = (function, option(name()), option(name())).prop_map(|(function, field, alias)| Item {
         function,
         field,
@@ -176,27 +282,38 @@ fn aggregate() -> impl Strategy<Value = Aggregate> {
         span: Span::default(),
     });
     let by = option(proptest::collection::vec(name(), 0..3));
-    (option(length()), proptest::collection::vec(item, 1..4), by).prop_map(|(every, items, by)| Aggregate {
-        every,
-        items,
-        by,
-    })
+    let zone = option(text().prop_map(|text| ZoneName { text, span: Span::default() }));
+    let step = prop_oneof![length().prop_map(Step::Length), (1u32..120).prop_map(Step::Months)];
+    let window = prop_oneof![
+        Just(Window::Whole),
+        (step, option(length()), option(length())).prop_map(|(step, over, offset)| Window::Every {
+            step,
+            over,
+            offset
+        }),
+        length().prop_map(|gap| Window::Session { gap }),
+    ];
+    (window, proptest::collection::vec(item, 1..4), by, zone)
+        .prop_map(|(window, items, by, zone)| Aggregate { window, items, by, zone })
+        .boxed()
 }
 
 /// Plain names, words of the language, and anything at all.
-fn name() -> impl Strategy<Value = Name> {
+fn name() -> BoxedStrategy<Name> {
     let words = [
         "show", "last", "by", "as", "not", "in", "tag", "field", "now", "every", "count", "and", "or",
         "from", "where", "limit", "let", "of", "explain", "since", "rollup", "tables", "alter", "keep",
-        "forever", "default", "database",
+        "forever", "default", "database", "true", "null", "desc", "per", "on", "within", "max", "offset",
+        "over", "join",
     ];
     let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
     prop_oneof![4 => "[a-z_][a-z0-9_:]{0,6}", 2 => word, 1 => text()]
         .prop_filter_map("a name is not empty", |text| (!text.is_empty()).then(|| Name::new(text)))
+        .boxed()
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![".{0,6}".prop_map(String::from), any::<String>(), Just("\\\"'`\n\t\u{0}".to_owned())]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![".{0,6}".prop_map(String::from), any::<String>(), Just("\\\"'`\n\t\u{0}".to_owned())].boxed()
 }
 
 fn option<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {

@@ -1,6 +1,6 @@
 //! Which rollups may answer, and why others may not.
 
-use storage_format::point::floor_time;
+use storage_format::point::{TimeRange, floor_time};
 
 use crate::plan::{Plan, Select, Shape, TagFilter, TagTest, Window};
 use crate::rewrite::{Need, reason_against, remaining_filter};
@@ -16,7 +16,7 @@ fn select(text: &str) -> Select {
 
 /// The chosen rollups in order, then `name: reason` of the others.
 fn check(text: &str, chosen: &[&str], rejected: &[&str]) {
-    let Shape::Aggregate(aggregate) = select(text).shape else { panic!("{text} has no aggregates") };
+    let Shape::Aggregate(aggregate) = select(text).read.shape else { panic!("{text} has no aggregates") };
     let names: Vec<&str> = aggregate.rollups.iter().map(|rollup| rollup.name.as_str()).collect();
     let reasons: Vec<String> =
         aggregate.rejected.iter().map(|rollup| format!("{}: {}", rollup.name, rollup.reason)).collect();
@@ -103,9 +103,11 @@ fn a_rollup_fits_exactly_if_every_edge_of_the_query_is_one_of_its_edges() {
         let need = Need {
             table: &rollup.table,
             filter: &rollup.filter,
-            window: Window::Every { step, origin },
+            window: &Window::Every { step, origin },
+            range: TimeRange::ALL,
             by: &rollup.by,
             columns: &rollup.columns,
+            rowwise: false,
         };
         let mut edges = (-40..40).map(|bucket| origin + bucket * step);
         let aligned = edges.all(|edge| floor_time(edge, rollup.step, rollup.origin) == edge);
@@ -123,6 +125,6 @@ fn buckets_must_be_cut_at_the_same_places() {
     let Ok(Plan::Select(select)) = testing::plan_in(&catalog, "cpu | every 3w avg(usage_user) by ()") else {
         panic!("a plain query")
     };
-    let Shape::Aggregate(aggregate) = select.shape else { panic!("it has aggregates") };
+    let Shape::Aggregate(aggregate) = select.read.shape else { panic!("it has aggregates") };
     assert_eq!(aggregate.rejected[0].reason, "its buckets of 3d do not start where those of 3w do");
 }

@@ -8,15 +8,23 @@ use std::ops::Range;
 
 use arrow::array::Array;
 use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
 use arrow::util::bit_iterator::BitSliceIterator;
 
 use crate::point::{FieldType, Time};
 
+use super::counter::{Counter, CounterSum};
+use super::distinct::Distinct;
 use super::edge::{Edge, First, Last};
 use super::extreme::{Extreme, Max, Min};
 use super::finalize::Finalized;
+use super::quantile::Sketch;
+use super::squares::Squares;
 use super::sum::{FloatSum, IntSum};
+use super::trace::{self, Steps, Trace};
 use super::value::{FieldValue, Number};
+use super::values::Values;
+use super::weighted::{Weighted, WeightedSum};
 use super::{StateKey, StateKind};
 
 /// One state per bucket.
@@ -43,6 +51,25 @@ pub enum StateColumn {
     LastUInt(Vec<Last<u64>>),
     LastBool(Vec<Last<bool>>),
     LastStr(Vec<Last<Box<str>>>),
+    /// The same for every type of numbers, as are the next two.
+    SumSquares(Vec<Squares>),
+    Quantile(Vec<Sketch>),
+    Distinct(Vec<Distinct>),
+    CounterFloat(Vec<Counter<f64>>),
+    CounterInt(Vec<Counter<i64>>),
+    CounterUInt(Vec<Counter<u64>>),
+    CounterSumFloat(Vec<CounterSum<FloatSum, FloatSum>>),
+    CounterSumInt(Vec<CounterSum<IntSum<i64>, IntSum<i64>>>),
+    CounterSumUInt(Vec<CounterSum<IntSum<u64>, IntSum<i64>>>),
+    WeightedFloat(Vec<Weighted<f64>>),
+    WeightedInt(Vec<Weighted<i64>>),
+    WeightedUInt(Vec<Weighted<u64>>),
+    WeightedSum(Vec<WeightedSum>),
+    ValuesFloat(Vec<Values<f64>>),
+    ValuesInt(Vec<Values<i64>>),
+    ValuesUInt(Vec<Values<u64>>),
+    ValuesBool(Vec<Values<bool>>),
+    ValuesStr(Vec<Values<Box<str>>>),
 }
 
 /// Consecutive rows of one series' arrays that fall into one bucket.
@@ -60,23 +87,41 @@ pub trait State: Clone {
 
     fn merge(&mut self, other: &Self);
 
-    fn finalize(states: &[Self]) -> Finalized;
-
     /// Bytes outside the state itself.
     fn heap_bytes(&self) -> usize {
         0
     }
 }
 
+/// A state that alone is an answer.
+pub trait Answer: State {
+    fn finalize(states: &[Self]) -> Finalized;
+}
+
 /// Runs `$body` with `$states` bound to the `Vec` of states inside; `map` makes a column of the same kind
-/// from the `Vec` that it gives; with two columns both are bound and must be of one kind.
+/// from the `Vec` that it gives; `stored` leaves out what is never stored; with two columns both are bound and must be
+/// of one kind.
 macro_rules! with_states {
     (@every_kind $($call:tt)*) => {
+        $crate::state::column::with_states! { @stored_kinds $($call)*
+            ValuesFloat ValuesInt ValuesUInt ValuesBool ValuesStr
+        }
+    };
+    (@stored_kinds $($call:tt)*) => {
         $crate::state::column::with_states! { $($call)*
             Points Count SumFloat SumInt SumUInt
             MinFloat MinInt MinUInt MaxFloat MaxInt MaxUInt
             FirstFloat FirstInt FirstUInt FirstBool FirstStr
             LastFloat LastInt LastUInt LastBool LastStr
+            SumSquares Quantile Distinct
+            CounterFloat CounterInt CounterUInt CounterSumFloat CounterSumInt CounterSumUInt
+            WeightedFloat WeightedInt WeightedUInt WeightedSum
+        }
+    };
+    (@stored $column:expr, $states:ident, $body:expr, $($kind:ident)*) => {
+        match $column {
+            $($crate::state::StateColumn::$kind($states) => $body,)*
+            other => panic!("bug: {} are never stored", other.kind().name()),
         }
     };
     (@one $column:expr, $states:ident, $body:expr, $($kind:ident)*) => {
@@ -96,6 +141,9 @@ macro_rules! with_states {
             })*
             _ => panic!("bug: columns of different states"),
         }
+    };
+    (stored $column:expr, $states:ident => $body:expr) => {
+        $crate::state::column::with_states! { @stored_kinds @stored $column, $states, $body, }
     };
     (map $column:expr, $states:ident => $body:expr) => {
         $crate::state::column::with_states! { @every_kind @map $column, $states, $body, }
@@ -135,6 +183,24 @@ impl StateColumn {
             (StateKind::Last, Some(UInt)) => StateColumn::LastUInt(Vec::new()),
             (StateKind::Last, Some(Bool)) => StateColumn::LastBool(Vec::new()),
             (StateKind::Last, Some(Str)) => StateColumn::LastStr(Vec::new()),
+            (StateKind::SumSquares, Some(Float | Int | UInt)) => StateColumn::SumSquares(Vec::new()),
+            (StateKind::Quantile, Some(Float | Int | UInt)) => StateColumn::Quantile(Vec::new()),
+            (StateKind::Distinct, Some(_)) => StateColumn::Distinct(Vec::new()),
+            (StateKind::Counter, Some(Float)) => StateColumn::CounterFloat(Vec::new()),
+            (StateKind::Counter, Some(Int)) => StateColumn::CounterInt(Vec::new()),
+            (StateKind::Counter, Some(UInt)) => StateColumn::CounterUInt(Vec::new()),
+            (StateKind::CounterSum, Some(Float)) => StateColumn::CounterSumFloat(Vec::new()),
+            (StateKind::CounterSum, Some(Int)) => StateColumn::CounterSumInt(Vec::new()),
+            (StateKind::CounterSum, Some(UInt)) => StateColumn::CounterSumUInt(Vec::new()),
+            (StateKind::Weighted, Some(Float)) => StateColumn::WeightedFloat(Vec::new()),
+            (StateKind::Weighted, Some(Int)) => StateColumn::WeightedInt(Vec::new()),
+            (StateKind::Weighted, Some(UInt)) => StateColumn::WeightedUInt(Vec::new()),
+            (StateKind::WeightedSum, Some(Float | Int | UInt)) => StateColumn::WeightedSum(Vec::new()),
+            (StateKind::Values, Some(Float)) => StateColumn::ValuesFloat(Vec::new()),
+            (StateKind::Values, Some(Int)) => StateColumn::ValuesInt(Vec::new()),
+            (StateKind::Values, Some(UInt)) => StateColumn::ValuesUInt(Vec::new()),
+            (StateKind::Values, Some(Bool)) => StateColumn::ValuesBool(Vec::new()),
+            (StateKind::Values, Some(Str)) => StateColumn::ValuesStr(Vec::new()),
             (kind, field_type) => panic!("bug: no state {kind:?} of {field_type:?}"),
         }
     }
@@ -156,6 +222,24 @@ impl StateColumn {
             | StateColumn::LastUInt(_)
             | StateColumn::LastBool(_)
             | StateColumn::LastStr(_) => StateKind::Last,
+            StateColumn::SumSquares(_) => StateKind::SumSquares,
+            StateColumn::Quantile(_) => StateKind::Quantile,
+            StateColumn::Distinct(_) => StateKind::Distinct,
+            StateColumn::CounterFloat(_) | StateColumn::CounterInt(_) | StateColumn::CounterUInt(_) => {
+                StateKind::Counter
+            }
+            StateColumn::CounterSumFloat(_)
+            | StateColumn::CounterSumInt(_)
+            | StateColumn::CounterSumUInt(_) => StateKind::CounterSum,
+            StateColumn::WeightedFloat(_) | StateColumn::WeightedInt(_) | StateColumn::WeightedUInt(_) => {
+                StateKind::Weighted
+            }
+            StateColumn::WeightedSum(_) => StateKind::WeightedSum,
+            StateColumn::ValuesFloat(_)
+            | StateColumn::ValuesInt(_)
+            | StateColumn::ValuesUInt(_)
+            | StateColumn::ValuesBool(_)
+            | StateColumn::ValuesStr(_) => StateKind::Values,
         }
     }
 
@@ -180,7 +264,8 @@ impl StateColumn {
     }
 
     /// Adds a field's values to the states: for each window its rows of `values`, where null means missing.
-    /// `times` are the rows' times, ascending; only first and last look at them.
+    /// `times` are the rows' times, ascending; first and last and the states
+    /// of one series look at them.
     ///
     /// `values` is the array of the field's type: Float64, Int64, UInt64, Boolean or String (Utf8). Any array
     /// will do for `Count`. Prometheus' stale markers are not values; the scan has left them out.
@@ -207,6 +292,52 @@ impl StateColumn {
             StateColumn::LastUInt(lasts) => absorb_edges(lasts, windows, times, values),
             StateColumn::LastBool(lasts) => absorb_edges(lasts, windows, times, values),
             StateColumn::LastStr(lasts) => absorb_edges(lasts, windows, times, values),
+            StateColumn::SumSquares(squares) => match values.data_type() {
+                DataType::Int64 => absorb_slices(squares, windows, values, Squares::add_slice::<i64>),
+                DataType::UInt64 => absorb_slices(squares, windows, values, Squares::add_slice::<u64>),
+                _ => absorb_slices(squares, windows, values, Squares::add_slice::<f64>),
+            },
+            StateColumn::Quantile(sketches) => match values.data_type() {
+                DataType::Int64 => absorb_slices(sketches, windows, values, Sketch::add_slice::<i64>),
+                DataType::UInt64 => absorb_slices(sketches, windows, values, Sketch::add_slice::<u64>),
+                _ => absorb_slices(sketches, windows, values, Sketch::add_slice::<f64>),
+            },
+            StateColumn::Distinct(sketches) => match values.data_type() {
+                DataType::Int64 => absorb_hashes::<i64>(sketches, windows, values),
+                DataType::UInt64 => absorb_hashes::<u64>(sketches, windows, values),
+                DataType::Boolean => absorb_hashes::<bool>(sketches, windows, values),
+                DataType::Utf8 => absorb_hashes::<Box<str>>(sketches, windows, values),
+                _ => absorb_hashes::<f64>(sketches, windows, values),
+            },
+            StateColumn::CounterFloat(counters) => absorb_samples(counters, windows, times, values),
+            StateColumn::CounterInt(counters) => absorb_samples(counters, windows, times, values),
+            StateColumn::CounterUInt(counters) => absorb_samples(counters, windows, times, values),
+            StateColumn::WeightedFloat(areas) => absorb_samples(areas, windows, times, values),
+            StateColumn::WeightedInt(areas) => absorb_samples(areas, windows, times, values),
+            StateColumn::WeightedUInt(areas) => absorb_samples(areas, windows, times, values),
+            StateColumn::CounterSumFloat(_)
+            | StateColumn::CounterSumInt(_)
+            | StateColumn::CounterSumUInt(_)
+            | StateColumn::WeightedSum(_) => panic!("bug: {:?} comes from closing only", self.kind()),
+            StateColumn::ValuesFloat(all) => absorb_values(all, windows, values),
+            StateColumn::ValuesInt(all) => absorb_values(all, windows, values),
+            StateColumn::ValuesUInt(all) => absorb_values(all, windows, values),
+            StateColumn::ValuesBool(all) => absorb_values(all, windows, values),
+            StateColumn::ValuesStr(all) => absorb_values(all, windows, values),
+        }
+    }
+
+    /// The buckets of one series, closed: see [`StateRun::close`](super::StateRun::close). `None` if there is nothing
+    /// to close.
+    pub(super) fn close(&self) -> Option<StateColumn> {
+        match self {
+            StateColumn::CounterFloat(traces) => Some(StateColumn::CounterSumFloat(trace::close(traces))),
+            StateColumn::CounterInt(traces) => Some(StateColumn::CounterSumInt(trace::close(traces))),
+            StateColumn::CounterUInt(traces) => Some(StateColumn::CounterSumUInt(trace::close(traces))),
+            StateColumn::WeightedFloat(traces) => Some(StateColumn::WeightedSum(trace::close(traces))),
+            StateColumn::WeightedInt(traces) => Some(StateColumn::WeightedSum(trace::close(traces))),
+            StateColumn::WeightedUInt(traces) => Some(StateColumn::WeightedSum(trace::close(traces))),
+            _ => None,
         }
     }
 
@@ -227,7 +358,9 @@ impl State for u64 {
     fn merge(&mut self, other: &u64) {
         *self = self.saturating_add(*other);
     }
+}
 
+impl Answer for u64 {
     fn finalize(counts: &[u64]) -> Finalized {
         let counts: Vec<i64> = counts.iter().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
         Finalized::new(i64::array(counts.iter().map(Some)))
@@ -246,6 +379,32 @@ fn absorb_slices<S, T: Number>(
 ) {
     let slice = T::slice(typed::<T>(values));
     for_valid_rows(windows, values.nulls(), |bucket, rows| add_slice(&mut states[bucket], &slice[rows]));
+}
+
+fn absorb_samples<T: Number, S: Steps<T>>(
+    traces: &mut [Trace<T, S>],
+    windows: &[BucketRows],
+    times: &[Time],
+    values: &dyn Array,
+) {
+    let slice = T::slice(typed::<T>(values));
+    for_valid_rows(windows, values.nulls(), |bucket, rows| {
+        traces[bucket].add_samples(&times[rows.clone()], &slice[rows]);
+    });
+}
+
+fn absorb_values<T: FieldValue>(states: &mut [Values<T>], windows: &[BucketRows], values: &dyn Array) {
+    let array = typed::<T>(values);
+    for_valid_rows(windows, values.nulls(), |bucket, rows| {
+        states[bucket].extend(rows.map(|row| T::at(array, row)));
+    });
+}
+
+fn absorb_hashes<T: FieldValue>(sketches: &mut [Distinct], windows: &[BucketRows], values: &dyn Array) {
+    let array = typed::<T>(values);
+    for_valid_rows(windows, values.nulls(), |bucket, rows| {
+        sketches[bucket].add_hashes(rows.map(|row| T::hash_at(array, row)));
+    });
 }
 
 fn absorb_edges<T: FieldValue, const LATEST: bool>(

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::point::Time;
 
-use super::column::State;
+use super::column::{Answer, State};
 use super::finalize::Finalized;
 use super::value::FieldValue;
 
@@ -49,12 +49,14 @@ impl<T: FieldValue, const LATEST: bool> State for Edge<T, LATEST> {
         }
     }
 
-    fn finalize(states: &[Self]) -> Finalized {
-        Finalized::new(T::array(states.iter().map(|state| state.0.as_ref().map(|(_, value)| value))))
-    }
-
     fn heap_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |(_, value)| value.heap_bytes())
+    }
+}
+
+impl<T: FieldValue, const LATEST: bool> Answer for Edge<T, LATEST> {
+    fn finalize(states: &[Self]) -> Finalized {
+        Finalized::new(T::array(states.iter().map(|state| state.0.as_ref().map(|(_, value)| value))))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! NaN is skipped, so a bucket whose values are all NaN has none; -0 is below +0.
 
-use super::column::State;
+use super::column::{Answer, State};
 use super::finalize::Finalized;
 use super::value::Number;
 
@@ -33,7 +33,9 @@ impl<T: Number, const LARGEST: bool> State for Extreme<T, LARGEST> {
             *self = *other;
         }
     }
+}
 
+impl<T: Number, const LARGEST: bool> Answer for Extreme<T, LARGEST> {
     fn finalize(states: &[Self]) -> Finalized {
         Finalized::new(T::array(states.iter().map(|state| state.0.as_ref())))
     }

@@ -78,6 +78,21 @@ impl StateRun {
         StateRun { columns: columns.collect(), starts }
     }
 
+    /// Turns the states of one series into states that merge with those of other series: counters and time-weighted
+    /// states become sums, all others stay. To be done once the series' samples are all in, before its run goes into
+    /// a group and before buckets are joined to wider or overlapping ones. A step from one bucket into a later one
+    /// belongs to the later one, so that the increase of an hour is that of its minutes; what led into the first
+    /// bucket is known only if the run has an earlier one, which the caller may take and drop.
+    #[must_use]
+    pub fn close(mut self) -> StateRun {
+        for column in &mut self.columns {
+            if let Some(closed) = column.close() {
+                *column = closed;
+            }
+        }
+        self
+    }
+
     /// The buckets that start inside `range`.
     pub fn slice(&self, range: TimeRange) -> StateRun {
         let from = self.starts.partition_point(|start| *start < range.start);

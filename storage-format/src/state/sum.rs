@@ -13,9 +13,10 @@ use arrow::array::{ArrayRef, Float64Array};
 
 use crate::corrupt::{Corrupt, Result};
 
-use super::column::State;
+use super::column::{Answer, State};
+use super::dyadic::Dyadic;
 use super::finalize::Finalized;
-use super::value::Whole;
+use super::value::{Number, Whole};
 use super::wide::Wide;
 
 /// The exact sum of floats.
@@ -45,6 +46,27 @@ impl FloatSum {
         }
     }
 
+    /// Adds the exact product of each value and its factor. Two floats hold that of common values.
+    pub(super) fn add_products<T: Number>(&mut self, products: &[(T, u64)]) {
+        let mut halves = Vec::with_capacity(2 * products.len());
+        let mut wide = None;
+        for (value, factor) in products {
+            let float = value.to_float();
+            let exact = value.parts().is_some_and(|parts| parts.significand <= WHOLE_FLOAT_MAX);
+            let tame = float == 0.0 || MAGNITUDES.contains(&float.abs());
+            if exact && tame && *factor <= WHOLE_FLOAT_MAX {
+                let (product, rest) = two_product(float, *factor as f64);
+                halves.extend([product, rest]);
+            } else {
+                wide.get_or_insert_with(|| Box::new(Wide::ZERO)).add_product(*value, *factor);
+            }
+        }
+        self.add_slice(&halves);
+        if let Some(wide) = wide {
+            self.merge(&FloatSum::settle(wide));
+        }
+    }
+
     /// Rounded once. `None` if there were no values.
     pub fn round(&self) -> Option<f64> {
         match self {
@@ -62,6 +84,19 @@ impl FloatSum {
             FloatSum::Narrow { .. } => Some(self.clone().into_wide().average(count)),
             FloatSum::Wide(wide) => Some(wide.average(count)),
             FloatSum::Empty => None,
+        }
+    }
+
+    /// The exact sum; `Err` if NaN or infinities decide it. No values sum to zero.
+    pub(super) fn exact(&self) -> std::result::Result<Dyadic, f64> {
+        match self {
+            FloatSum::Empty => Ok(Dyadic::ZERO),
+            FloatSum::Narrow { hi, lo } => {
+                let mut sum = hi.exact().ok_or(*hi)?;
+                sum.add(&lo.exact().ok_or(*lo)?);
+                Ok(sum)
+            }
+            FloatSum::Wide(wide) => wide.special().map_or_else(|| Ok(wide.finite()), Err),
         }
     }
 
@@ -152,16 +187,110 @@ impl State for FloatSum {
         *self = merged;
     }
 
-    fn finalize(sums: &[FloatSum]) -> Finalized {
-        let array: Float64Array = sums.iter().map(FloatSum::round).collect();
-        Finalized::new(Arc::new(array) as ArrayRef)
-    }
-
     fn heap_bytes(&self) -> usize {
         match self {
             FloatSum::Wide(_) => size_of::<Wide>(),
             _ => 0,
         }
+    }
+}
+
+impl Answer for FloatSum {
+    fn finalize(sums: &[FloatSum]) -> Finalized {
+        let array: Float64Array = sums.iter().map(FloatSum::round).collect();
+        Finalized::new(Arc::new(array) as ArrayRef)
+    }
+}
+
+/// A number whose sums are exact, and so are differences and what comes of both.
+pub trait Summable: Number {
+    type Sum: ExactSum;
+    type Delta: ExactSum;
+
+    fn add(sum: &mut Self::Sum, value: Self);
+
+    /// `to - from`.
+    fn difference(from: Self, to: Self) -> Self::Delta;
+
+    /// Of a counter: what its resets lost on top of the difference.
+    fn increase(delta: &Self::Delta, lost: &Self::Sum) -> Self::Sum;
+}
+
+/// The exact sum of any type of numbers.
+pub trait ExactSum: Answer {
+    /// The sum times `factor` over `divisor`, rounded once. `None` if there were no values.
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64>;
+
+    /// Whether there were no values.
+    fn is_empty(&self) -> bool;
+}
+
+impl Summable for f64 {
+    type Sum = FloatSum;
+    type Delta = FloatSum;
+
+    fn add(sum: &mut FloatSum, value: f64) {
+        sum.add_slice(&[value]);
+    }
+
+    fn difference(from: f64, to: f64) -> FloatSum {
+        let mut delta = FloatSum::Empty;
+        delta.add_slice(&[to, -from]);
+        delta
+    }
+
+    fn increase(delta: &FloatSum, lost: &FloatSum) -> FloatSum {
+        let mut increase = delta.clone();
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl<T: Whole> Summable for T {
+    type Sum = IntSum<T>;
+    /// Of unsigned numbers it may be negative.
+    type Delta = IntSum<i64>;
+
+    fn add(sum: &mut IntSum<T>, value: T) {
+        sum.add_total(value.into());
+    }
+
+    fn difference(from: T, to: T) -> IntSum<i64> {
+        IntSum::new(Some(to.into() - from.into()))
+    }
+
+    fn increase(delta: &IntSum<i64>, lost: &IntSum<T>) -> IntSum<T> {
+        let mut increase = IntSum::new(delta.total);
+        increase.merge(lost);
+        increase
+    }
+}
+
+impl ExactSum for FloatSum {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        match self {
+            FloatSum::Empty => None,
+            sum => {
+                Some(sum.exact().map_or_else(
+                    |special| special,
+                    |sum| sum.times(&Dyadic::whole(factor)).ratio(divisor, 0),
+                ))
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, FloatSum::Empty)
+    }
+}
+
+impl<T: Whole> ExactSum for IntSum<T> {
+    fn ratio(&self, factor: i128, divisor: u128) -> Option<f64> {
+        self.total.map(|total| Dyadic::whole(total).times(&Dyadic::whole(factor)).ratio(divisor, 0))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total.is_none()
     }
 }
 
@@ -233,8 +362,6 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 /// `(hi + lo) / count`, rounded once, unless the answer lies too close to the middle between two floats, or the
 /// numbers too close to the ends of the range, to be sure.
 fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
-    /// Inside, no step below overflows or loses bits to subnormals.
-    const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
     /// More than the three roundings that `rest` has behind it, each at most 2^-53 of it.
     const REST_ERROR: f64 = 1.0 / (1u64 << 50) as f64;
 
@@ -256,6 +383,9 @@ fn quotient(hi: f64, lo: f64, count: u64) -> Option<f64> {
     let (least, most) = (first + (rest - error), first + (rest + error));
     (least == most).then_some(least)
 }
+
+/// Inside, no product or quotient with a whole number, nor any step to it, overflows or loses bits to subnormals.
+const MAGNITUDES: std::ops::Range<f64> = 1e-200..1e200;
 
 /// Dekker's: the rounded product and its exact error, far from overflow and subnormals.
 fn two_product(a: f64, b: f64) -> (f64, f64) {
@@ -310,6 +440,11 @@ impl<T: Whole> IntSum<T> {
         self.total.filter(|_| count > 0).map(|total| ratio(total, count))
     }
 
+    /// No values sum to zero.
+    pub(super) fn exact(&self) -> Dyadic {
+        Dyadic::whole(self.total.unwrap_or(0))
+    }
+
     /// Saturates only on states that we did not write.
     fn add_total(&mut self, total: i128) {
         self.total = Some(self.total.map_or(total, |before| before.saturating_add(total)));
@@ -324,7 +459,9 @@ impl<T: Whole> State for IntSum<T> {
             self.add_total(total);
         }
     }
+}
 
+impl<T: Whole> Answer for IntSum<T> {
     /// Sums that do not fit the field's type become null and are counted.
     fn finalize(sums: &[IntSum<T>]) -> Finalized {
         let values: Vec<Option<T>> =

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
 use arrow::datatypes::DataType;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::point::FieldType;
+
+use super::dyadic::Dyadic;
 
 /// One field's value as states hold it.
 pub trait FieldValue: Clone + PartialEq + 'static {
@@ -22,6 +26,15 @@ pub trait FieldValue: Clone + PartialEq + 'static {
 
     fn array<'a>(values: impl Iterator<Item = Option<&'a Self>>) -> ArrayRef;
 
+    /// One of all values that are equal: zeros of both signs are, and every NaN.
+    fn canonical(self) -> Self {
+        self
+    }
+
+    /// A hash of the value at that place, the same for values that are equal.
+    /// XXH3-64 of what FORMAT.md, "Distinct sketches", says; fixed for ever.
+    fn hash_at(array: &Self::Array, row: usize) -> u64;
+
     /// Bytes outside the value itself.
     fn heap_bytes(&self) -> usize {
         0
@@ -29,17 +42,41 @@ pub trait FieldValue: Clone + PartialEq + 'static {
 }
 
 /// A value that has sums and extremes.
-pub trait Number: FieldValue + Copy {
+pub trait Number: FieldValue + Copy + PartialOrd {
     fn slice(array: &Self::Array) -> &[Self];
 
     /// `None` if there is nothing to compare: no values, or only NaN.
     fn smallest(values: &[Self]) -> Option<Self>;
 
     fn largest(values: &[Self]) -> Option<Self>;
+
+    /// The nearest float.
+    fn to_float(self) -> f64;
+
+    fn is_nan(self) -> bool {
+        self.to_float().is_nan()
+    }
+
+    /// Exactly; `None` of NaN and infinities.
+    fn parts(self) -> Option<Parts>;
+
+    /// [`parts`](Number::parts) as a number to compute with.
+    fn exact(self) -> Option<Dyadic> {
+        let parts = self.parts()?;
+        Some(Dyadic::scaled(parts.negative, &[parts.significand], parts.shift))
+    }
+}
+
+/// `significand * 2^shift`.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    pub negative: bool,
+    pub significand: u64,
+    pub shift: i32,
 }
 
 /// A whole number.
-pub trait Whole: Number + TryFrom<i128> {
+pub trait Whole: Number + TryFrom<i128> + Into<i128> {
     const SIGNED: bool;
 
     fn sum(values: &[Self]) -> i128;
@@ -70,6 +107,15 @@ impl FieldValue for f64 {
     fn array<'a>(values: impl Iterator<Item = Option<&'a f64>>) -> ArrayRef {
         Arc::new(values.map(Option::<&f64>::copied).collect::<Float64Array>())
     }
+
+    fn hash_at(array: &Float64Array, row: usize) -> u64 {
+        xxh3_64(&array.value(row).canonical().to_bits().to_le_bytes())
+    }
+
+    fn canonical(self) -> f64 {
+        // -0 + 0 is +0; everything else stays.
+        if self.is_nan() { f64::NAN } else { self + 0.0 }
+    }
 }
 
 impl Number for f64 {
@@ -83,6 +129,29 @@ impl Number for f64 {
 
     fn largest(values: &[f64]) -> Option<f64> {
         float_extreme(values, f64::NEG_INFINITY, 0.0, |value, best| value > best)
+    }
+
+    #[inline(always)]
+    fn to_float(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn parts(self) -> Option<Parts> {
+        const FRACTION_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+        /// Of infinities and NaN.
+        const EXPONENT_MAX: i32 = 0x7ff;
+        /// The exponent field of a float whose last bit counts one.
+        const EXPONENT_OF_WHOLE: i32 = f64::MAX_EXP - 1 + FRACTION_BITS as i32;
+
+        let bits = self.to_bits();
+        let exponent = (bits >> FRACTION_BITS) as i32 & EXPONENT_MAX;
+        let fraction = bits & ((1 << FRACTION_BITS) - 1);
+        // Subnormals share the exponent of the smallest normal numbers but lack the implied bit.
+        let implied = u64::from(exponent != 0) << FRACTION_BITS;
+        let shift = exponent.max(1) - EXPONENT_OF_WHOLE;
+        let parts = Parts { negative: self.is_sign_negative(), significand: fraction | implied, shift };
+        (exponent != EXPONENT_MAX).then_some(parts)
     }
 }
 
@@ -130,6 +199,10 @@ macro_rules! whole_number {
             fn array<'a>(values: impl Iterator<Item = Option<&'a $number>>) -> ArrayRef {
                 Arc::new(values.map(Option::<&$number>::copied).collect::<$array>())
             }
+
+            fn hash_at(array: &$array, row: usize) -> u64 {
+                xxh3_64(&array.value(row).to_le_bytes())
+            }
         }
 
         impl Number for $number {
@@ -143,6 +216,18 @@ macro_rules! whole_number {
 
             fn largest(values: &[$number]) -> Option<$number> {
                 values.iter().copied().max()
+            }
+
+            #[inline(always)]
+            fn to_float(self) -> f64 {
+                self as f64
+            }
+
+            #[inline(always)]
+            fn parts(self) -> Option<Parts> {
+                let value = i128::from(self);
+                let significand = value.unsigned_abs() as u64;
+                Some(Parts { negative: value < 0, significand, shift: 0 })
             }
         }
 
@@ -189,6 +274,10 @@ impl FieldValue for bool {
     fn array<'a>(values: impl Iterator<Item = Option<&'a bool>>) -> ArrayRef {
         Arc::new(values.map(Option::<&bool>::copied).collect::<BooleanArray>())
     }
+
+    fn hash_at(array: &BooleanArray, row: usize) -> u64 {
+        xxh3_64(&[u8::from(array.value(row))])
+    }
 }
 
 impl FieldValue for Box<str> {
@@ -204,6 +293,10 @@ impl FieldValue for Box<str> {
 
     fn array<'a>(values: impl Iterator<Item = Option<&'a Box<str>>>) -> ArrayRef {
         Arc::new(values.collect::<StringArray>())
+    }
+
+    fn hash_at(array: &StringArray, row: usize) -> u64 {
+        xxh3_64(array.value(row).as_bytes())
     }
 
     fn heap_bytes(&self) -> usize {

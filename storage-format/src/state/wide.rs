@@ -4,35 +4,36 @@
 //! counted beside it. Adding is exact and merging is integer addition, so order cannot matter.
 //! It is the slow half of [`FloatSum`](super::FloatSum); sums of common data stay a pair of floats. Not here: deciding when (see `sum`).
 
-use std::num::FpCategory;
-
 use crate::corrupt::{Corrupt, Result};
 use crate::varint;
+
+use super::dyadic::Dyadic;
+use super::value::{Number, Parts};
 
 /// Bits in a limb.
 const LIMB_BITS: usize = 64;
 
-/// f64's smallest step is 2^-1074 and its numbers stay below 2^1024: 2098 bits. A sum of fewer than 2^64 of
-/// them needs 64 more, and the sign one: 2163 bits, 33.8 limbs.
-const LIMBS: usize = 34;
+/// The smallest step of a float is 2^-1074.
+const UNIT: usize = 1074;
+
+/// f64's numbers stay below 2^1024: with the smallest step, 2098 bits. Nanoseconds between any two times take 64
+/// more, twice an area one, and so does the sign. What is left holds a sum of fewer than 2^62 such products.
+const LIMBS: usize = 35;
 const _: () = assert!(LIMBS * LIMB_BITS > SUM_BITS_MAX, "one bit stays for the sign");
 
-/// No sum that we made is longer: 2098 + 64.
-const SUM_BITS_MAX: usize = 2162;
+/// No sum that we made is longer: 2098 + 64 + 1 + 62.
+const SUM_BITS_MAX: usize = 2225;
 
 /// Bits in the significand of a float, the implied one included.
 const SIGNIFICAND_BITS: usize = f64::MANTISSA_DIGITS as usize;
 const FRACTION_BITS: usize = SIGNIFICAND_BITS - 1;
-const FRACTION_MASK: u64 = (1 << FRACTION_BITS) - 1;
-/// The exponent field of infinities and NaN.
-const EXPONENT_MAX: u64 = 0x7ff;
 
 /// Of the stored form. FORMAT.md, "Wide sums".
 const VERSION: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wide {
-    /// Two's complement, lowest limb first, in units of 2^-1074.
+    /// Two's complement, lowest limb first, in units of 2^-[`UNIT`].
     limbs: [u64; LIMBS],
     nans: u64,
     infinities: u64,
@@ -43,12 +44,25 @@ impl Wide {
     pub const ZERO: Wide = Wide { limbs: [0; LIMBS], nans: 0, infinities: 0, negative_infinities: 0 };
 
     pub fn add(&mut self, value: f64) {
-        match value.classify() {
-            FpCategory::Zero => {}
-            FpCategory::Nan => self.nans = self.nans.saturating_add(1),
-            FpCategory::Infinite if value > 0.0 => self.infinities = self.infinities.saturating_add(1),
-            FpCategory::Infinite => self.negative_infinities = self.negative_infinities.saturating_add(1),
-            FpCategory::Normal | FpCategory::Subnormal => self.add_finite(value),
+        match value.parts() {
+            Some(parts) => {
+                let (limb, shift) = place(parts);
+                let spread = u128::from(parts.significand) << shift;
+                self.add_at(limb, parts.negative, [spread as u64, (spread >> LIMB_BITS) as u64]);
+            }
+            None => self.add_special(value),
+        }
+    }
+
+    /// Infinities count once whatever the factor is.
+    pub fn add_product<T: Number>(&mut self, value: T, factor: u64) {
+        match value.parts() {
+            Some(parts) => {
+                let (limb, shift) = place(parts);
+                let product = u128::from(parts.significand) * u128::from(factor);
+                self.add_at(limb, parts.negative, spread(product, shift));
+            }
+            None => self.add_special(value.to_float()),
         }
     }
 
@@ -106,7 +120,8 @@ impl Wide {
         (rest.limbs == [0; LIMBS]).then_some((hi, lo))
     }
 
-    fn special(&self) -> Option<f64> {
+    /// The sum, if NaN or infinities decide it.
+    pub(super) fn special(&self) -> Option<f64> {
         match (self.nans, self.infinities, self.negative_infinities) {
             (0, 0, 0) => None,
             (0, 1.., 0) => Some(f64::INFINITY),
@@ -115,22 +130,23 @@ impl Wide {
         }
     }
 
-    fn add_finite(&mut self, value: f64) {
-        let bits = value.to_bits();
-        let exponent = (bits >> FRACTION_BITS) & EXPONENT_MAX;
-        let fraction = bits & FRACTION_MASK;
-        // Subnormals share the exponent of the smallest normal numbers but lack the implied bit.
-        let (shift, significand) = match exponent {
-            0 => (0, fraction),
-            _ => (exponent as usize - 1, fraction | 1 << FRACTION_BITS),
+    #[cold]
+    fn add_special(&mut self, value: f64) {
+        let count = match value {
+            f64::INFINITY => &mut self.infinities,
+            f64::NEG_INFINITY => &mut self.negative_infinities,
+            _ => &mut self.nans,
         };
-        let spread = u128::from(significand) << (shift % LIMB_BITS);
-        // The largest exponent, 2046, starts at bit 2045: limb 31 of 34, so that two limbs always fit.
-        let (_, limbs) = self.limbs.split_at_mut(shift / LIMB_BITS);
-        if value < 0.0 {
-            carry_into(limbs, spread, u64::overflowing_sub);
+        *count = count.saturating_add(1);
+    }
+
+    #[inline(always)]
+    fn add_at<const N: usize>(&mut self, limb: usize, negative: bool, addends: [u64; N]) {
+        let (_, limbs) = self.limbs.split_at_mut(limb);
+        if negative {
+            carry_into(limbs, addends, u64::overflowing_sub);
         } else {
-            carry_into(limbs, spread, u64::overflowing_add);
+            carry_into(limbs, addends, u64::overflowing_add);
         }
     }
 
@@ -139,27 +155,52 @@ impl Wide {
         with_sign(negative, nearest_float(&magnitude, 0, false))
     }
 
+    /// The sum of the finite values.
+    pub(super) fn finite(&self) -> Dyadic {
+        let (negative, magnitude) = self.magnitude();
+        Dyadic::scaled(negative, &magnitude, -(UNIT as i32))
+    }
+
     fn magnitude(&self) -> (bool, [u64; LIMBS]) {
         let negative = self.limbs[LIMBS - 1] >> (LIMB_BITS - 1) == 1;
         (negative, if negative { negate(self.limbs) } else { self.limbs })
     }
 }
 
-/// Adds or subtracts `spread` at the lowest limb, and the carry or borrow as far up as it goes.
+/// Limb and bit of the significand's lowest bit. That of the largest float is bit 2045, in limb 31 of 35, so that
+/// three limbs always fit.
 #[inline(always)]
-fn carry_into(limbs: &mut [u64], spread: u128, step: impl Fn(u64, u64) -> (u64, bool)) {
+fn place(parts: Parts) -> (usize, usize) {
+    let bit = (parts.shift + UNIT as i32) as usize;
+    (bit / LIMB_BITS, bit % LIMB_BITS)
+}
+
+/// Adds or subtracts `addends` at the lowest limbs, and the carry or borrow as far up as it goes.
+#[inline(always)]
+pub(super) fn carry_into<const N: usize>(
+    limbs: &mut [u64],
+    addends: [u64; N],
+    step: impl Fn(u64, u64) -> (u64, bool),
+) {
     let mut carry = false;
     for (index, limb) in limbs.iter_mut().enumerate() {
-        let addend = match index {
-            0 => spread as u64,
-            1 => (spread >> LIMB_BITS) as u64,
-            _ if !carry => return,
-            _ => 0,
+        let addend = match addends.get(index) {
+            Some(addend) => *addend,
+            None if !carry => return,
+            None => 0,
         };
         let (sum, over) = step(*limb, addend);
         let (sum, over_by_carry) = step(sum, u64::from(carry));
         (*limb, carry) = (sum, over | over_by_carry);
     }
+}
+
+/// `product * 2^shift` in limbs; the shift is less than one.
+#[inline(always)]
+pub(super) fn spread(product: u128, shift: usize) -> [u64; 3] {
+    let low = product << shift;
+    let top = if shift == 0 { 0 } else { (product >> (2 * LIMB_BITS - shift)) as u64 };
+    [low as u64, (low >> LIMB_BITS) as u64, top]
 }
 
 fn negate(mut limbs: [u64; LIMBS]) -> [u64; LIMBS] {
@@ -337,8 +378,8 @@ mod tests {
             ("zero at a place", vec![1, 1, 0, 0, 0, 5]),
             ("zero below", vec![1, 0, 0, 0, 0, 0, 0, 1]),
             ("zero above", vec![1, 0, 0, 0, 0, 0, 1, 0]),
-            ("too far up", vec![1, 0, 0, 0, 0, 0x90, 0x02, 1]),
-            ("too large", vec![1, 0, 0, 0, 0, 0x8f, 0x02, 1]),
+            ("too far up", vec![1, 0, 0, 0, 0, 0x98, 0x02, 1]),
+            ("too large", vec![1, 0, 0, 0, 0, 0x96, 0x02, 2]),
             ("place overflows", [vec![1, 0, 0, 0, 0], vec![0xff; 9], vec![1, 1]].concat()),
         ];
         for (name, bytes) in table {
