@@ -88,6 +88,13 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_columns_is_a_file_too() {
+        let file: Vec<u8> = Parquet::new(crate::query::text_table(&[], &[])).flatten().collect();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
+        assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
+    }
+
+    #[test]
     fn row_groups_go_out_one_by_one() {
         let rows = 3 * GROUP_ROWS + 1;
         let column = AnswerColumn { name: "n".to_string(), role: Role::Value };
