@@ -54,7 +54,7 @@ enum Command {
     Export(export::Args),
     /// Read points from such files, ours or others'
     Import(import::Args),
-    /// Copy everything to a second folder, while the server runs
+    /// Copy everything to a second folder or a bucket, while the server runs
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
     Restore(backup::RestoreArgs),

@@ -9,6 +9,7 @@ mod memory; // what the parts may have of it
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -338,6 +339,14 @@ impl Parse for Location {
 
     fn print(&self) -> String {
         self.to_string()
+    }
+}
+
+impl FromStr for Location {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Location, String> {
+        Location::parse(text).map_err(|expected| format!("give {expected}"))
     }
 }
 

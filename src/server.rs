@@ -16,6 +16,7 @@ mod format; // which form an answer has, and sending it
 mod ipc; // Arrow's stream
 mod json;
 mod observe; // each request: log line and metrics
+mod page; // what people see in a browser
 pub mod params;
 mod parquet;
 mod queries; // what runs, and ending it
@@ -213,7 +214,8 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/compact", post(admin::compact))
         .route("/api/backup", post(backup::start))
         .route("/metrics", get(admin::metrics))
-        .route("/", get(admin::page))
+        .route("/", get(page::page))
+        .route("/page/{*path}", get(page::file))
         .fallback(reply::no_such_door)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

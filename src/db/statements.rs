@@ -190,7 +190,8 @@ impl Db {
             }
             Shape::Aggregate(aggregate) => {
                 let range = read_range(read.range, aggregate);
-                let states = StatePlan::of_read(read, aggregate, range.start)?;
+                let mut states = StatePlan::of_read(read, aggregate, range.start)?;
+                let range = states.look_back(range, aggregate);
                 let access = {
                     let live = self.core.live.read();
                     let visible = live.visible(&self.core, &table);
@@ -208,7 +209,9 @@ impl Db {
                 };
                 let (groups, uses) = access.run(guard, &touched)?;
                 stats.rollups.extend(uses);
-                finish(groups.windowed(aggregate, read.range, guard)?, aggregate, read.limit, guard)?
+                let now = self.core.clock.now();
+                let covered = TimeRange::new(read.range.start, read.range.end.min(now.max(read.range.start)));
+                finish(groups.windowed(aggregate, read.range, guard)?, aggregate, covered, read.limit, guard)?
             }
         };
         stats.count_scan(&touched);

@@ -4,19 +4,20 @@
 //! the source of a run can change an answer.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
     new_empty_array,
 };
 use arrow::compute::{concat, filter};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::HashMap;
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Aggregate, Function, Grouping, Hop, OutputColumn, Window};
 use storage_format::point::{TagSet, Time, TimeRange, floor_time};
-use storage_format::state::{Finalizer, StateColumn, StateKind, StateRun, finalize};
+use storage_format::state::{Finalized, Finalizer, StateColumn, StateKind, StateRun, finalize};
 
 use crate::error::Result;
 use crate::guard::Guard;
@@ -59,6 +60,11 @@ impl Groups {
         }
         match self.runs.get_mut(&group) {
             Some(known) => {
+                if grows(&run) {
+                    let before = known.heap_bytes();
+                    known.merge(&run);
+                    return guard.reserve(known.heap_bytes().saturating_sub(before));
+                }
                 let before = known.len();
                 known.merge(&run);
                 // Growth by buckets only; a state of the same bucket takes no more room.
@@ -127,6 +133,12 @@ impl Groups {
     }
 }
 
+/// Whether a state takes more room the more values it stands for.
+fn grows(run: &StateRun) -> bool {
+    let grows = |kind| matches!(kind, StateKind::Values | StateKind::Quantile | StateKind::Distinct);
+    run.columns.iter().any(|column| grows(column.kind()))
+}
+
 /// Where the state stands that says when sessions end.
 fn session_end_place(aggregate: &Aggregate) -> usize {
     let is_it = |state: &StateSpec| {
@@ -175,7 +187,14 @@ fn overlapping(parts: &StateRun, hop: Hop, shown: TimeRange, guard: &Guard) -> R
 }
 
 /// Groups to rows: ordered by group, then bucket. A row appears if any of its columns has something to say.
-pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guard) -> Result<Frame> {
+/// `covered` is the time that the statement looks at, for what is per second.
+pub fn finish(
+    groups: Groups,
+    plan: &Aggregate,
+    covered: TimeRange,
+    limit: Option<u64>,
+    guard: &Guard,
+) -> Result<Frame> {
     let mut runs: Vec<(TagSet, StateRun)> = groups.into_runs().collect();
     runs.sort_by(|a, b| a.0.cmp(&b.0));
     let tags: Vec<String> = match &plan.by {
@@ -192,7 +211,7 @@ pub fn finish(groups: Groups, plan: &Aggregate, limit: Option<u64>, guard: &Guar
     let mut groups_of_rows: Vec<(usize, usize)> = Vec::new();
     let mut values: Vec<Vec<ArrayRef>> = vec![Vec::new(); plan.columns.len()];
     for (at, (_, run)) in runs.iter().enumerate() {
-        let (arrays, speaks) = finalize_run(run, plan, &mut warnings);
+        let (arrays, speaks) = finalize_run(run, plan, covered, &mut warnings);
         let room = rows_max - times.len();
         let kept: Vec<bool> = limit_true(&speaks, room);
         let rows = kept.iter().filter(|kept| **kept).count();
@@ -249,14 +268,22 @@ fn limit_true(flags: &[bool], room: usize) -> Vec<bool> {
 
 /// The values of one group's columns, and which of its buckets give a row: those with a value or a count in any column. A
 /// sum too large for its type is null, but it is no silence: then every bucket with points gives a row.
-fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) -> (Vec<ArrayRef>, Vec<bool>) {
+fn finalize_run(
+    run: &StateRun,
+    plan: &Aggregate,
+    covered: TimeRange,
+    warnings: &mut Vec<String>,
+) -> (Vec<ArrayRef>, Vec<bool>) {
     let mut arrays = Vec::with_capacity(plan.columns.len());
     let mut speaks = vec![false; run.len()];
     for column in &plan.columns {
         let finalizer = finalizer(column);
         let states: Vec<&StateColumn> =
             finalizer.needs().iter().map(|kind| &run.columns[place(*kind, column, plan)]).collect();
-        let finalized = finalize(finalizer, &states);
+        let finalized = match column.function {
+            Function::Rate => Finalized { array: rates(run, plan, covered, &states), overflowed: 0 },
+            _ => finalize(finalizer, &states),
+        };
         if finalized.overflowed > 0 {
             let field = column.field.as_ref().map(|field| field.name.as_str()).unwrap_or_default();
             let warning = format!(
@@ -269,7 +296,7 @@ fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) ->
         }
         let counts = match column.function {
             // Of nothing they are zero, which is no news.
-            Function::Count | Function::Distinct => {
+            Function::Count | Function::Distinct | Function::ExactDistinct => {
                 finalized.array.as_any().downcast_ref::<Int64Array>().cloned()
             }
             _ => None,
@@ -283,6 +310,45 @@ fn finalize_run(run: &StateRun, plan: &Aggregate, warnings: &mut Vec<String>) ->
         arrays.push(finalized.array);
     }
     (arrays, speaks)
+}
+
+/// Increases per second of the time that each bucket covers. Most buckets are equally wide; those at the ends of the range,
+/// and those of calendars, are not.
+fn rates(run: &StateRun, plan: &Aggregate, covered: TimeRange, states: &[&StateColumn]) -> ArrayRef {
+    let widths: Vec<NonZeroU64> = run.starts.iter().map(|start| width(*start, plan, covered)).collect();
+    let mut rates: Vec<Option<f64>> = vec![None; run.len()];
+    let mut done: Vec<NonZeroU64> = Vec::new();
+    for width in &widths {
+        if done.contains(width) {
+            continue;
+        }
+        done.push(*width);
+        let all = finalize(Finalizer::Rate(*width), states).array;
+        let all = all.as_primitive::<Float64Type>();
+        for (row, rate) in rates.iter_mut().enumerate().filter(|(row, _)| widths[*row] == *width) {
+            *rate = all.is_valid(row).then(|| all.value(row));
+        }
+    }
+    Arc::new(Float64Array::from(rates))
+}
+
+/// Nanoseconds of a bucket inside the time that is looked at; of one that lies beyond it, all.
+fn width(start: Time, plan: &Aggregate, covered: TimeRange) -> NonZeroU64 {
+    let bucket = match (&plan.window, plan.hop) {
+        (_, Some(hop)) => {
+            let end = start.saturating_add(hop.step);
+            // What lies before the range is read for the buckets that reach back.
+            return nanoseconds(TimeRange::new(end.saturating_sub(hop.over), end.min(covered.end)));
+        }
+        (Window::WholeRange | Window::Session { .. }, None) => covered,
+        (window, None) => TimeRange::new(start, window.end_of(start)),
+    };
+    let inside = bucket.intersect(covered);
+    nanoseconds(if inside.is_empty() { bucket } else { inside })
+}
+
+fn nanoseconds(range: TimeRange) -> NonZeroU64 {
+    NonZeroU64::new(range.end.abs_diff(range.start)).unwrap_or(NonZeroU64::MIN)
 }
 
 /// Where the state of a column stands among the plan's states.
