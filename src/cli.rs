@@ -11,6 +11,7 @@ mod demo;
 mod export;
 mod import;
 mod maintain;
+mod queries;
 mod query;
 mod rollup;
 mod serve;
@@ -45,6 +46,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask a server
     Query(query::Args),
+    /// What a server is asked right now, and ending it
+    Queries(queries::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
     /// Write points to files that other tools read: Parquet, CSV, line protocol
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
+        Command::Queries(args) => queries::run(args),
         Command::Rollup(args) => rollup::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

@@ -29,6 +29,7 @@ pub const PAGE_CACHE_BYTES: &str = "waterclock_page_cache_bytes";
 pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
+pub const QUERIES_RUNNING: &str = "waterclock_queries_running";
 pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
 pub const ROLLUP_DIRTY: &str = "waterclock_rollup_dirty_buckets";
 pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
@@ -67,7 +68,11 @@ pub fn describe() {
         Unit::Bytes,
         "Memory of the queries that run or are being answered"
     );
-    describe_counter!(QUERIES, "Statements run, by outcome");
+    describe_counter!(
+        QUERIES,
+        "Requests with statements that have ended, by outcome: ok, error, cancelled, killed"
+    );
+    describe_gauge!(QUERIES_RUNNING, "Queries that wait, run or are being answered");
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
     describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");
     describe_gauge!(ROLLUP_DIRTY, "Buckets of a rollup that a write has made dirty");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
-use query_lang::{Context, explain, parse, plan};
+use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
@@ -38,6 +38,16 @@ pub struct QueryOptions {
     pub rollups: bool,
     /// Whether statements may change anything.
     pub read_only: bool,
+    /// Values for `$name`.
+    pub params: Params,
+}
+
+impl QueryOptions {
+    /// Rollups may answer and everything may be changed; nothing else is given.
+    pub fn of(database: &str) -> QueryOptions {
+        let database = database.to_string();
+        QueryOptions { database, range: None, rollups: true, read_only: false, params: Params::new() }
+    }
 }
 
 /// What `show rollups` and `/api/rollups` say.
@@ -59,7 +69,7 @@ pub struct RollupStatus {
 
 impl Db {
     pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        let script = parse(text)?;
+        let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
         for statement in &script.statements {

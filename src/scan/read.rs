@@ -119,6 +119,7 @@ impl Scan {
             if count > 0 {
                 touched.series.fetch_add(u64::from(!is_slice), Ordering::Relaxed);
                 touched.rows.fetch_add(count as u64, Ordering::Relaxed);
+                held.count_rows(count as u64);
                 each(&sources.tags, pieces)?;
             }
         }
