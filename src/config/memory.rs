@@ -183,7 +183,7 @@ mod tests {
             "{large}"
         );
         assert!(large.contains("more than memory_limit, which is 4GiB; lower one of them"), "{large}");
-        assert!(why(&[("query_memory_bytes_max", "2GiB")]).contains("queries_memory_bytes_max 1GiB"));
+        assert!(why(&[("query_memory_bytes_max", "2GiB")]).contains("queries_memory_bytes_max 768MiB"));
         assert!(why(&[("body_bytes_max", "128MiB")]).contains("which has to hold one body"));
         assert!(why(&[("memory_limit", "1MiB")]).contains("at least 64MiB"));
     }

@@ -38,6 +38,8 @@ pub struct QueryOptions {
     pub rollups: bool,
     /// Whether statements may change anything.
     pub read_only: bool,
+    /// Whether the last statement is explained in place of being run.
+    pub explain: bool,
     /// Values for `$name`.
     pub params: Params,
 }
@@ -46,7 +48,14 @@ impl QueryOptions {
     /// Rollups may answer and everything may be changed; nothing else is given.
     pub fn of(database: &str) -> QueryOptions {
         let database = database.to_string();
-        QueryOptions { database, range: None, rollups: true, read_only: false, params: Params::new() }
+        QueryOptions {
+            database,
+            range: None,
+            rollups: true,
+            read_only: false,
+            explain: false,
+            params: Params::new(),
+        }
     }
 }
 
@@ -72,15 +81,21 @@ impl Db {
         let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
-        for statement in &script.statements {
+        for (at, statement) in script.statements.iter().enumerate() {
             guard.check()?;
-            if options.read_only && statement.changes_data() {
+            let explained = options.explain && at + 1 == script.statements.len();
+            if options.explain && !explained && !matches!(statement.kind, StatementKind::Let(_)) {
+                let message = "explain takes one statement at a time, with the `let`s before it";
+                return Err(Error::invalid("bad_parameter", message));
+            }
+            let changes_data = statement.changes_data() && !explained;
+            if options.read_only && changes_data {
                 return Err(Error::invalid(
                     "read_only",
                     "a GET request may not change anything; send this statement with POST",
                 ));
             }
-            if statement.changes_data() {
+            if changes_data {
                 self.core.check_writable()?;
             }
             let catalog = self.catalog(&options.database);
@@ -90,6 +105,11 @@ impl Db {
             if let StatementKind::Let(named) = &statement.kind {
                 lets.push(named.clone());
             }
+            let planned = match planned {
+                Plan::Explain(inner) => Plan::Explain(inner),
+                planned if explained => Plan::Explain(Box::new(planned)),
+                planned => planned,
+            };
             tracing::debug!(statement = describe(statement), "query");
             answer = Some(self.run(planned, &statement.kind, options, guard)?);
         }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
-use query_lang::ast::StatementKind;
 
 use crate::db::QueryOptions;
 use crate::error::Error;
@@ -89,12 +88,10 @@ async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Resul
         range: params.range(doors.db.clock().now())?,
         rollups: params.switch("rollups", true)?,
         read_only,
+        explain: purpose == Purpose::Explain,
         params: params.bound()?,
     };
-    let running = match purpose {
-        Purpose::Answer => ask(doors, text, options, caller).await?,
-        Purpose::Explain => explain(doors, text, options, caller).await?,
-    };
+    let running = ask(doors, text, options, caller).await?;
     Ok(respond(running, format, times))
 }
 
@@ -177,24 +174,6 @@ pub async fn ask(
     // What is left to be sent ends with the connection.
     waiting.0 = None;
     outcome
-}
-
-/// The plan of one statement. `explain` stands on a line of its own in front, which places in errors do not count.
-async fn explain(
-    doors: &Arc<Doors>,
-    text: String,
-    options: QueryOptions,
-    caller: Caller,
-) -> Result<Running, Failure> {
-    let script =
-        query_lang::parse_with(&text, &options.params).map_err(|error| Failure::from(Error::from(error)))?;
-    let [statement] = script.statements.as_slice() else {
-        return Err(Failure::parameter("explain takes one statement at a time"));
-    };
-    if matches!(statement.kind, StatementKind::Explain(_)) {
-        return ask(doors, text, options, caller).await;
-    }
-    ask(doors, format!("explain\n{text}"), options, caller).await.map_err(Failure::below_first_line)
 }
 
 struct CancelOnDrop(Option<Arc<Guard>>);
