@@ -18,7 +18,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 
 # The real clients and readers that the tests drive, in an environment of their own.
-$(CLIENTS): tests/clients/requirements.txt
+$(CLIENTS): tests/clients/requirements.txt tests/clients/install.sh
 	tests/clients/install.sh
 
 deny:

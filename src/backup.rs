@@ -1,13 +1,12 @@
-//! A second folder with the same data, which `serve` and `check` open as it is; and back.
+//! A second folder with the same data, which `serve` and `check` open as it is, or the same in a bucket; and back.
 //!
-//! Invariant: the target's manifest is replaced last, by one rename. Until then everything that the manifest before it
+//! Invariant: the target's manifest is replaced last, as a whole. Until then everything that the manifest before it
 //! names stays as it is, its log included, because each backup brings a log folder of its own; so a crash at any moment
 //! leaves either the backup before or this one. A block that is there already is not copied again.
-//! Not here: holding the source's files still (`db`), object stores.
+//! Not here: holding the source's files still (`db`), which disk a location is (`disk`).
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::io::Write;
 use std::sync::Arc;
 
 use storage_format::manifest::{BlockEntry, LOG_FOLDER, Manifest};
@@ -16,7 +15,7 @@ use crate::blocks::{self, FOLDER};
 use crate::check::{self, Options, Report};
 use crate::clock::Clock;
 use crate::db::{BACKUP_MARK, Db, MANIFEST, write_manifest};
-use crate::disk::{self, Disk};
+use crate::disk::{Disk, TEMPORARY};
 use crate::error::{Error, Kind, Result};
 use crate::wal::{Extent, segment_name, segment_number};
 
@@ -88,7 +87,7 @@ pub fn restore(
     let (manifest, log) = still(backup)?;
     let moment = Moment { disk: backup, manifest: &manifest, log: &log };
     let done = copy_all(&moment, &**target, None, LOG_FOLDER, watch)?;
-    write_manifest(&**target, &Manifest { log: None, ..manifest })?;
+    write_manifest(&**target, &Manifest { log: None, writer: target.writer(), ..manifest })?;
     let report = check::check(target, clock, &Options { rollups: false }, check_watch)?;
     Ok((done, report))
 }
@@ -110,6 +109,19 @@ fn still(disk: &dyn Disk) -> Result<(Manifest, Extent)> {
         )
     })?;
     let folder = manifest.log_folder().to_string();
+    let last = manifest.writer.as_ref();
+    if disk.writer().is_some_and(|own| last.is_none_or(|last| last.log != own.log)) {
+        return Err(Error::rejected(
+            Kind::Conflict,
+            "another_log",
+            format!(
+                "{} is not the log of the server that last wrote to {}; give --wal-dir the folder of that one, or leave it out \
+                 for what is in blocks",
+                disk.describe(&folder),
+                disk.describe("")
+            ),
+        ));
+    }
     let list = || -> io::Result<Vec<(u64, u64)>> {
         let numbers =
             disk.list(&folder)?.iter().filter_map(|file| segment_number(file)).collect::<BTreeSet<u64>>();
@@ -123,8 +135,7 @@ fn still(disk: &dyn Disk) -> Result<(Manifest, Extent)> {
 }
 
 fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
-    let read = || disk.open(MANIFEST).and_then(|file| file.read_at(0, file.len() as usize));
-    match read() {
+    match disk.read(MANIFEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::io("read", disk.describe(MANIFEST), source)),
         Ok(bytes) => {
@@ -134,11 +145,14 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
     }
 }
 
-/// What is in a folder, but for the lock.
+/// What is there, but for the lock. The log may be elsewhere than the rest.
 fn entries(disk: &dyn Disk) -> Result<Vec<String>> {
     let list = || -> io::Result<Vec<String>> {
         let mut names = disk.list("")?;
         names.extend(disk.list_folders("")?);
+        if !disk.list(LOG_FOLDER)?.is_empty() {
+            names.push(LOG_FOLDER.to_string());
+        }
         names.retain(|name| name != "LOCK");
         Ok(names)
     };
@@ -148,7 +162,9 @@ fn entries(disk: &dyn Disk) -> Result<Vec<String>> {
 /// Makes sure that the target is a backup, and gives the manifest of the one before. A folder with data of its own is
 /// refused: a backup removes what it does not name.
 fn prepare(target: &dyn Disk) -> Result<Option<Manifest>> {
-    let names = entries(target)?;
+    let mut names = entries(target)?;
+    // One that was never finished says that nothing else has come yet.
+    names.retain(|name| *name != format!("{BACKUP_MARK}.{TEMPORARY}"));
     let is_backup = names.iter().any(|name| name == BACKUP_MARK);
     if !names.is_empty() && !is_backup {
         return Err(Error::rejected(
@@ -163,10 +179,7 @@ fn prepare(target: &dyn Disk) -> Result<Option<Manifest>> {
     }
     let mark = || -> io::Result<()> {
         if !is_backup {
-            let mut file = target.create(BACKUP_MARK)?;
-            file.write_all(MARK_TEXT)?;
-            file.flush()?;
-            file.sync()?;
+            target.replace(BACKUP_MARK, MARK_TEXT)?;
         }
         target.sync_folder("")
     };
@@ -186,7 +199,9 @@ fn replace(
         LOG_FOLDERS.into_iter().find(|folder| Some(*folder) != named).expect("two names, one of them taken");
     empty_folder(target, log)?;
     let mut done = copy_all(moment, target, before, log, watch)?;
-    write_manifest(target, &Manifest { log: Some(log.to_string()), ..moment.manifest.clone() })?;
+    let manifest =
+        Manifest { log: Some(log.to_string()), writer: target.writer(), ..moment.manifest.clone() };
+    write_manifest(target, &manifest)?;
     // From here on failures cost space, not truth: the next backup tries again.
     let others = LOG_FOLDERS.into_iter().chain([LOG_FOLDER]).filter(|folder| *folder != log);
     others.into_iter().try_for_each(|folder| empty_folder(target, folder))?;
@@ -225,7 +240,7 @@ fn copy_all(
     }
     for (number, bytes) in &moment.log.segments {
         let (from, to) = (segment_name(&moment.log.folder, *number), segment_name(log, *number));
-        let copied = disk::copy(moment.disk, &from, *bytes, target, &to);
+        let copied = target.copy(moment.disk, &from, *bytes, &to);
         copied.map_err(|source| Error::io("copy", moment.disk.describe(&from), source))?;
         done.copied_bytes += bytes;
         done.log_bytes += bytes;
@@ -253,18 +268,14 @@ fn copy_block(
         move |source| Error::io(doing, file, source)
     };
     target.create_folder(&folder).map_err(failed("make a folder for"))?;
-    let source = moment.disk.open(&name).map_err(failed("open"))?;
-    if source.len() != entry.bytes {
-        let what = format!("it has {} bytes, and the manifest says {}", source.len(), entry.bytes);
-        return Err(Error::Corrupt { file: moment.disk.describe(&name), offset: source.len(), what });
+    let source = moment.disk.ending(&name, ENDING_BYTES).map_err(failed("open"))?;
+    if source.0 != entry.bytes {
+        let what = format!("it has {} bytes, and the manifest says {}", source.0, entry.bytes);
+        return Err(Error::Corrupt { file: moment.disk.describe(&name), offset: source.0, what });
     }
-    match target.open(&name) {
+    match target.ending(&name, ENDING_BYTES) {
         Ok(known) => {
-            let start = entry.bytes.saturating_sub(ENDING_BYTES);
-            let ending = (entry.bytes - start) as usize;
-            if known.len() == entry.bytes
-                && known.read_at(start, ending).ok() == source.read_at(start, ending).ok()
-            {
+            if known == source {
                 done.kept += 1;
                 return Ok(folder);
             }
@@ -290,7 +301,7 @@ fn copy_block(
     if target.link(moment.disk, &name, &name).map_err(failed("link"))? {
         done.linked += 1;
     } else {
-        disk::copy(moment.disk, &name, entry.bytes, target, &name).map_err(failed("copy"))?;
+        target.copy(moment.disk, &name, entry.bytes, &name).map_err(failed("copy"))?;
         done.copied += 1;
         done.copied_bytes += entry.bytes;
     }

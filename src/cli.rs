@@ -12,6 +12,7 @@ mod demo;
 mod export;
 mod import;
 mod maintain;
+mod queries;
 mod query;
 mod rollup;
 mod serve;
@@ -48,13 +49,15 @@ enum Command {
     Query(query::Args),
     /// Ask a server, statement after statement
     Shell(shell::Args),
+    /// What a server is asked right now, and ending it
+    Queries(queries::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
     /// Write points to files that other tools read: Parquet, CSV, line protocol
     Export(export::Args),
     /// Read points from such files, ours or others'
     Import(import::Args),
-    /// Copy everything to a second folder, while the server runs
+    /// Copy everything to a second folder or a bucket, while the server runs
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
     Restore(backup::RestoreArgs),
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
         Command::Shell(args) => shell::run(args),
+        Command::Queries(args) => queries::run(args),
         Command::Rollup(args) => rollup::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

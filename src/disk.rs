@@ -6,7 +6,8 @@
 //! Not here: what the files mean.
 
 mod local; // a folder of this machine
-mod object; // a bucket, with the log in a folder of this machine
+mod object; // a bucket, with the log in a folder of this machine or with everything in it
+mod place; // which of them a location is
 mod read_only; // a disk that nobody may change
 
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use storage_format::manifest::WriterEntry;
 
 pub use local::LocalDisk;
 pub use object::ObjectDisk;
+pub use place::{backup_to_read, backup_to_write, data_to_follow, data_to_read, data_to_write};
 pub use read_only::ReadOnly;
 
 /// The suffix of a file that is being written and will be renamed.
@@ -57,6 +59,31 @@ pub trait Disk: Send + Sync {
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         self.sync_folder(folder.unwrap_or_default())
     }
+    /// Makes a file of the first `len` bytes of one that another disk has, durably: it has its name only once it is whole.
+    fn copy(&self, from: &dyn Disk, from_name: &str, len: u64, name: &str) -> io::Result<()> {
+        let source = from.open(from_name)?;
+        let temporary = format!("{name}.{TEMPORARY}");
+        let write = || {
+            let mut file = self.create(&temporary)?;
+            let mut at = 0;
+            while at < len {
+                let piece = COPY_BYTES.min(len - at);
+                file.write_all(&source.read_at(at, piece as usize)?)?;
+                at += piece;
+            }
+            file.flush()?;
+            file.sync()?;
+            drop(file);
+            self.rename(&temporary, name)
+        };
+        write().inspect_err(|_| drop(self.remove(&temporary)))
+    }
+    /// How long a file is, and at most so many of its last bytes.
+    fn ending(&self, name: &str, bytes: u64) -> io::Result<(u64, Bytes)> {
+        let file = self.open(name)?;
+        let start = file.len().saturating_sub(bytes);
+        Ok((file.len(), file.read_at(start, (file.len() - start) as usize)?))
+    }
     /// Who this is among those that may write to the same files from other machines; None if no other machine can.
     fn writer(&self) -> Option<WriterEntry> {
         None
@@ -75,26 +102,6 @@ pub trait Disk: Send + Sync {
 
 /// Bytes that a copy holds in memory.
 const COPY_BYTES: u64 = 4 << 20;
-
-/// Copies the first `len` bytes of a file, durably: it has its name only once it is whole.
-pub fn copy(from: &dyn Disk, from_name: &str, len: u64, to: &dyn Disk, name: &str) -> io::Result<()> {
-    let source = from.open(from_name)?;
-    let temporary = format!("{name}.{TEMPORARY}");
-    let write = || {
-        let mut file = to.create(&temporary)?;
-        let mut at = 0;
-        while at < len {
-            let piece = COPY_BYTES.min(len - at);
-            file.write_all(&source.read_at(at, piece as usize)?)?;
-            at += piece;
-        }
-        file.flush()?;
-        file.sync()?;
-        drop(file);
-        to.rename(&temporary, name)
-    };
-    write().inspect_err(|_| drop(to.remove(&temporary)))
-}
 
 pub trait WriteFile: Write + Send {
     /// Everything written so far survives a power cut once this returns.

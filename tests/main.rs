@@ -20,6 +20,7 @@ mod http;
 mod kill;
 mod memory;
 mod object_store;
+mod page;
 mod random;
 mod readme;
 mod restart;

@@ -5,6 +5,7 @@
 //! Not here: how to get at the points (the engine's `query`), nor which buckets of a rollup are clean.
 
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 
 use storage_format::point::{FieldType, Time, TimeRange, ceil_time, floor_time};
 use storage_format::state::{Finalizer, Fraction, StateKind};
@@ -182,8 +183,11 @@ impl Window {
     /// The start of the bucket after the one that holds a time.
     pub fn end_of(&self, time: Time) -> Time {
         match self {
-            // Not start + step: the first slot of all is cut short by the beginning of time.
-            Window::Every { step, origin } => ceil_time(time.saturating_add(1), *step, *origin),
+            Window::Every { step, origin } => match floor_time(time, *step, *origin) {
+                // The first slot of all is cut short by the beginning of time.
+                Time::MIN => ceil_time(time.saturating_add(1), *step, *origin),
+                start => start.saturating_add(*step),
+            },
             Window::Calendar(calendar) => calendar.end_of(time),
             Window::WholeRange | Window::Session { .. } => {
                 unreachable!("bug: {self:?} has no place of its own")
@@ -230,13 +234,42 @@ pub enum Function {
     /// `p95`, or `quantile(field, 0.95)`.
     Quantile(Fraction),
     Distinct,
+    Mode,
+    Rate,
+    Increase,
+    Delta,
+    Resets,
+    Integral,
+    Twa,
+    ExactQuantile(Fraction),
+    ExactDistinct,
 }
 
 impl Function {
     /// The words users write. Beside them there are `p50`, `p999` and all of their kind.
-    pub const NAMES: [&'static str; 13] = [
-        "count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
-        "quantile", "distinct",
+    pub const NAMES: [&'static str; 22] = [
+        "count",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "first",
+        "last",
+        "spread",
+        "stddev",
+        "variance",
+        "median",
+        "quantile",
+        "distinct",
+        "mode",
+        "rate",
+        "increase",
+        "delta",
+        "resets",
+        "integral",
+        "twa",
+        "exact_quantile",
+        "exact_distinct",
     ];
 
     fn plain(name: &str) -> Option<Function> {
@@ -253,6 +286,14 @@ impl Function {
             "variance" => Function::Variance,
             "median" => Function::Median,
             "distinct" => Function::Distinct,
+            "mode" => Function::Mode,
+            "rate" => Function::Rate,
+            "increase" => Function::Increase,
+            "delta" => Function::Delta,
+            "resets" => Function::Resets,
+            "integral" => Function::Integral,
+            "twa" => Function::Twa,
+            "exact_distinct" => Function::ExactDistinct,
             _ => return None,
         })
     }
@@ -272,6 +313,15 @@ impl Function {
             Function::Variance => "variance",
             Function::Median => "median",
             Function::Distinct => "distinct",
+            Function::Mode => "mode",
+            Function::Rate => "rate",
+            Function::Increase => "increase",
+            Function::Delta => "delta",
+            Function::Resets => "resets",
+            Function::Integral => "integral",
+            Function::Twa => "twa",
+            Function::ExactQuantile(_) => "exact_quantile",
+            Function::ExactDistinct => "exact_distinct",
             Function::Quantile(fraction) => match percentile_name(fraction) {
                 Some(name) => return Cow::Owned(name),
                 None => "quantile",
@@ -280,10 +330,11 @@ impl Function {
     }
 
     /// The number that stands beside the field.
-    pub fn number(self) -> Option<u32> {
+    pub fn number(self) -> Option<f64> {
         match self {
-            Function::Quantile(fraction) if percentile_name(fraction).is_none() => {
-                Some(fraction.billionths() / BILLION)
+            Function::Quantile(fraction) if percentile_name(fraction).is_some() => None,
+            Function::Quantile(fraction) | Function::ExactQuantile(fraction) => {
+                Some(f64::from(fraction.billionths()) / f64::from(BILLION))
             }
             _ => None,
         }
@@ -300,8 +351,9 @@ impl Function {
         };
         match (name, number) {
             ("quantile", Some(number)) => fraction(number).map(Function::Quantile),
-            ("quantile", None) => {
-                Err("which quantile? write for example quantile(x, 0.95), or p95(x)".to_owned())
+            ("exact_quantile", Some(number)) => fraction(number).map(Function::ExactQuantile),
+            ("quantile" | "exact_quantile", None) => {
+                Err(format!("which quantile? write for example {name}(x, 0.95)"))
             }
             (_, Some(_)) => Err(format!("{name} takes one field and no number")),
             (_, None) => Function::plain(name)
@@ -312,10 +364,19 @@ impl Function {
 
     /// Whether it makes sense of numbers only.
     pub fn needs_number(self) -> bool {
-        !matches!(self, Function::Count | Function::First | Function::Last | Function::Distinct)
+        !matches!(
+            self,
+            Function::Count
+                | Function::First
+                | Function::Last
+                | Function::Distinct
+                | Function::ExactDistinct
+                | Function::Mode
+        )
     }
 
-    /// How its states become what users see; `of_field` is false for the points themselves.
+    /// How its states become what users see; `of_field` is false for the points themselves. A rate is per nanosecond
+    /// until the width of its bucket is known.
     pub fn finalizer(self, of_field: bool) -> Finalizer {
         match self {
             Function::Count if of_field => Finalizer::Count,
@@ -332,24 +393,44 @@ impl Function {
             Function::Median => Finalizer::Quantile(Fraction::MEDIAN),
             Function::Quantile(fraction) => Finalizer::Quantile(fraction),
             Function::Distinct => Finalizer::Distinct,
+            Function::Mode => Finalizer::Mode,
+            Function::Rate => Finalizer::Rate(NonZeroU64::MIN),
+            Function::Increase => Finalizer::Increase,
+            Function::Delta => Finalizer::Delta,
+            Function::Resets => Finalizer::Resets,
+            Function::Integral => Finalizer::Integral,
+            Function::Twa => Finalizer::Twa,
+            Function::ExactQuantile(fraction) => Finalizer::ExactQuantile(fraction),
+            Function::ExactDistinct => Finalizer::ExactDistinct,
         }
     }
 
     /// The type of its column.
     pub fn value_type(self, field: FieldType) -> FieldType {
         match self {
-            Function::Count | Function::Distinct => FieldType::Int,
+            Function::Count | Function::Distinct | Function::ExactDistinct | Function::Resets => {
+                FieldType::Int
+            }
             Function::Avg
             | Function::Stddev
             | Function::Variance
             | Function::Median
-            | Function::Quantile(_) => FieldType::Float,
+            | Function::Quantile(_)
+            | Function::Rate
+            | Function::Integral
+            | Function::Twa => FieldType::Float,
+            // What falls has no unsigned value.
+            Function::Delta if field == FieldType::UInt => FieldType::Int,
             Function::Sum
             | Function::Min
             | Function::Max
             | Function::First
             | Function::Last
-            | Function::Spread => field,
+            | Function::Spread
+            | Function::Mode
+            | Function::Increase
+            | Function::Delta
+            | Function::ExactQuantile(_) => field,
         }
     }
 }

@@ -19,7 +19,7 @@ use storage_format::wal::{self as format, Definition, Points, Records, Step};
 use crate::blocks::FOLDER;
 use crate::check::{ASIDE, Report, Subject, rebuild};
 use crate::db::{MANIFEST, restored_rollups, write_manifest};
-use crate::disk::{self, Disk, ReadFile};
+use crate::disk::{Disk, ReadFile};
 use crate::error::{Error, Result};
 use crate::wal::segment_name;
 
@@ -98,7 +98,7 @@ impl Work<'_> {
         let kept = self.free_name(name)?;
         // What cannot be read can still be moved.
         let copied = match is_readable(&*file) {
-            true => disk::copy(&**disk, name, file.len(), &**disk, &kept),
+            true => disk.copy(&**disk, name, file.len(), &kept),
             false => disk.rename(name, &kept),
         };
         copied.map_err(self.io("copy", name))?;

@@ -4,7 +4,7 @@
 //! Not here: what is copied in which order (`backup`).
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,40 +15,51 @@ use crate::cli::answer::{counted, thousands};
 use crate::cli::check::print;
 use crate::cli::client::{Client, DEFAULT_URL};
 use crate::cli::progress::{Progress, Unit};
+use crate::cli::settings;
 use crate::cli::table::put;
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{Disk, LocalDisk};
+use crate::config::Location;
+use crate::disk;
 use crate::error::{Error, Kind, Rejection, Result};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   waterclock backup --to /backup/waterclock
+  waterclock backup --to s3://bucket/prefix
   waterclock backup --data-dir waterclock-data --to /backup/waterclock
 
-Repeated into the same folder, only what is new is copied. Blocks on the same file system are linked, not copied.")]
+Repeated into the same place, only what is new is copied. Blocks on the same file system are linked, not copied.")]
 pub struct BackupArgs {
-    /// Folder for the backup, on the machine of the server: empty, not there yet, or with an earlier backup
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    /// Place for the backup: a folder of the server's machine or s3://bucket/prefix, empty or with an earlier backup
+    #[arg(long, value_name = "DIR|URL")]
+    to: Location,
 
     /// Address of the server
     #[arg(long, env = "WATERCLOCK_URL", default_value = DEFAULT_URL, value_name = "URL")]
     url: String,
 
-    /// A data folder that no server uses, instead of a server
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// Data that no server uses, instead of a server: a folder or s3://bucket/prefix
+    #[arg(long, value_name = "DIR|URL")]
+    data_dir: Option<Location>,
+
+    /// Folder of the log of data in a bucket; without it, only what is in blocks is backed up
+    #[arg(long, value_name = "DIR", requires = "data_dir")]
+    wal_dir: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
 pub struct RestoreArgs {
-    /// Folder of the backup; it stays as it is
+    /// Where the backup is: a folder or s3://bucket/prefix; it stays as it is
     #[arg(value_name = "BACKUP")]
-    backup: PathBuf,
+    backup: Location,
 
-    /// The new data folder: empty, or not there yet
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The place for the data: a folder or s3://bucket/prefix, empty or not there yet
+    #[arg(value_name = "DIR|URL")]
+    data_dir: Location,
+
+    /// Folder for the log when the data go to a bucket
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
 }
 
 /// A line of the server's answer.
@@ -67,14 +78,22 @@ struct Failed {
 }
 
 pub fn backup(args: BackupArgs) -> Result<()> {
-    let to = std::path::absolute(&args.to)
-        .map_err(|source| Error::io("find", args.to.display().to_string(), source))?;
+    let to = match args.to {
+        Location::Folder(folder) => {
+            let absolute = std::path::absolute(&folder);
+            Location::Folder(
+                absolute.map_err(|source| Error::io("find", folder.display().to_string(), source))?,
+            )
+        }
+        bucket => bucket,
+    };
     let mut progress = Progress::new(Unit::Bytes);
     let mut show = |done, all| progress.show("backup", done, all);
     let done = match &args.data_dir {
-        Some(folder) => {
-            let source = LocalDisk::open_to_read(folder)?;
-            backup::offline(&source, &LocalDisk::open(&to)?, &mut |done, all| {
+        Some(location) => {
+            let config = settings::load(None, Vec::new())?;
+            let source = disk::data_to_read(location, args.wal_dir.as_deref(), &config)?;
+            backup::offline(&*source, &*disk::backup_to_write(&to, &config)?, &mut |done, all| {
                 show(done, all);
                 Ok(())
             })?
@@ -87,7 +106,7 @@ pub fn backup(args: BackupArgs) -> Result<()> {
         &mut std::io::stdout().lock(),
         &format!(
             "backed up to {}: {} ({} there already, {} linked, {} copied), {} bytes copied, of those {} of the log; {} removed\n",
-            to.display(),
+            to,
             counted(blocks, "block"),
             thousands(kept),
             thousands(linked),
@@ -99,11 +118,8 @@ pub fn backup(args: BackupArgs) -> Result<()> {
     )
 }
 
-fn through_server(client: &Client, to: &Path, show: &mut dyn FnMut(u64, u64)) -> Result<backup::Done> {
-    let to = to.to_str().ok_or_else(|| {
-        Error::invalid("folder", format!("{} is not text, which a URL can carry", to.display()))
-    })?;
-    let answer = client.post_and_listen("/api/backup", &vec![("to", to)])?;
+fn through_server(client: &Client, to: &Location, show: &mut dyn FnMut(u64, u64)) -> Result<backup::Done> {
+    let answer = client.post_and_listen("/api/backup", &vec![("to", to.to_string().as_str())])?;
     for line in BufReader::new(answer.into_body().into_reader()).lines() {
         let line = line.map_err(|source| Error::io("read the answer of", client.url(), source))?;
         let line = serde_json::from_str(&line).map_err(|error| {
@@ -139,13 +155,19 @@ fn through_server(client: &Client, to: &Path, show: &mut dyn FnMut(u64, u64)) ->
 
 pub fn restore(args: RestoreArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let source = LocalDisk::open_to_read(&args.backup)?;
-    let target: Arc<dyn Disk> = Arc::new(LocalDisk::open(&args.folder)?);
+    let named = [
+        ("data_dir", Some(args.data_dir.to_string())),
+        ("wal_dir", args.wal_dir.as_ref().map(|path| path.display().to_string())),
+    ];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    let config = settings::load(None, named.collect())?;
+    let source = disk::backup_to_read(&args.backup, &config)?;
+    let target = disk::data_to_write(&config)?;
     // One bar at a time: the second comes when the first is gone.
     let copying = Mutex::new(Some(Progress::new(Unit::Bytes)));
     let mut checking = Progress::new(Unit::Shares);
     let (done, report) = backup::restore(
-        &source,
+        &*source,
         &target,
         &clock,
         &mut |done, all| {
@@ -161,7 +183,7 @@ pub fn restore(args: RestoreArgs) -> Result<()> {
     )?;
     drop(checking);
     print(&report)?;
-    let folder = args.folder.display();
+    let folder = args.data_dir;
     if !report.is_sound() {
         let why = format!(
             "{folder} was made, but the backup is damaged; waterclock check --repair {folder} keeps the rest"

@@ -112,6 +112,14 @@ impl Client {
         self.json(self.wql(statement, "application/json", params)?)
     }
 
+    pub fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        self.json(self.checked(self.agent.get(format!("{}{path}", self.url)).call())?)
+    }
+
+    pub fn delete<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        self.json(self.checked(self.agent.delete(format!("{}{path}", self.url)).call())?)
+    }
+
     /// A request without a body, answered with JSON.
     pub fn post<T: for<'de> Deserialize<'de>>(&self, path: &str, params: &Params<'_>) -> Result<T> {
         let request = self.agent.post(format!("{}{path}", self.url));

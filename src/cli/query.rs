@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::cli::chart;
 use crate::cli::client::{Client, DatabaseArgs, Params};
@@ -62,6 +63,15 @@ pub struct Args {
     #[arg(long)]
     no_rollups: bool,
 
+    /// Value of a $name in the statement; may be given several times. A number, true, false or a JSON list is one, anything
+    /// else is text, and so is what stands in double quotes
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, Value)>,
+
+    /// Give up after this long: 500ms, 10s, 5m
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+
     /// How times are written
     #[arg(long, value_enum, value_name = "HOW")]
     time: Option<TimeText>,
@@ -104,6 +114,10 @@ pub fn run(args: Args) -> Result<()> {
     if args.no_rollups {
         params.push(("rollups", "off"));
     }
+    params.extend(args.timeout.as_deref().map(|timeout| ("timeout", timeout)));
+    let bound: serde_json::Map<String, Value> = args.params.iter().cloned().collect();
+    let bound = (!bound.is_empty()).then(|| Value::Object(bound).to_string());
+    params.extend(bound.as_deref().map(|bound| ("params", bound)));
     let time = args.time.and_then(|time| time.to_possible_value());
     params.extend(time.as_ref().map(|time| ("time", time.get_name())));
 
@@ -159,6 +173,13 @@ fn since(text: &str) -> String {
         Ok(_) => format!("-{text}"),
         Err(_) => text.to_string(),
     }
+}
+
+/// `host=h1`, `n=5`, `hosts=["a","b"]`, `zip="01234"`.
+fn param(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE, such as host=h1")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
+    Ok((name.to_string(), value))
 }
 
 fn statement(args: &Args) -> Result<String> {

@@ -16,10 +16,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::settings;
 use crate::clock::SystemClock;
-use crate::config::{Config, Location, LogFormat, Switch};
+use crate::config::{Config, LogFormat, Switch};
 use crate::db::Db;
-use crate::disk::LocalDisk;
-use crate::disk::ObjectDisk;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::jobs::Jobs;
 use crate::server;
@@ -84,21 +83,9 @@ pub fn open(config: Config) -> Result<Opened> {
     let listener = server::bind(config.server.listen)?;
     let recorder = server::record_metrics()?;
     let clock = Arc::new(SystemClock::new());
-    let server = &config.server;
-    let db = match (&server.data_dir, server.read_only) {
-        (Location::Folder(folder), Switch::Off) => {
-            Db::open(Arc::new(LocalDisk::open(folder)?), clock, config)?
-        }
-        (Location::Folder(folder), Switch::On) => {
-            Db::follow(Arc::new(LocalDisk::open_to_follow(folder)?), clock, config)?
-        }
-        (Location::S3(location), Switch::Off) => {
-            let disk = ObjectDisk::open(location, Some(&server.wal_dir), &config)?;
-            Db::open(Arc::new(disk), clock, config)?
-        }
-        (Location::S3(location), Switch::On) => {
-            Db::follow(Arc::new(ObjectDisk::open(location, None, &config)?), clock, config)?
-        }
+    let db = match config.server.read_only {
+        Switch::Off => Db::open(disk::data_to_write(&config)?, clock, config)?,
+        Switch::On => Db::follow(disk::data_to_follow(&config)?, clock, config)?,
     };
     let db = Arc::new(db);
     Ok(Opened { listener, recorder, db })

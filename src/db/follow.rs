@@ -48,6 +48,17 @@ pub(super) fn blocks_end(epoch: u64) -> u64 {
 
 /// Makes this process the writer. The manifest was read by it, so the put fails if another one was faster.
 pub(super) fn take_over(disk: &dyn Disk, manifest: &mut Manifest, writer: WriterEntry) -> Result<()> {
+    if manifest.log.is_some() {
+        return Err(Error::rejected(
+            Kind::Conflict,
+            "backup_in_bucket",
+            format!(
+                "{} is a backup, with its log in the bucket, which a server cannot write to; restore it first: waterclock restore {} DIR",
+                disk.describe(""),
+                disk.describe("")
+            ),
+        ));
+    }
     let last = manifest.writer.as_ref();
     let log = manifest.log_folder().to_string();
     let segments = disk.list(&log).map_err(|source| Error::io("list", disk.describe(&log), source))?;

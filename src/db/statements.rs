@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
-use query_lang::{Context, explain, parse, plan};
+use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
@@ -38,6 +38,16 @@ pub struct QueryOptions {
     pub rollups: bool,
     /// Whether statements may change anything.
     pub read_only: bool,
+    /// Values for `$name`.
+    pub params: Params,
+}
+
+impl QueryOptions {
+    /// Rollups may answer and everything may be changed; nothing else is given.
+    pub fn of(database: &str) -> QueryOptions {
+        let database = database.to_string();
+        QueryOptions { database, range: None, rollups: true, read_only: false, params: Params::new() }
+    }
 }
 
 /// What `show rollups` and `/api/rollups` say.
@@ -59,7 +69,7 @@ pub struct RollupStatus {
 
 impl Db {
     pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        let script = parse(text)?;
+        let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
         for statement in &script.statements {
@@ -180,7 +190,8 @@ impl Db {
             }
             Shape::Aggregate(aggregate) => {
                 let range = read_range(read.range, aggregate);
-                let states = StatePlan::of_read(read, aggregate, range.start)?;
+                let mut states = StatePlan::of_read(read, aggregate, range.start)?;
+                let range = states.look_back(range, aggregate);
                 let access = {
                     let live = self.core.live.read();
                     let visible = live.visible(&self.core, &table);
@@ -198,7 +209,9 @@ impl Db {
                 };
                 let (groups, uses) = access.run(guard, &touched)?;
                 stats.rollups.extend(uses);
-                finish(groups.windowed(aggregate, read.range, guard)?, aggregate, read.limit, guard)?
+                let now = self.core.clock.now();
+                let covered = TimeRange::new(read.range.start, read.range.end.min(now.max(read.range.start)));
+                finish(groups.windowed(aggregate, read.range, guard)?, aggregate, covered, read.limit, guard)?
             }
         };
         stats.count_scan(&touched);

@@ -1,8 +1,9 @@
-//! An object store (S3 and what speaks like it): blocks and manifest in a bucket, the log in a folder of this machine.
+//! An object store (S3 and what speaks like it): blocks and manifest in a bucket, the log in a folder of this machine; or a
+//! backup, all of it in the bucket.
 //!
-//! Names of the log and temporary files are local; everything else is an object. A block is written to a local file, and
-//! its rename to the final name is the upload; so it is whole in the bucket, or not there. What was written to the log is as
-//! durable as this machine's disk until then.
+//! Of data, names of the log and temporary files are local; everything else is an object. A block is written to a local file,
+//! and its rename to the final name is the upload; so it is whole in the bucket, or not there. What was written to the log is
+//! as durable as this machine's disk until then. Of a backup, nothing is local: its objects are copied or replaced as a whole.
 //! Invariant: the manifest is only ever replaced by a put on condition of the one that this process read at its start or
 //! has put itself, so that of two writers one fails. A put without an answer is looked up before it is called failed. A
 //! removed object stays for a while, because other servers may still read it.
@@ -10,11 +11,11 @@
 
 mod reader; // an object's bytes, through a cache
 
+use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::fs::File;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,13 @@ use crossbeam_channel::Receiver;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
-    UpdateVersion, WriteMultipart,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
+    PutMode, PutPayload, RetryConfig, UpdateVersion,
 };
 use parking_lot::Mutex;
 use storage_format::manifest::{LOG_FOLDER, WriterEntry};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::config::{Config, S3Location};
 use crate::disk::object::reader::{Cache, Reader};
@@ -62,16 +64,23 @@ const STORE_THREADS: usize = 2;
 
 pub struct ObjectDisk {
     remote: Arc<Remote>,
-    /// None for a server that only reads.
-    local: Option<Local>,
+    role: Role,
     remove_after: Duration,
-    held: Mutex<Held>,
+    held: Mutex<HashMap<String, Held>>,
     seen: Mutex<Option<Seen>>,
+}
+
+/// What this process does with the bucket.
+enum Role {
+    /// Its log is on this machine.
+    Writes(Local),
+    Reads,
+    /// Nothing is on this machine.
+    Backup,
 }
 
 struct Local {
     disk: LocalDisk,
-    root: PathBuf,
     writer: WriterEntry,
 }
 
@@ -86,7 +95,7 @@ struct Remote {
     cache: Cache,
 }
 
-/// The version of the small file that a replacement must find.
+/// The version of a small file that a replacement must find.
 #[derive(Default)]
 struct Held {
     tag: Option<String>,
@@ -94,7 +103,7 @@ struct Held {
     unanswered: Vec<u64>,
 }
 
-/// The small file when it was last read.
+/// A small file when it was last read.
 struct Seen {
     name: String,
     tag: Option<String>,
@@ -104,9 +113,27 @@ struct Seen {
 impl ObjectDisk {
     /// `log_dir` is where the log is kept; without one the disk can only be read.
     pub fn open(location: &S3Location, log_dir: Option<&Path>, config: &Config) -> Result<ObjectDisk> {
+        ObjectDisk::connect(location, config, || {
+            Ok(match log_dir {
+                Some(log_dir) => Role::Writes(Local::open(log_dir)?),
+                None => Role::Reads,
+            })
+        })
+    }
+
+    /// A backup has its log in the bucket, too, and nobody else reads what it removes.
+    pub fn open_backup(location: &S3Location, config: &Config) -> Result<ObjectDisk> {
+        ObjectDisk::connect(location, config, || Ok(Role::Backup))
+    }
+
+    fn connect(
+        location: &S3Location,
+        config: &Config,
+        role: impl FnOnce() -> Result<Role>,
+    ) -> Result<ObjectDisk> {
         let refused = |error: object_store::Error| unusable(location, &error);
         let store = s3(location, RETRY_FOR).map_err(refused)?;
-        let disk = ObjectDisk::over(Arc::new(store), location, log_dir, config)?;
+        let disk = ObjectDisk::over(Arc::new(store), location, role()?, config)?;
         // One request says whether address, bucket and credentials are right, before anything depends on them.
         let first = s3(location, RETRY_AT_START_FOR).map_err(refused)?;
         let prefix = disk.remote.prefix.clone();
@@ -119,7 +146,7 @@ impl ObjectDisk {
     fn over(
         store: Arc<dyn ObjectStore>,
         location: &S3Location,
-        log_dir: Option<&Path>,
+        role: Role,
         config: &Config,
     ) -> Result<ObjectDisk> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -135,7 +162,7 @@ impl ObjectDisk {
         };
         Ok(ObjectDisk {
             remote: Arc::new(remote),
-            local: log_dir.map(Local::open).transpose()?,
+            role,
             remove_after: config.server.remove_after,
             held: Mutex::default(),
             seen: Mutex::default(),
@@ -144,41 +171,38 @@ impl ObjectDisk {
 
     /// The folder of this machine that has the file, if it is one of its.
     fn local(&self, name: &str) -> Option<io::Result<&LocalDisk>> {
-        let local = || match &self.local {
-            Some(local) => Ok(&local.disk),
-            None => Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "this server only reads")),
-        };
-        is_local(name).then(local)
+        match &self.role {
+            Role::Writes(local) => is_local(name).then_some(Ok(&local.disk)),
+            Role::Reads => is_local(name)
+                .then(|| Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "this server only reads"))),
+            Role::Backup => None,
+        }
     }
 
-    /// Uploads a temporary file under its name.
-    fn upload(&self, temporary: &str, name: &str) -> io::Result<()> {
-        let local = self.local.as_ref().ok_or(io::ErrorKind::ReadOnlyFilesystem)?;
-        let mut file = File::options().read(true).open(local.root.join(local_name(temporary)))?;
-        let len = file.metadata()?.len();
+    /// Makes an object of the first bytes of a file; it has its name only once it is whole.
+    fn upload(&self, file: Arc<dyn ReadFile>, len: u64, name: &str) -> io::Result<()> {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(name));
-        if len <= PART_BYTES as u64 {
-            let mut bytes = Vec::with_capacity(len as usize);
-            file.read_to_end(&mut bytes)?;
+        let put = if len <= PART_BYTES as u64 {
+            let bytes = file.read_at(0, len as usize)?;
             let put = async move { store.put(&path, PutPayload::from(bytes)).await };
-            self.remote.run("PUT", put).map_err(io_error)?;
+            self.remote.run("PUT", put).map(drop)
         } else {
             let upload = async move {
-                let mut parts =
-                    WriteMultipart::new_with_chunk_size(store.put_multipart(&path).await?, PART_BYTES);
-                match send_parts(&mut file, &mut parts).await {
-                    // An end that fails takes the parts back itself.
-                    Ok(()) => parts.finish().await.map(drop),
-                    Err(error) => {
-                        if let Err(left) = parts.abort().await {
-                            tracing::warn!(object = %path, error = said(&left), "parts of a failed upload stay in the bucket until its rule for incomplete uploads removes them");
-                        }
-                        Err(error)
-                    }
+                let mut upload = store.put_multipart(&path).await?;
+                let sent = send_parts(&*file, len, &mut *upload).await;
+                if sent.is_err()
+                    && let Err(left) = upload.abort().await
+                {
+                    tracing::warn!(object = %path, error = said(&left), "parts of a failed upload stay in the bucket until its rule for incomplete uploads removes them");
                 }
+                sent
             };
-            self.remote.run("PUT", upload).map_err(io_error)?;
-        }
+            self.remote.run("PUT", upload)
+        };
+        put.map_err(|error| {
+            let (said, object) = (said(&error), self.describe(name));
+            io::Error::new(io_error(error).kind(), format!("{object}: {said}; {}", cure(&said)))
+        })?;
         metrics::counter!(OBJECT_BYTES_WRITTEN).increment(len);
         Ok(())
     }
@@ -222,7 +246,7 @@ impl Local {
         let log = prepare().map_err(|source| Error::io("use", root.display().to_string(), source))?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let writer = WriterEntry { log, host, process: std::process::id() };
-        Ok(Local { disk, root: root.to_path_buf(), writer })
+        Ok(Local { disk, writer })
     }
 }
 
@@ -293,7 +317,7 @@ impl Disk for ObjectDisk {
     fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>> {
         match self.local(name) {
             Some(local) => local?.create(&local_name(name)),
-            None => Err(io::Error::other("an object is made by renaming a temporary file")),
+            None => Err(io::Error::other("an object is made by a copy, or by renaming a temporary file")),
         }
     }
 
@@ -309,7 +333,9 @@ impl Disk for ObjectDisk {
             (Some(local), Some(_)) => local?.rename(&local_name(from), &local_name(to)),
             (Some(local), None) => {
                 let local = local?;
-                self.upload(from, to)?;
+                let file = local.open(&local_name(from))?;
+                let len = file.len();
+                self.upload(file, len, to)?;
                 local.remove(&local_name(from))
             }
             (None, _) => Err(io::Error::other("an object keeps its name")),
@@ -322,6 +348,10 @@ impl Disk for ObjectDisk {
         }
         let (store, path, after) =
             (Arc::clone(&self.remote.store), self.remote.path(name), self.remove_after);
+        if matches!(self.role, Role::Backup) {
+            let removed = self.remote.run("DELETE", async move { store.delete(&path).await });
+            return removed.map_err(io_error);
+        }
         self.remote.runtime().spawn(async move {
             tokio::time::sleep(after).await;
             metrics::counter!(OBJECT_REQUESTS, "method" => "DELETE").increment(1);
@@ -381,6 +411,7 @@ impl Disk for ObjectDisk {
         match self.remote.get(name, GetOptions { if_none_match, ..GetOptions::default() }) {
             Ok((tag, _, bytes)) => {
                 let mut held = self.held.lock();
+                let held = held.entry(name.to_string()).or_default();
                 if held.tag.is_none() {
                     held.tag = tag.clone();
                 }
@@ -394,6 +425,7 @@ impl Disk for ObjectDisk {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut held = self.held.lock();
+        let held = held.entry(name.to_string()).or_default();
         let bytes = Bytes::copy_from_slice(bytes);
         let path = self.remote.path(name);
         for _ in 0..REPLACE_TRIES {
@@ -430,16 +462,35 @@ impl Disk for ObjectDisk {
         Err(io::Error::other("the store keeps answering for earlier puts"))
     }
 
+    fn copy(&self, from: &dyn Disk, from_name: &str, len: u64, name: &str) -> io::Result<()> {
+        match self.local(name) {
+            Some(local) => local?.copy(from, from_name, len, &local_name(name)),
+            None => self.upload(from.open(from_name)?, len, name),
+        }
+    }
+
+    fn ending(&self, name: &str, bytes: u64) -> io::Result<(u64, Bytes)> {
+        if let Some(local) = self.local(name) {
+            return local?.ending(&local_name(name), bytes);
+        }
+        let range = Some(GetRange::Suffix(bytes));
+        let got = self.remote.get(name, GetOptions { range, ..GetOptions::default() });
+        got.map(|(_, len, ending)| (len, ending)).map_err(io_error)
+    }
+
     fn describe(&self, name: &str) -> String {
-        match &self.local {
-            Some(local) if is_local(name) => local.disk.describe(&local_name(name)),
+        match &self.role {
+            Role::Writes(local) if is_local(name) => local.disk.describe(&local_name(name)),
             _ if name.is_empty() => self.remote.url.clone(),
             _ => format!("{}/{name}", self.remote.url),
         }
     }
 
     fn writer(&self) -> Option<WriterEntry> {
-        self.local.as_ref().map(|local| local.writer.clone())
+        match &self.role {
+            Role::Writes(local) => Some(local.writer.clone()),
+            Role::Reads | Role::Backup => None,
+        }
     }
 }
 
@@ -450,18 +501,36 @@ fn answer_of<T>(answer: &Receiver<object_store::Result<T>>) -> object_store::Res
     })
 }
 
-async fn send_parts(file: &mut File, parts: &mut WriteMultipart) -> object_store::Result<()> {
-    loop {
-        let mut part = Vec::with_capacity(PART_BYTES);
-        let read = file.by_ref().take(PART_BYTES as u64).read_to_end(&mut part);
-        let read =
-            read.map_err(|source| object_store::Error::Generic { store: "file", source: Box::new(source) })?;
-        if read == 0 {
-            return Ok(());
+/// If it fails, no part is on its way any more, and those that have arrived are to be taken back.
+async fn send_parts(
+    file: &dyn ReadFile,
+    len: u64,
+    upload: &mut dyn MultipartUpload,
+) -> object_store::Result<()> {
+    let mut parts: JoinSet<object_store::Result<()>> = JoinSet::new();
+    let mut send = async || {
+        let mut at = 0;
+        while at < len {
+            let bytes = (PART_BYTES as u64).min(len - at);
+            let part = file.read_at(at, bytes as usize);
+            let part = part
+                .map_err(|source| object_store::Error::Generic { store: "file", source: Box::new(source) })?;
+            if parts.len() == PARTS_AT_ONCE
+                && let Some(sent) = parts.join_next().await
+            {
+                sent??;
+            }
+            parts.spawn(upload.put_part(part.into()));
+            at += bytes;
         }
-        parts.wait_for_capacity(PARTS_AT_ONCE).await?;
-        parts.put(part.into());
-    }
+        while let Some(sent) = parts.join_next().await {
+            sent??;
+        }
+        upload.complete().await.map(drop)
+    };
+    let sent = send().await;
+    parts.shutdown().await;
+    sent
 }
 
 /// The log, and what is being written.
@@ -503,7 +572,8 @@ fn s3(location: &S3Location, retry_for: Duration) -> object_store::Result<object
     let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     let retry = RetryConfig {
         backoff: BackoffConfig { max_backoff: Duration::from_secs(5), ..BackoffConfig::default() },
-        max_retries: 10,
+        // The time decides, which a number of tries with random pauses would cut short.
+        max_retries: usize::MAX,
         retry_timeout: retry_for,
     };
     let client = ClientOptions::new().with_allow_http(plain).with_connect_timeout(RETRY_AT_START_FOR);
@@ -512,19 +582,22 @@ fn s3(location: &S3Location, retry_for: Duration) -> object_store::Result<object
 
 fn unusable(location: &S3Location, error: &object_store::Error) -> Error {
     let said = said(error);
-    // Of a listing that fails, only the answer's code tells the crate's callers why.
-    let cure = match said.split(' ').next().unwrap_or_default() {
-        "NoSuchBucket" => "create the bucket, or correct --data-dir",
+    Error::rejected(
+        Kind::Invalid,
+        "object_store",
+        format!("the bucket {} cannot be used: {said}; {}", location.bucket, cure(&said)),
+    )
+}
+
+/// Of a request that fails, only the answer's code tells the crate's callers why.
+fn cure(said: &str) -> &'static str {
+    match said.split(' ').next().unwrap_or_default() {
+        "NoSuchBucket" => "create the bucket, or correct its name",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" => {
             "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what that key may do in the bucket"
         }
         _ => "check AWS_ENDPOINT_URL, AWS_REGION and the AWS_* credentials",
-    };
-    Error::rejected(
-        Kind::Invalid,
-        "object_store",
-        format!("the bucket {} cannot be used: {}; {cure}", location.bucket, said),
-    )
+    }
 }
 
 fn io_error(error: object_store::Error) -> io::Error {

@@ -14,7 +14,7 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use query_lang::plan::{Aggregate, Computed, Rank, SortKey, Step};
 use query_lang::scalar::{ColumnRef, ColumnRole, Constant, ValueType};
-use storage_format::point::{TagSet, Time};
+use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::error::{Error, Result};
 use crate::guard::Guard;
@@ -195,12 +195,14 @@ impl Frame {
                     }
                 })
                 .collect();
+            // Rows of one time are of several series: steps lead from one to the next only within a piece.
             for piece in pieces {
-                groups.add(Groups::key(&series, by.as_deref()), plan.run(&series, &[piece]), guard)?;
+                let run = plan.close(plan.run(&series, &[piece]));
+                groups.add(Groups::key(&series, by.as_deref()), run, guard)?;
             }
         }
-        let range = storage_format::point::TimeRange::ALL;
-        finish(groups.windowed(aggregate, range, guard)?, aggregate, None, guard).map(|mut frame| {
+        let range = TimeRange::ALL;
+        finish(groups.windowed(aggregate, range, guard)?, aggregate, range, None, guard).map(|mut frame| {
             frame.warnings.splice(0..0, self.warnings.iter().cloned());
             frame
         })

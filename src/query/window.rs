@@ -11,7 +11,7 @@ use arrow::compute::filter;
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Aggregate, Computed, Grouping, Read, Window};
 use query_lang::scalar::{ColumnRef, ColumnRole, Constant};
-use storage_format::point::{TagSet, Time};
+use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
 
 use crate::error::Result;
@@ -31,6 +31,8 @@ pub struct StatePlan {
     /// The start of the one bucket of a window without steps.
     pub whole_start: Time,
     points: Option<PointProgram>,
+    /// Points before this are read only for the steps that lead from them into the first bucket.
+    counts_from: Time,
 }
 
 /// Where the values of a state come from.
@@ -52,6 +54,12 @@ struct PointProgram {
     computed: Vec<(String, Program)>,
 }
 
+/// The bucket of the points before those that count.
+const BEFORE: Time = Time::MIN;
+
+/// How far at least a step may lead into the first bucket of a range.
+const LOOK_BACK: i64 = 300 * 1_000_000_000;
+
 /// How states name the time of a point, which is no field.
 pub const TIME: &str = "time";
 
@@ -64,6 +72,7 @@ impl StatePlan {
             window,
             whole_start,
             points: None,
+            counts_from: Time::MIN,
         };
         plan.places = states.iter().map(|state| plan.place(state, &[])).collect();
         plan
@@ -90,6 +99,34 @@ impl StatePlan {
             plan.points = Some(PointProgram { condition, computed });
         }
         Ok(plan)
+    }
+
+    /// How far before a range the steps that lead into it may begin.
+    pub fn look_back(&mut self, range: TimeRange, aggregate: &Aggregate) -> TimeRange {
+        if range.start == TimeRange::ALL.start || !self.has_steps() {
+            return range;
+        }
+        let width = match (&aggregate.window, aggregate.hop) {
+            (_, Some(hop)) => hop.over,
+            (Window::Every { step, .. }, None) => *step,
+            _ => 0,
+        };
+        self.counts_from = range.start;
+        TimeRange::new(range.start.saturating_sub(width.max(LOOK_BACK)), range.end)
+    }
+
+    /// Whether states are made of what lies between the samples of a series.
+    fn has_steps(&self) -> bool {
+        self.keys.iter().any(|key| key.kind.is_of_one_series())
+    }
+
+    /// A series' steps become sums, which go into groups.
+    pub fn close(&self, run: StateRun) -> StateRun {
+        let mut closed = run.close();
+        if self.counts_from > Time::MIN {
+            closed.retain(|start| start != BEFORE);
+        }
+        closed
     }
 
     fn place(&mut self, state: &StateSpec, computed: &[Computed]) -> Place {
@@ -153,7 +190,12 @@ impl StatePlan {
         if let Window::Session { gap } = self.window {
             return cut_sessions(gap, times, run, windows);
         }
-        let mut row = 0;
+        let mut row = times.partition_point(|time| *time < self.counts_from);
+        if row > 0 {
+            let bucket =
+                if run.starts.last() == Some(&BEFORE) { run.len() - 1 } else { run.push_bucket(BEFORE) };
+            windows.push(BucketRows { bucket, rows: 0..row });
+        }
         while let Some(time) = times.get(row) {
             let start = self.bucket(*time);
             let bucket = match run.starts.last() {
@@ -162,6 +204,10 @@ impl StatePlan {
             };
             let rows = match &self.window {
                 Window::WholeRange => times.len() - row,
+                // Without asking for the start again, which costs a division.
+                Window::Every { step, .. } if start > Time::MIN => {
+                    rows_before(&times[row..], start.saturating_add(*step))
+                }
                 window => rows_before(&times[row..], window.end_of(*time)),
             };
             windows.push(BucketRows { bucket, rows: row..row + rows });
@@ -284,6 +330,9 @@ pub fn aggregate(
     keep: Option<Keep<'_>>,
 ) -> Result<Groups> {
     let by = Groups::sorted(by);
+    if plan.has_steps() {
+        return aggregate_steps(scan, plan, by.as_deref(), guard, touched);
+    }
     scan.fold(
         guard,
         touched,
@@ -298,6 +347,31 @@ pub fn aggregate(
         },
         |a, b| a.join(b, guard),
     )
+}
+
+/// The same for states of steps between samples: first all of a series, whose slices join in the order of time, then groups.
+fn aggregate_steps(
+    scan: &Scan,
+    plan: &StatePlan,
+    by: Option<&[String]>,
+    guard: &Guard,
+    touched: &Touched,
+) -> Result<Groups> {
+    let series = scan.fold(
+        guard,
+        touched,
+        Groups::default,
+        |series, tags, pieces| series.add(tags.clone(), plan.run(tags, pieces), guard),
+        |a, b| a.join(b, guard),
+    )?;
+    let mut groups = Groups::default();
+    for (tags, run) in series.into_runs() {
+        guard.check()?;
+        let before = run.heap_bytes();
+        groups.add(Groups::key(&tags, by), plan.close(run), guard)?;
+        guard.release(before);
+    }
+    Ok(groups)
 }
 
 #[cfg(test)]

@@ -124,7 +124,8 @@ pub async fn compact(State(doors): State<Arc<Doors>>, uri: Uri) -> Response {
     }
 }
 
-pub async fn page() -> String {
+/// The doors, for those who look at `/` without a browser.
+pub fn overview() -> String {
     format!(
         "waterclock {VERSION}: a streaming time-series database\n\n{}\n\n\
          write  curl -X POST 'http://HOST/write?db=default' --data-binary 'cpu,host=a usage=0.5'\n\

@@ -1,11 +1,11 @@
-//! `POST /api/backup?to=DIR`: the server copies everything to a folder of its own machine and tells how far it is.
+//! `POST /api/backup?to=DIR`: the server copies everything to a folder of its own machine, or to a bucket, and tells how far
+//! it is.
 //!
 //! The answer is a stream of JSON lines: `{"done":B,"all":B}` in bytes while it works, then one line with what was done,
 //! or `{"error":{...}}`. What is wrong before anything was copied has the usual status and body.
 //! Invariant: a client that goes away ends the work; the backup before stays readable.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -18,8 +18,9 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::backup::{Done, online};
+use crate::config::Location;
 use crate::db::Db;
-use crate::disk::LocalDisk;
+use crate::disk;
 use crate::error::{Error, Kind};
 use crate::server::Doors;
 use crate::server::params::Params;
@@ -37,10 +38,14 @@ pub async fn start(State(doors): State<Arc<Doors>>, uri: Uri) -> Response {
     let to = || {
         let params = Params::of_query(uri.query());
         params.refuse_unknown(&["to"])?;
-        let to = params.get("to").map(str::to_string);
-        to.filter(|to| Path::new(to).is_absolute()).ok_or_else(|| {
+        let to = params.get("to").and_then(|to| to.parse().ok());
+        let sound = |to: &Location| match to {
+            Location::Folder(folder) => folder.is_absolute(),
+            Location::S3(_) => true,
+        };
+        to.filter(sound).ok_or_else(|| {
             Failure::parameter(
-                "to is missing or not absolute; give the folder for the backup on the server's machine",
+                "to is missing or not absolute; give the folder for the backup on the server's machine, or s3://bucket/prefix",
             )
         })
     };
@@ -52,7 +57,7 @@ pub async fn start(State(doors): State<Arc<Doors>>, uri: Uri) -> Response {
     let of_thread = Arc::clone(&doors);
     tokio::spawn(async move {
         let (db, progress) = (Arc::clone(&of_thread.db), send.clone());
-        let outcome = of_thread.blocking(move || run(&db, Path::new(&to), &progress)).await;
+        let outcome = of_thread.blocking(move || run(&db, &to, &progress)).await;
         // Nobody is there any more if this fails.
         let _ = send.send(Line::Last(outcome)).await;
     });
@@ -68,9 +73,9 @@ pub async fn start(State(doors): State<Arc<Doors>>, uri: Uri) -> Response {
     }
 }
 
-fn run(db: &Db, to: &Path, progress: &mpsc::Sender<Line>) -> Result<Done, Failure> {
-    let target = LocalDisk::open(to)?;
-    let done = online(db, &target, &mut |done, all| {
+fn run(db: &Db, to: &Location, progress: &mpsc::Sender<Line>) -> Result<Done, Failure> {
+    let target = disk::backup_to_write(to, db.config())?;
+    let done = online(db, &*target, &mut |done, all| {
         if progress.is_closed() {
             return Err(Error::rejected(
                 Kind::Unavailable,
@@ -81,7 +86,7 @@ fn run(db: &Db, to: &Path, progress: &mpsc::Sender<Line>) -> Result<Done, Failur
         let _ = progress.try_send(Line::Progress(done, all));
         Ok(())
     })?;
-    tracing::info!(to = %to.display(), blocks = done.blocks, copied_bytes = done.copied_bytes, "backed up");
+    tracing::info!(to = %to, blocks = done.blocks, copied_bytes = done.copied_bytes, "backed up");
     Ok(done)
 }
 

@@ -22,6 +22,8 @@ pub struct Store {
 
 #[derive(Default)]
 struct State {
+    /// No connection lives.
+    away: bool,
     faults: Vec<Fault>,
     requests: Vec<String>,
 }
@@ -39,6 +41,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// Answered 503, without effect.
     Busy,
+    /// Answered 403, without effect and for good: such a request is not repeated.
+    Denied,
     /// The connection ends in the middle of the request's body, without effect.
     CutRequest,
     /// The request is carried out, and the connection ends before the answer.
@@ -100,6 +104,16 @@ impl Store {
         self.state.lock().faults.push(Fault { method, path, times, kind });
     }
 
+    /// From now on connections end before anything is read, or everything is as before.
+    pub fn set_away(&self, away: bool) {
+        self.state.lock().away = away;
+    }
+
+    /// Ends the oldest fault, however often it was still to happen.
+    pub fn end_fault(&self) {
+        self.state.lock().faults.remove(0);
+    }
+
     /// Whether all faults have happened.
     pub fn has_failed(&self) -> bool {
         self.state.lock().faults.iter().all(|fault| fault.times == 0)
@@ -135,6 +149,9 @@ impl Drop for Store {
 
 /// One request of a connection, which ends with it.
 fn pass(mut client: TcpStream, target: &str, state: &Mutex<State>) -> std::io::Result<()> {
+    if state.lock().away {
+        return client.shutdown(Shutdown::Both);
+    }
     let mut reader = BufReader::new(client.try_clone()?);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -165,11 +182,16 @@ fn pass(mut client: TcpStream, target: &str, state: &Mutex<State>) -> std::io::R
         return client.shutdown(Shutdown::Both);
     }
     reader.read_exact(&mut body)?;
-    if matches!(fault, Some(FaultKind::Busy)) {
-        let text = "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
+    let refusal = match fault {
+        Some(FaultKind::Busy) => Some(("503 Slow Down", "SlowDown")),
+        Some(FaultKind::Denied) => Some(("403 Forbidden", "AccessDenied")),
+        _ => None,
+    };
+    if let Some((status, code)) = refusal {
+        let text = format!("<Error><Code>{code}</Code><Message>As the test wants it.</Message></Error>");
         return write!(
             client,
-            "HTTP/1.1 503 Slow Down\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
         );
     }

@@ -4,6 +4,7 @@
 //! its parent could compute it: same or longer buckets, same or fewer tags, same or fewer states.
 
 use storage_format::point::TimeRange;
+use storage_format::state::StateKind;
 
 use crate::ast::{self, Name, Query, StageKind};
 use crate::catalog::RollupInfo;
@@ -42,6 +43,13 @@ impl Planner<'_> {
         };
         if columns.iter().any(|column| column.field.as_ref().is_some_and(|field| field.name == TIME)) {
             return Err(wrong("a rollup keeps aggregates of fields, and the time is none"));
+        }
+        let kept = |kind: &StateKind| kind.is_stored() && !kind.is_of_one_series();
+        let unkept = columns.iter().find(|column| !column.states().iter().all(|state| kept(&state.kind)));
+        if let Some(column) = unkept {
+            let message =
+                format!("a rollup cannot keep {}: it is computed from the points", column.function.name());
+            return Err(Problem::new(ErrorKind::Rollup, span, message));
         }
         let Window::Every { step, origin } = window else {
             let message =

@@ -133,6 +133,7 @@ impl Planner<'_> {
         let by = grouping(&base, asked.by.as_deref())?;
         let (window, hop) = window(asked, zone, query.stages[at].span)?;
         let columns = columns(&scope, &asked.items, &by, &window)?;
+        check_rates(&asked.items, &window, range)?;
         let condition = all(conditions);
         let read = Reading { base: &base, name: &query.source.name, filter: &filter, range };
         let rowwise = condition.is_some() || !computed.is_empty();
@@ -320,6 +321,7 @@ impl Planner<'_> {
             _ => window(asked, zone, span)?,
         };
         let columns = columns(&planned.scope, &asked.items, &by, &window)?;
+        check_rates(&asked.items, &window, TimeRange::ALL)?;
         let states = states_of(&columns);
         let aggregate =
             Aggregate { window, hop, by, columns, states, rollups: Vec::new(), rejected: Vec::new() };
@@ -810,6 +812,20 @@ fn column(scope: &Scope, item: &Item) -> Result<OutputColumn, Problem> {
         (None, None) => function.name().into_owned(),
     };
     Ok(OutputColumn { name, function, field })
+}
+
+/// A rate is per second of its bucket.
+fn check_rates(items: &[Item], window: &Window, range: TimeRange) -> Result<(), Problem> {
+    let Some(item) = items.iter().find(|item| item.function == Function::Rate) else { return Ok(()) };
+    let message = match window {
+        Window::WholeRange if range.start == TimeRange::ALL.start => {
+            "a rate over all time has no seconds to divide by"
+        }
+        Window::Session { .. } => "a session of one point has no seconds to divide by",
+        _ => return Ok(()),
+    };
+    Err(Problem::new(ErrorKind::Unsupported, item.span, message)
+        .hint("take `increase`, or a range, or `every`"))
 }
 
 const SESSION_END: &str = "session_end";

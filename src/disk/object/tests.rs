@@ -11,7 +11,7 @@ fn disk(store: &Arc<InMemory>, log: &Path) -> ObjectDisk {
     config.limits.object_cache_bytes_max = 4 * PIECE_BYTES as usize;
     config.server.remove_after = Duration::from_millis(1);
     let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(store);
-    ObjectDisk::over(store, &location, Some(log), &config).unwrap()
+    ObjectDisk::over(store, &location, Role::Writes(Local::open(log).unwrap()), &config).unwrap()
 }
 
 fn put(disk: &ObjectDisk, name: &str, bytes: &[u8]) {
@@ -75,13 +75,14 @@ fn a_put_whose_answer_was_lost_is_known_again() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(&store, folder.path());
     disk.replace("manifest", b"1").unwrap();
-    let before = disk.held.lock().tag.clone();
+    let before = disk.held.lock()["manifest"].tag.clone();
     disk.replace("manifest", b"2").unwrap();
     // As if the answer to the last put had never come, and the put were sent again.
-    disk.held.lock().tag = before.clone();
+    disk.held.lock().get_mut("manifest").unwrap().tag = before.clone();
     disk.replace("manifest", b"2").unwrap();
     // As if it had been called failed, and arrived later.
-    *disk.held.lock() = Held { tag: before, unanswered: vec![digest(&Bytes::from_static(b"2"))] };
+    let held = Held { tag: before, unanswered: vec![digest(&Bytes::from_static(b"2"))] };
+    disk.held.lock().insert("manifest".to_string(), held);
     disk.replace("manifest", b"3").unwrap();
     assert_eq!(&disk.read("manifest").unwrap()[..], b"3");
 }
