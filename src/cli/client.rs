@@ -53,6 +53,7 @@ pub enum LinesReply {
     },
 }
 
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
     /// Without a slash at its end.
@@ -74,15 +75,25 @@ impl DatabaseArgs {
 
 impl Client {
     pub fn new(url: &str) -> Result<Client> {
+        Client::with_patience(url, ANSWER_WAIT)
+    }
+
+    /// For answers that are worth nothing after this time.
+    pub fn with_patience(url: &str, answer_wait: Duration) -> Result<Client> {
         let config = Agent::config_builder()
             // An error's body says more than its status.
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_WAIT))
-            .timeout_global(Some(ANSWER_WAIT))
+            .timeout_global(Some(answer_wait))
             .user_agent(concat!("waterclock/", env!("CARGO_PKG_VERSION")))
             // The server is a neighbour; a proxy of the environment is for the web.
             .proxy(None);
         Ok(Client { agent: config.build().new_agent(), url: base_url(url)? })
+    }
+
+    /// Ends what runs, which fails, and every later request.
+    pub fn close(&self) {
+        self.agent.clone().shutdown();
     }
 
     pub fn url(&self) -> &str {
