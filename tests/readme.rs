@@ -1,4 +1,5 @@
 //! The pages' tours are true: the `console` blocks of each run in one shell, and each command prints what stands below it.
+//! Then every statement in a column `WQL` of a table is asked of the server that the tour has left, and must be answered.
 //!
 //! The port of a page is replaced by a free one; nothing else.
 
@@ -31,12 +32,28 @@ fn the_page_on_the_doors_prints_what_it_says() {
     check("docs/http-api.md");
 }
 
+#[test]
+fn the_page_that_teaches_the_language_prints_what_it_says() {
+    check("docs/query-language.md");
+}
+
+#[test]
+fn the_page_that_teaches_the_language_translates_ten_statements_of_each_of_four() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/query-language.md"))
+        .unwrap();
+    assert_eq!(statements(&page).len(), 40);
+}
+
 fn check(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join(page)).unwrap();
     let port = free_port().to_string();
-    let steps = steps(&page.replace("8086", &port));
+    let mut steps = steps(&page.replace("8086", &port));
     assert!(steps.len() > 5, "the tour has {} commands", steps.len());
+    // The rows depend on now; what is refused says so on the other stream.
+    steps.extend(
+        statements(&page).iter().map(|s| (format!("waterclock query '{s}' > /dev/null"), String::new())),
+    );
 
     let binaries = Path::new(env!("CARGO_BIN_EXE_waterclock")).parent().unwrap();
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
@@ -88,6 +105,23 @@ fn steps(page: &str) -> Vec<(String, String)> {
         }
     }
     steps
+}
+
+/// The last cells of the tables whose last column is called WQL.
+fn statements(page: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut in_table = false;
+    for line in page.lines() {
+        let heads = line.ends_with("| WQL |");
+        if in_table && line.starts_with("| ") {
+            let cell = line.strip_suffix("` |").and_then(|line| line.rsplit_once(" | `"));
+            let (_, statement) = cell.unwrap_or_else(|| panic!("no statement at the end of {line}"));
+            assert!(!statement.contains('\''), "the shell's quotes: {statement}");
+            statements.push(statement.replace("\\|", "|"));
+        }
+        in_table = heads || in_table && line.starts_with('|');
+    }
+    statements
 }
 
 fn free_port() -> u16 {
