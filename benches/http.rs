@@ -92,7 +92,7 @@ pub fn run(size: Size) -> Vec<Report> {
     reports
 }
 
-fn next_body(data: &Mutex<(Hosts, usize)>, ticks: usize) -> Option<String> {
+pub fn next_body(data: &Mutex<(Hosts, usize)>, ticks: usize) -> Option<String> {
     let mut data = data.lock().expect("no thread panicked");
     let (hosts, done) = &mut *data;
     let mut body = String::new();

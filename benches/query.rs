@@ -88,7 +88,6 @@ fn ask_all(db: &Db, data: &Hosts, place: &str, reports: &mut Vec<Report>) {
 }
 
 pub fn ask(db: &Db, text: &str) -> waterclock::query::Answer {
-    let options =
-        QueryOptions { database: "default".to_string(), range: None, rollups: true, read_only: true };
+    let options = QueryOptions { read_only: true, ..QueryOptions::of("default") };
     db.query(text, &options, &db.guard()).expect("the query is answered")
 }

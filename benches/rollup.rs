@@ -23,8 +23,7 @@ pub fn run(size: Size) -> Vec<Report> {
     };
 
     let text = "create rollup cpu_1m as cpu | every 1m count, avg(usage_user), max(usage_user)";
-    let options =
-        QueryOptions { database: "default".to_string(), range: None, rollups: true, read_only: false };
+    let options = QueryOptions::of("default");
     db.query(text, &options, &db.guard()).expect("the rollup is created");
     let before = process_cpu_nanos();
     let buckets = db.refresh(&RefreshScope::default()).expect("the rollup is computed");
@@ -71,7 +70,7 @@ struct Timed {
 }
 
 fn timed(db: &Db, text: &str, rollups: bool) -> Timed {
-    let options = QueryOptions { database: "default".to_string(), range: None, rollups, read_only: true };
+    let options = QueryOptions { rollups, read_only: true, ..QueryOptions::of("default") };
     let mut best = Timed { rows: String::new(), cpu: u64::MAX, ms: 0.0 };
     for _ in 0..3 {
         let (cpu, started) = (process_cpu_nanos(), wall());

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod codec;
+mod devops;
 mod http;
 mod ingest;
 mod query;
@@ -19,13 +20,14 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 7] = [
+const SUBJECTS: [Subject; 8] = [
     ("codec", codec::run),
     ("blocks", blocks::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),
     ("http", http::run),
+    ("devops", devops::run),
     ("series", series::run),
 ];
 

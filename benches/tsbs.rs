@@ -44,6 +44,8 @@ pub struct Hosts {
     /// What all values of `usage_user` written so far add up to, for checking answers.
     pub user_sum: i64,
     pub points: u64,
+    /// All values, point by point, if they are kept for checking answers.
+    pub kept: Option<Vec<[u8; 10]>>,
 }
 
 impl Hosts {
@@ -66,7 +68,7 @@ impl Hosts {
         };
         let keys = (0..hosts).map(|host| key(host, &mut random)).collect();
         let walks = (0..hosts).map(|_| std::array::from_fn(|_| random.unit() * 100.0)).collect();
-        Hosts { random, keys, walks, tick: 0, user_sum: 0, points: 0 }
+        Hosts { random, keys, walks, tick: 0, user_sum: 0, points: 0, kept: None }
     }
 
     pub fn hosts(&self) -> usize {
@@ -89,6 +91,9 @@ impl Hosts {
                 let _ = write!(out, "{comma}{name}={}i", *value as i64);
             }
             self.user_sum += walk[0] as i64;
+            if let Some(kept) = &mut self.kept {
+                kept.push(walk.map(|value| value as u8));
+            }
             let _ = writeln!(out, " {time}");
         }
         self.points += self.keys.len() as u64;

@@ -9,6 +9,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::series::Table;
 use crate::series::TagPostings;
 
-pub use store::{BlockStore, OpenBlock};
+pub use store::{BlockPiece, BlockStore, OpenBlock};
 
 pub const FOLDER: &str = "blocks";
 
@@ -115,7 +116,7 @@ impl BlockFile {
 
     /// One that is read once: its index is kept for nobody.
     pub fn alone(disk: &Arc<dyn Disk>, entry: BlockEntry) -> BlockFile {
-        BlockFile::new(&BlockStore::new(Arc::clone(disk), 0), entry)
+        BlockFile::new(&BlockStore::new(Arc::clone(disk), 0, 0), entry)
     }
 
     pub fn time(&self) -> TimeRange {
@@ -151,6 +152,21 @@ impl BlockFile {
         }
         let what = "it is a sound block, but not the one that the manifest names so".to_string();
         Err(Error::Corrupt { file: block.name().to_string(), offset: 0, what })
+    }
+
+    /// Whether decoded pages of so many bytes are worth keeping for the next query.
+    pub fn may_keep(&self, bytes: u64) -> bool {
+        self.store.may_keep(bytes)
+    }
+
+    /// Whole pages that hold these rows (ascending, disjoint ranges), decoded now or for a query before.
+    pub fn read_pages(
+        &self,
+        block: &OpenBlock,
+        fields: &[&str],
+        rows: &[Range<u64>],
+    ) -> Result<Vec<BlockPiece>> {
+        self.store.read_pages(self.entry.id, block, fields, rows)
     }
 
     /// Counts what answering from its index has added to an open block.
@@ -458,7 +474,7 @@ mod tests {
     #[test]
     fn a_replaced_block_can_be_opened_by_whoever_holds_it() {
         let (_folder, disk) = disk();
-        let store = BlockStore::new(Arc::clone(&disk), 1 << 20);
+        let store = BlockStore::new(Arc::clone(&disk), 1 << 20, 0);
         let entry = block(&disk, 1);
         let folder = format!("{FOLDER}/default/cpu");
         let mut list = BlockList::new(&store, vec![entry]);
@@ -477,7 +493,7 @@ mod tests {
         let (_folder, disk) = disk();
         let entries: Vec<BlockEntry> = (1..=40).map(|id| block(&disk, id)).collect();
         let limit = 256 << 10;
-        let store = BlockStore::new(Arc::clone(&disk), limit);
+        let store = BlockStore::new(Arc::clone(&disk), limit, 0);
         let list = BlockList::new(&store, entries);
         let files = list.tables().next().unwrap().1.to_vec();
         let held = files[0].block().unwrap();

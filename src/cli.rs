@@ -6,16 +6,20 @@
 
 mod backup;
 mod check;
+mod completions;
 mod config;
 mod demo;
 mod export;
 mod import;
 mod maintain;
+mod queries;
 mod query;
 mod rollup;
 mod serve;
+mod shell;
 
 mod answer; // what /api/wql answers
+mod chart; // answers as pictures
 mod client; // requests to a server
 mod folder; // a server within, for a folder that has none
 mod line_text; // values to line protocol
@@ -26,9 +30,7 @@ mod terminal; // colours, widths, standard error
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-use crate::error::Error;
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "waterclock", version, about, arg_required_else_help = true)]
@@ -45,6 +47,10 @@ enum Command {
     Demo(demo::Args),
     /// Ask a server
     Query(query::Args),
+    /// Ask a server, statement after statement
+    Shell(shell::Args),
+    /// What a server is asked right now, and ending it
+    Queries(queries::Args),
     /// List, show, create, drop and refresh rollups
     Rollup(rollup::Args),
     /// Write points to files that other tools read: Parquet, CSV, line protocol
@@ -59,6 +65,8 @@ enum Command {
     Check(check::Args),
     /// Print every setting in force and where it came from
     Config(config::Args),
+    /// Print what makes a shell complete these commands
+    Completions(completions::Args),
     /// Write the points in memory to blocks now
     Flush(maintain::Args),
     /// Merge blocks now
@@ -71,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Query(args) => query::run(args),
+        Command::Shell(args) => shell::run(args),
+        Command::Queries(args) => queries::run(args),
         Command::Rollup(args) => rollup::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
@@ -78,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => backup::restore(args),
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
+        Command::Completions(args) => completions::run(args, &mut Cli::command()),
         Command::Flush(args) => maintain::flush(args),
         Command::Compact(args) => maintain::compact(args),
     };
@@ -85,22 +96,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS, // `waterclock query ... | head`
         Err(error) => {
-            terminal::note(&[format!("waterclock: {}", sentence(&error))]);
+            terminal::note(&[format!("waterclock: {}", terminal::sentence(&error))]);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// A statement's error is shown at its place, everything else in a line.
-fn sentence(error: &Error) -> String {
-    match error {
-        Error::Rejected(rejection) => match (&rejection.rendered, rejection.at) {
-            (Some(rendered), Some((line, column))) => {
-                let indented = rendered.trim_end().replace('\n', "\n    ");
-                format!("the statement is wrong at line {line}, column {column}\n\n    {indented}")
-            }
-            _ => error.to_string(),
-        },
-        _ => error.to_string(),
     }
 }

@@ -125,14 +125,16 @@ settings! {
         block_bytes_max: usize = "256MiB", "size up to which days are merged to blocks of 30, 360 and 3,600 days";
         blocks_behind_max: usize = "1000", "blocks that wait to be merged; above it each flush first merges some, so that writers are slowed down";
         index_cache_bytes_max: usize = "256MiB", "indexes of blocks that stay open";
+        page_cache_bytes_max: usize = "256MiB", "decoded pages of blocks, kept for the queries after";
         compaction_memory_bytes_max: usize = "128MiB", "memory of a flush, and of a compaction beside it";
         refresh_memory_bytes_max: usize = "256MiB", "memory of one step of a refresh";
-        queries_memory_bytes_max: usize = "1GiB", "memory of all queries together; more are answered 503";
+        queries_memory_bytes_max: usize = "768MiB", "memory of all queries together; more are answered 503";
         query_memory_bytes_max: usize = "512MiB", "memory of one query";
         object_cache_bytes_max: usize = "256MiB", "pieces of blocks from a bucket that are kept in memory";
         query_rows_max: usize = "5000000", "rows of one answer";
         query_time_max: Duration = "60s", "time of one query";
-        queries_running_max: usize = "32", "queries at the same time; more are answered 503";
+        queries_running_max: usize = "32", "queries at the same time; more wait for queries_wait_max, then they are answered 503";
+        queries_wait_max: Duration = "2s", "how long a query waits for others to end when queries_running_max of them run";
         dirty_groups_max: usize = "100000", "single dirty groups of one rollup; above it their whole buckets are dirty";
         refresh_states_max: usize = "200000", "states (a group's bucket each) that one step of a refresh computes";
     }
@@ -232,7 +234,11 @@ impl Parse for bool {
     }
 }
 
-/// `100ms`, `10s`, `10m`, `1h`, `2d`.
+/// A duration as settings are written: `100ms`, `10s`, `10m`, `1h`, `2d`.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    <Duration as Parse>::parse(text)
+}
+
 impl Parse for Duration {
     fn parse(text: &str) -> Result<Duration, &'static str> {
         let expected = "a duration such as 500ms, 10s, 10m or 1h";

@@ -262,6 +262,7 @@ impl Db {
         metrics::gauge!(names::BLOCKS).set(status.blocks as f64);
         metrics::gauge!(names::BLOCK_BYTES).set(status.block_bytes as f64);
         metrics::gauge!(names::INDEX_CACHE_BYTES).set(self.core.store.memory_bytes() as f64);
+        metrics::gauge!(names::PAGE_CACHE_BYTES).set(self.core.store.page_bytes() as f64);
         metrics::gauge!(names::QUERIES_MEMORY_BYTES).set(self.core.pool.used() as f64);
         metrics::gauge!(names::COMPACTION_BEHIND).set(status.blocks_behind as f64);
         metrics::gauge!(names::SERIES).set(status.series as f64);

@@ -5,7 +5,7 @@
 //! Not here: the limits themselves (`config`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -18,14 +18,21 @@ pub struct Guard {
     clock: Arc<dyn Clock>,
     started: Duration,
     time_max: Duration,
+    /// The setting or parameter that `time_max` comes from.
+    time_limit: &'static str,
     memory_max: usize,
     /// The setting that `memory_max` comes from.
     memory_limit: &'static str,
     memory: AtomicUsize,
     share: Option<Share>,
     pub rows_max: usize,
-    cancelled: AtomicBool,
+    rows_read: AtomicU64,
+    ended: AtomicU8,
 }
+
+const GOES_ON: u8 = 0;
+const LEFT: u8 = 1;
+const KILLED: u8 = 2;
 
 /// Memory that all queries share.
 pub struct Pool {
@@ -118,13 +125,20 @@ impl Guard {
             started: clock.elapsed(),
             clock: Arc::clone(clock),
             time_max: Duration::MAX,
+            time_limit: "query_time_max",
             memory_max,
             memory_limit,
             memory: AtomicUsize::new(0),
             share: None,
             rows_max: usize::MAX,
-            cancelled: AtomicBool::new(false),
+            rows_read: AtomicU64::new(0),
+            ended: AtomicU8::new(GOES_ON),
         }
+    }
+
+    /// With a shorter time that its client asks for.
+    pub fn within(self, timeout: Duration) -> Guard {
+        Guard { time_max: timeout, time_limit: "the parameter timeout", ..self }
     }
 
     /// Waits a little for memory that other queries hold. Before any work, and not on a thread that others need.
@@ -146,21 +160,50 @@ impl Guard {
 
     /// The caller went away.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.end(LEFT);
+    }
+
+    /// Somebody does not want it to go on.
+    pub fn kill(&self) {
+        self.end(KILLED);
+    }
+
+    /// The first reason stays.
+    fn end(&self, why: u8) {
+        let _ = self.ended.compare_exchange(GOES_ON, why, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub fn count_rows(&self, rows: u64) {
+        self.rows_read.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows read so far.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes counted now.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
     }
 
     pub fn check(&self) -> Result<()> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::rejected(Kind::Unavailable, "cancelled", "the query was cancelled"));
+        match self.ended.load(Ordering::Relaxed) {
+            GOES_ON => {}
+            KILLED => {
+                let why = "the query was killed, by DELETE /api/queries or `waterclock queries --kill`";
+                return Err(Error::rejected(Kind::Conflict, "query_killed", why));
+            }
+            _ => return Err(Error::rejected(Kind::Unavailable, "cancelled", "the query was cancelled")),
         }
         if self.elapsed() > self.time_max {
             return Err(Error::rejected(
                 Kind::OverLimit,
                 "query_too_slow",
                 format!(
-                    "the query ran longer than {:?}, its limit (query_time_max); ask for a shorter range or fewer series, \
+                    "the query ran longer than {:?}, its limit ({}); ask for a shorter range or fewer series, \
                      create a rollup, or raise the limit",
-                    self.time_max
+                    self.time_max, self.time_limit
                 ),
             ));
         }
@@ -254,6 +297,10 @@ impl Held<'_> {
         Ok(())
     }
 
+    pub fn count_rows(&self, rows: u64) {
+        self.guard.count_rows(rows);
+    }
+
     /// Whether to go on.
     pub fn check(&self) -> Result<()> {
         self.guard.check()
@@ -299,6 +346,19 @@ mod tests {
         second.reserve(GRAIN).unwrap();
         drop((first, second));
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn the_first_reason_to_end_is_the_one_that_is_told() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let guard = Guard::background(&clock, "test", 1);
+        guard.check().unwrap();
+        guard.kill();
+        guard.cancel();
+        assert_eq!(code(guard.check()), (Kind::Conflict, "query_killed"));
+        let late = Guard::background(&clock, "test", 1).within(Duration::ZERO);
+        let why = late.check().unwrap_err().to_string();
+        assert!(why.contains("its limit (the parameter timeout)"), "{why}");
     }
 
     #[test]

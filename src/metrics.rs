@@ -25,9 +25,11 @@ pub const COMPACTION_RUNNING_BYTES: &str = "waterclock_compaction_running_bytes"
 pub const DELETES_STANDING: &str = "waterclock_deletes_standing";
 pub const EXPIRED_BLOCKS: &str = "waterclock_retention_removed_blocks_total";
 pub const INDEX_CACHE_BYTES: &str = "waterclock_index_cache_bytes";
+pub const PAGE_CACHE_BYTES: &str = "waterclock_page_cache_bytes";
 pub const QUERIES_MEMORY_BYTES: &str = "waterclock_queries_memory_bytes";
 pub const QUERIES: &str = "waterclock_queries_total";
 pub const QUERY_SECONDS: &str = "waterclock_query_seconds";
+pub const QUERIES_RUNNING: &str = "waterclock_queries_running";
 pub const QUERIES_FROM_ROLLUPS: &str = "waterclock_queries_from_rollups_total";
 pub const ROLLUP_DIRTY: &str = "waterclock_rollup_dirty_buckets";
 pub const ROLLUP_REFRESHED: &str = "waterclock_rollup_refreshed_buckets_total";
@@ -60,12 +62,17 @@ pub fn describe() {
     describe_gauge!(DELETES_STANDING, "Deletes that some blocks have yet to be rewritten for");
     describe_counter!(EXPIRED_BLOCKS, "Blocks removed because retention ended");
     describe_gauge!(INDEX_CACHE_BYTES, Unit::Bytes, "Indexes of the blocks that are open");
+    describe_gauge!(PAGE_CACHE_BYTES, Unit::Bytes, "Decoded pages of blocks that are kept for queries");
     describe_gauge!(
         QUERIES_MEMORY_BYTES,
         Unit::Bytes,
         "Memory of the queries that run or are being answered"
     );
-    describe_counter!(QUERIES, "Statements run, by outcome");
+    describe_counter!(
+        QUERIES,
+        "Requests with statements that have ended, by outcome: ok, error, cancelled, killed"
+    );
+    describe_gauge!(QUERIES_RUNNING, "Queries that wait, run or are being answered");
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time of a statement");
     describe_counter!(QUERIES_FROM_ROLLUPS, "Answers that a rollup gave at least in part");
     describe_gauge!(ROLLUP_DIRTY, "Buckets of a rollup that a write has made dirty");

@@ -12,11 +12,14 @@ pub mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
 mod influx_query; // the few InfluxQL statements that v1 clients begin with
+mod format; // which form an answer has, and sending it
 mod ipc; // Arrow's stream
 mod json;
 mod observe; // each request: log line and metrics
 mod page; // what people see in a browser
 pub mod params;
+mod parquet;
+mod queries; // what runs, and ending it
 mod reply; // errors as answers
 mod rollups;
 mod wql;
@@ -28,12 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use storage_format::point::Time;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
@@ -41,6 +44,7 @@ use crate::db::Db;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::Health;
 
+use queries::Queries;
 use reply::Failure;
 
 /// What every door can reach.
@@ -49,8 +53,7 @@ struct Doors {
     health: Arc<Health>,
     recorder: PrometheusHandle,
     started: Time,
-    /// One permit per query, from its start until its answer is sent.
-    queries: Arc<Semaphore>,
+    queries: Queries,
     body_budget: body::Budget,
 }
 
@@ -104,7 +107,7 @@ pub fn run(
         health,
         recorder: recorder.clone(),
         started: db.clock().now(),
-        queries: Arc::new(Semaphore::new(limits.queries_running_max.min(Semaphore::MAX_PERMITS))),
+        queries: Queries::new(limits),
         body_budget: body::Budget::new(limits),
         db,
     });
@@ -124,8 +127,9 @@ pub fn run(
             .tap_io(|connection| set_options(connection));
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        let serving = axum::serve(listener, router(doors))
-            .with_graceful_shutdown(async move { stopped.notified().await });
+        let serving =
+            axum::serve(listener, router(doors).into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(async move { stopped.notified().await });
         let serving = tokio::spawn(serving.into_future());
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(UPKEEP_EVERY);
@@ -200,6 +204,8 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/ready", get(admin::ready))
         .route("/api/wql", get(wql::get).post(wql::post))
         .route("/api/wql/explain", get(wql::explain_get).post(wql::explain_post))
+        .route("/api/queries", get(queries::list))
+        .route("/api/queries/{id}", delete(queries::kill))
         .route("/api/rollups", get(rollups::list))
         .route("/api/rollups/{name}", get(rollups::one).post(rollups::create).delete(rollups::remove))
         .route("/api/rollups/{name}/progress", get(rollups::progress))

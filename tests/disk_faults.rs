@@ -4,10 +4,11 @@
 //! once there is space again. Not here: the power cut (`crash`), wrong bytes (`damage`), the real binary (`full_disk`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use waterclock::db::{Db, FlushScope, RefreshScope};
 
-use crate::support::engine::{NOON, SECOND, ask, open, rows, run, write};
+use crate::support::engine::{NOON, SECOND, ask, open, rows, run, small_config, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
 use crate::support::manual_clock::ManualClock;
 
@@ -305,7 +306,10 @@ fn every_failing_read_is_named_and_harms_nothing() {
         much_in_blocks(&db);
         let expected = points(&db);
         drop(db);
-        let db = open(&disk, &clock).unwrap();
+        // So that each step reads for itself.
+        let mut config = small_config();
+        config.limits.page_cache_bytes_max = 0;
+        let db = Db::open(Arc::new(disk.clone()), Arc::new(clock.clone()), config).unwrap();
         let before = disk.reads();
         disk.fail_read_after(passing);
         type Work<'a> = (&'static str, &'a dyn Fn() -> waterclock::error::Result<()>);

@@ -185,7 +185,7 @@ const CONFIGS: [&str; 4] = [
     "",
     "listen = \"127.0.0.1:8086\"\nbody_bytes_max = \"64MiB\"\nquery_time_max = \"90s\"\n",
     "query_rows_max = 5000000 # a comment\nwal_bytes_max = '2GiB'\n",
-    "query_memory_bytes_max = \"\"\"1GiB\"\"\"\n",
+    "query_memory_bytes_max = \"\"\"512MiB\"\"\"\n",
 ];
 
 /// The grammar page's examples and the pages for users name the language better than we could here.

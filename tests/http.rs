@@ -2,6 +2,8 @@
 //!
 //! Not here: which lines are good (`conformance`), what queries mean (`scripts`), real clients (`conformance.sh`).
 
+mod answers;
 mod doors;
+mod queries;
 mod starts;
 mod writes;

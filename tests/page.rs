@@ -1,6 +1,10 @@
 //! The page at `/`: in a real browser against the real binary, and what a browser is sent.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use query_lang::plan::Function;
+use query_lang::scalar::{AxisFunction, ScalarFunction};
 
 use crate::clients::python;
 use crate::support::server::{Server, folder};
@@ -66,4 +70,39 @@ fn browsers_keep_the_page_and_are_told_to_load_nothing_from_elsewhere() {
     }
     // Who does not ask for HTML reads what there is.
     assert!(server.get("/").text().starts_with("waterclock "));
+}
+
+/// One of the lists of words that the page paints and completes.
+fn words_of_the_page(list: &str) -> BTreeSet<&'static str> {
+    const LANGUAGE: &str = include_str!("../src/server/page/language.js");
+    let start = format!("export const {list} = [");
+    let (_, rest) = LANGUAGE.split_once(&start).unwrap_or_else(|| panic!("{list} is gone"));
+    rest.split("];").next().unwrap().split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_page_offers_the_functions_of_the_language() {
+    let percentile =
+        |name: &&str| name.starts_with('p') && name[1..].bytes().all(|byte| byte.is_ascii_digit());
+    let (percentiles, plain): (BTreeSet<&str>, BTreeSet<&str>) =
+        words_of_the_page("AGGREGATES").into_iter().partition(percentile);
+    assert_eq!(plain, BTreeSet::from(Function::NAMES), "AGGREGATES of src/server/page/language.js");
+    assert!(percentiles.iter().all(|name| Function::is_name(name)), "{percentiles:?}");
+    let of_rows = ScalarFunction::ALL.map(|(name, _)| name);
+    let all = of_rows.into_iter().chain(AxisFunction::NAMES).collect();
+    assert_eq!(words_of_the_page("FUNCTIONS"), all, "FUNCTIONS of src/server/page/language.js");
+}
+
+#[test]
+fn the_page_offers_stages_that_there_are() {
+    let stages = words_of_the_page("STAGES");
+    assert!(stages.len() > 10, "{stages:?}");
+    let no_stage = |word: &str| match query_lang::parse(&format!("cpu | {word}")) {
+        Ok(_) => false,
+        Err(error) => error.to_string().contains("expected a stage"),
+    };
+    assert!(no_stage("evry"));
+    for stage in stages {
+        assert!(!no_stage(stage), "{stage}");
+    }
 }

@@ -323,5 +323,5 @@ impl Run {
 }
 
 fn options(rollups: bool) -> QueryOptions {
-    QueryOptions { database: "default".to_string(), range: None, rollups, read_only: false }
+    QueryOptions { rollups, ..QueryOptions::of("default") }
 }

@@ -26,6 +26,11 @@ fn the_page_on_operations_prints_what_it_says() {
     check("docs/operations.md");
 }
 
+#[test]
+fn the_page_on_the_doors_prints_what_it_says() {
+    check("docs/http-api.md");
+}
+
 fn check(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join(page)).unwrap();

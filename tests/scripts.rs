@@ -209,8 +209,7 @@ impl Script {
     }
 
     fn ask(&self, text: &str, rollups: bool) -> Result<Answer, waterclock::error::Error> {
-        let options =
-            QueryOptions { database: "default".to_string(), range: None, rollups, read_only: false };
+        let options = QueryOptions { rollups, ..QueryOptions::of("default") };
         self.db().query(text, &options, &self.db().guard())
     }
 }

@@ -27,6 +27,7 @@ use crate::error::nearest;
 use crate::params::{Bound, Params};
 
 use read::{Parsed, Tokens, Wrong, fail, keyword, next, required, required_name, symbol, unexpected};
+pub use stage::STAGES;
 pub(crate) use token::is_bare_name;
 
 use token::Kind;
@@ -85,7 +86,8 @@ fn script(mut input: Tokens<'_>) -> Parsed<'_, Vec<StatementKind>> {
     }
 }
 
-const VERBS: [&str; 7] = ["show", "create", "drop", "alter", "delete", "explain", "let"];
+/// Words that begin a statement.
+pub const VERBS: [&str; 7] = ["show", "create", "drop", "alter", "delete", "explain", "let"];
 
 // statement = query | let | show | create | drop | alter | delete | "explain" statement ;
 fn statement(input: Tokens<'_>) -> Parsed<'_, StatementKind> {

@@ -183,8 +183,11 @@ impl Window {
     /// The start of the bucket after the one that holds a time.
     pub fn end_of(&self, time: Time) -> Time {
         match self {
-            // Not start + step: the first slot of all is cut short by the beginning of time.
-            Window::Every { step, origin } => ceil_time(time.saturating_add(1), *step, *origin),
+            Window::Every { step, origin } => match floor_time(time, *step, *origin) {
+                // The first slot of all is cut short by the beginning of time.
+                Time::MIN => ceil_time(time.saturating_add(1), *step, *origin),
+                start => start.saturating_add(*step),
+            },
             Window::Calendar(calendar) => calendar.end_of(time),
             Window::WholeRange | Window::Session { .. } => {
                 unreachable!("bug: {self:?} has no place of its own")

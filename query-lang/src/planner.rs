@@ -3,10 +3,14 @@
 //! Invariant: what comes out keeps the promises of [`Plan`]; whatever cannot is an error with a place.
 //! Not here: which rollups fit (see `rewrite`), and how they are read (the engine).
 
+mod columns;
+mod functions;
 mod names;
 mod rollup;
 mod scalar;
 mod select;
+mod steps;
+mod windows;
 
 use storage_format::point::{Time, TimeRange};
 

@@ -1,16 +1,19 @@
 //! The blocks that are open, within a limit: footer, page index and series index of each, and its file.
 //!
+//! Beside them pages of columns that were decoded for queries, within a limit of their own.
 //! Invariant: a block is closed only when nobody reads it; what its readers hold beyond the limit, they count themselves.
 //! Not here: which blocks are live (`BlockList`).
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
+use arrow::buffer::ScalarBuffer;
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 use storage_format::block::{Block, BlockError, RowFault};
 use storage_format::manifest::BlockEntry;
+use storage_format::point::Time;
 
 use crate::blocks::Reader;
 use crate::disk::{Disk, ReadFile};
@@ -21,7 +24,42 @@ use crate::rows::Rows;
 pub struct BlockStore {
     pub disk: Arc<dyn Disk>,
     open: Cache<u64, Kept, ByWeight>,
+    pages: Cache<PageKey, Decoded, ByWeight>,
+    pages_bytes_max: usize,
 }
+
+/// A page of a column of a block.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PageKey {
+    block: u64,
+    first_row: u64,
+    column: Column,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Column {
+    Time,
+    /// A place in the block's schema.
+    Field(usize),
+}
+
+#[derive(Clone)]
+enum Decoded {
+    Times(ScalarBuffer<Time>),
+    Values(ArrayRef),
+}
+
+/// What an entry costs beside its values.
+const PAGE_BYTES: usize = 128;
+
+/// Decoded rows of a block, which lie next to each other in it.
+pub struct BlockPiece {
+    pub first_row: u64,
+    pub rows: Rows,
+}
+
+/// Of a page of numbers, for the size of the table of pages.
+const TYPICAL_PAGE_BYTES: usize = 64 << 10;
 
 /// A block with its file open.
 pub struct OpenBlock {
@@ -44,14 +82,31 @@ struct Kept {
 #[derive(Clone)]
 struct ByWeight;
 
+impl Weighter<PageKey, Decoded> for ByWeight {
+    fn weight(&self, _: &PageKey, decoded: &Decoded) -> u64 {
+        let bytes = match decoded {
+            Decoded::Times(times) => size_of_val(&**times),
+            Decoded::Values(array) => array.get_array_memory_size(),
+        };
+        (bytes + PAGE_BYTES) as u64
+    }
+}
+
 impl Weighter<u64, Kept> for ByWeight {
     fn weight(&self, _: &u64, kept: &Kept) -> u64 {
         kept.weight as u64
     }
 }
 
+impl BlockPiece {
+    pub fn end(&self) -> u64 {
+        self.first_row + self.rows.len() as u64
+    }
+}
+
 impl BlockStore {
-    pub fn new(disk: Arc<dyn Disk>, bytes_max: usize) -> Arc<BlockStore> {
+    /// `pages_bytes_max` is for decoded pages; none are kept if it is 0.
+    pub fn new(disk: Arc<dyn Disk>, bytes_max: usize, pages_bytes_max: usize) -> Arc<BlockStore> {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(bytes_max.div_ceil(8 * FILE_BYTES).max(1))
             .weight_capacity(bytes_max as u64)
@@ -60,7 +115,12 @@ impl BlockStore {
             .build()
             .expect("all that must be given is given");
         let open = Cache::with_options(options, ByWeight, Default::default(), Default::default());
-        Arc::new(BlockStore { disk, open })
+        let pages = Cache::with_weighter(
+            (pages_bytes_max / TYPICAL_PAGE_BYTES).max(1),
+            pages_bytes_max as u64,
+            ByWeight,
+        );
+        Arc::new(BlockStore { disk, open, pages, pages_bytes_max })
     }
 
     /// The block `id`, opened by `open` if it is not. Who asks for it meanwhile waits.
@@ -88,6 +148,77 @@ impl BlockStore {
     /// What the open blocks take.
     pub fn memory_bytes(&self) -> usize {
         self.open.weight() as usize
+    }
+
+    /// What the decoded pages take.
+    pub fn page_bytes(&self) -> usize {
+        self.pages.weight() as usize
+    }
+
+    /// Whether so many bytes of pages are worth keeping: they must leave room for others.
+    pub fn may_keep(&self, bytes: u64) -> bool {
+        bytes <= (self.pages_bytes_max / 4 * 3) as u64
+    }
+
+    /// Whole pages that hold the rows of the ranges (ascending, disjoint), from memory where they are known.
+    pub(super) fn read_pages(
+        &self,
+        id: u64,
+        block: &OpenBlock,
+        fields: &[&str],
+        rows: &[Range<u64>],
+    ) -> Result<Vec<BlockPiece>> {
+        let places: Vec<Option<usize>> = fields.iter().map(|name| block.place(name)).collect();
+        let mut pages: Vec<Range<u64>> = rows.iter().flat_map(|rows| block.pages(rows.clone())).collect();
+        pages.dedup();
+        let known: Vec<Option<Rows>> = pages.iter().map(|page| self.known(id, page.start, &places)).collect();
+        let missing: Vec<Range<u64>> = pages
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|(page, _)| page.clone())
+            .collect();
+        let mut read = if missing.is_empty() { Rows::default() } else { block.read(fields, &missing)? };
+        let mut pieces = Vec::with_capacity(pages.len());
+        for (page, known) in pages.into_iter().zip(known) {
+            let rows = match known {
+                Some(rows) => rows,
+                None => {
+                    let len = (page.end - page.start) as usize;
+                    // In buffers of its own, so that it can be forgotten by itself.
+                    let rows = read.slice(0, len).copied();
+                    read = read.slice(len, read.len() - len);
+                    self.keep(id, page.start, &places, &rows);
+                    rows
+                }
+            };
+            pieces.push(BlockPiece { first_row: page.start, rows });
+        }
+        Ok(pieces)
+    }
+
+    /// A page, if all of its columns are here.
+    fn known(&self, block: u64, first_row: u64, places: &[Option<usize>]) -> Option<Rows> {
+        let get = |column| self.pages.get(&PageKey { block, first_row, column });
+        let Some(Decoded::Times(times)) = get(Column::Time) else { return None };
+        let column = |place: &Option<usize>| match place {
+            None => Some(None),
+            Some(place) => match get(Column::Field(*place))? {
+                Decoded::Values(array) => Some(Some(array)),
+                Decoded::Times(_) => None,
+            },
+        };
+        Some(Rows { times, columns: places.iter().map(column).collect::<Option<_>>()? })
+    }
+
+    fn keep(&self, block: u64, first_row: u64, places: &[Option<usize>], rows: &Rows) {
+        let key = |column| PageKey { block, first_row, column };
+        self.pages.insert(key(Column::Time), Decoded::Times(rows.times.clone()));
+        for (place, array) in places.iter().zip(&rows.columns) {
+            if let (Some(place), Some(array)) = (place, array) {
+                self.pages.insert(key(Column::Field(*place)), Decoded::Values(Arc::clone(array)));
+            }
+        }
     }
 }
 

@@ -19,6 +19,12 @@ pub struct Answer {
 #[derive(Debug, Deserialize)]
 pub struct Column {
     pub name: String,
+    /// `float`, `string` and so on; empty in answers of our own.
+    #[serde(default, rename = "type")]
+    pub type_name: String,
+    /// `time`, `tag` or `value`.
+    #[serde(default)]
+    pub role: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,7 +48,12 @@ pub struct RollupUse {
 impl Answer {
     /// An answer of our own, to be shown like a server's.
     pub fn of_texts<const N: usize>(names: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Answer {
-        let columns = names.iter().map(|name| Column { name: (*name).to_string() }).collect();
+        let columns = names.iter().map(|name| Column {
+            name: (*name).to_string(),
+            type_name: String::new(),
+            role: String::new(),
+        });
+        let columns = columns.collect();
         let rows = rows.map(|row| row.map(Value::String).to_vec()).collect();
         Answer { columns, rows, stats: Stats::default(), warnings: Vec::new() }
     }

@@ -53,6 +53,7 @@ pub enum LinesReply {
     },
 }
 
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
     /// Without a slash at its end.
@@ -74,15 +75,25 @@ impl DatabaseArgs {
 
 impl Client {
     pub fn new(url: &str) -> Result<Client> {
+        Client::with_patience(url, ANSWER_WAIT)
+    }
+
+    /// For answers that are worth nothing after this time.
+    pub fn with_patience(url: &str, answer_wait: Duration) -> Result<Client> {
         let config = Agent::config_builder()
             // An error's body says more than its status.
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_WAIT))
-            .timeout_global(Some(ANSWER_WAIT))
+            .timeout_global(Some(answer_wait))
             .user_agent(concat!("waterclock/", env!("CARGO_PKG_VERSION")))
             // The server is a neighbour; a proxy of the environment is for the web.
             .proxy(None);
         Ok(Client { agent: config.build().new_agent(), url: base_url(url)? })
+    }
+
+    /// Ends what runs, which fails, and every later request.
+    pub fn close(&self) {
+        self.agent.clone().shutdown();
     }
 
     pub fn url(&self) -> &str {
@@ -99,6 +110,14 @@ impl Client {
 
     pub fn answer(&self, statement: &str, params: &Params<'_>) -> Result<Answer> {
         self.json(self.wql(statement, "application/json", params)?)
+    }
+
+    pub fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        self.json(self.checked(self.agent.get(format!("{}{path}", self.url)).call())?)
+    }
+
+    pub fn delete<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        self.json(self.checked(self.agent.delete(format!("{}{path}", self.url)).call())?)
     }
 
     /// A request without a body, answered with JSON.

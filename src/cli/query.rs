@@ -8,7 +8,9 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
+use crate::cli::chart;
 use crate::cli::client::{Client, DatabaseArgs, Params};
 use crate::cli::folder;
 use crate::cli::table::{put, write_table, write_vertical};
@@ -21,6 +23,7 @@ use crate::error::{Error, Result};
   waterclock query 'cpu | last 1h | every 5m avg(usage), max(usage) by host'
   waterclock query --format csv 'cpu | last 5m' > points.csv
   waterclock query --from 2026-01-01 --to 2026-02-01 'cpu | every 1d max(usage) by host'
+  waterclock query --since 1h --format chart 'cpu | every 1m avg(usage) by host'
   waterclock query - < statements.wql
 
 Exit codes: 0 answered, 1 refused or not reachable, 2 wrong flags.")]
@@ -40,13 +43,17 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// table and vertical are for people and round fractions; the others are exact
+    /// table, vertical and chart are for people and round fractions; the others are exact
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
     /// Start of the range, for statements without one: 2026-01-01, 2026-01-01T12:00:00Z, -1h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<String>,
+
+    /// The same as how long ago: 1h, 30d; or a time
+    #[arg(long, value_name = "DURATION", conflicts_with = "from")]
+    since: Option<String>,
 
     /// End of the range (not in it), for statements without one
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -55,6 +62,15 @@ pub struct Args {
     /// Read raw points only
     #[arg(long)]
     no_rollups: bool,
+
+    /// Value of a $name in the statement; may be given several times. A number, true, false or a JSON list is one, anything
+    /// else is text, and so is what stands in double quotes
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, Value)>,
+
+    /// Give up after this long: 500ms, 10s, 5m
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
 
     /// How times are written
     #[arg(long, value_enum, value_name = "HOW")]
@@ -66,12 +82,14 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     Table,
     Vertical,
     Csv,
     Json,
     Ndjson,
+    /// Lines over time, one per value column and group
+    Chart,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,34 +107,79 @@ pub fn run(args: Args) -> Result<()> {
         Some(folder) => folder::open(folder)?,
         None => args.database.client()?,
     };
+    let since = args.since.as_deref().map(since);
     let mut params = args.database.params();
-    params.extend(args.from.as_deref().map(|from| ("from", from)));
+    params.extend(args.from.as_deref().or(since.as_deref()).map(|from| ("from", from)));
     params.extend(args.to.as_deref().map(|to| ("to", to)));
     if args.no_rollups {
         params.push(("rollups", "off"));
     }
+    params.extend(args.timeout.as_deref().map(|timeout| ("timeout", timeout)));
+    let bound: serde_json::Map<String, Value> = args.params.iter().cloned().collect();
+    let bound = (!bound.is_empty()).then(|| Value::Object(bound).to_string());
+    params.extend(bound.as_deref().map(|bound| ("params", bound)));
     let time = args.time.and_then(|time| time.to_possible_value());
     params.extend(time.as_ref().map(|time| ("time", time.get_name())));
 
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match args.format {
-        Format::Table | Format::Vertical => {
-            let answer = client.answer(&statement, &params)?;
-            let write = if args.format == Format::Table { write_table } else { write_vertical };
-            write(&mut out, &answer, terminal::style_of_stdout())?;
-            flush(&mut out)?;
-            let mut notes: Vec<String> =
-                answer.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-            if args.stats || terminal::is_stdout() {
-                notes.push(terminal::dim_on_stderr(&answer.summary()));
-            }
-            terminal::note(&notes);
+    let told = write(&client, &statement, args.format, &params, &mut out)?;
+    drop(out);
+    if let Some(mut told) = told {
+        if args.stats || terminal::is_stdout() {
+            told.warnings.push(terminal::dim_on_stderr(&told.summary));
         }
-        Format::Csv => copy(&client, &statement, "text/csv", &params, &mut out)?,
-        Format::Ndjson => copy(&client, &statement, "application/x-ndjson", &params, &mut out)?,
-        Format::Json => copy(&client, &statement, "application/json", &params, &mut out)?,
+        terminal::note(&told.warnings);
     }
     Ok(())
+}
+
+/// What is said beside an answer for people.
+pub struct Told {
+    pub warnings: Vec<String>,
+    pub summary: String,
+}
+
+/// Asks, and writes the answer in a format. Exact formats tell nothing beside it.
+pub fn write(
+    client: &Client,
+    statement: &str,
+    format: Format,
+    params: &Params<'_>,
+    out: &mut dyn Write,
+) -> Result<Option<Told>> {
+    let write = match format {
+        Format::Table => write_table,
+        Format::Vertical => write_vertical,
+        Format::Chart => chart::write_chart,
+        Format::Csv => return copy(client, statement, "text/csv", params, out).map(|()| None),
+        Format::Ndjson => return copy(client, statement, "application/x-ndjson", params, out).map(|()| None),
+        Format::Json => return copy(client, statement, "application/json", params, out).map(|()| None),
+    };
+    let mut params = params.clone();
+    if format == Format::Chart {
+        params.retain(|(name, _)| *name != "time");
+        params.push(chart::TIME);
+    }
+    let answer = client.answer(statement, &params)?;
+    write(out, &answer, terminal::style_of_stdout())?;
+    flush(out)?;
+    let warnings = answer.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    Ok(Some(Told { warnings, summary: answer.summary() }))
+}
+
+/// `1h` as the start of a range, `-1h`; what is no duration may be a time.
+fn since(text: &str) -> String {
+    match query_lang::time::duration(text) {
+        Ok(_) => format!("-{text}"),
+        Err(_) => text.to_string(),
+    }
+}
+
+/// `host=h1`, `n=5`, `hosts=["a","b"]`, `zip="01234"`.
+fn param(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE, such as host=h1")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
+    Ok((name.to_string(), value))
 }
 
 fn statement(args: &Args) -> Result<String> {

@@ -171,7 +171,7 @@ fn decimals(values: &[&Value]) -> Option<usize> {
 }
 
 /// Control characters as escapes, so that data cannot drive the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     if !text.contains(char::is_control) {
         return text.to_string();
     }

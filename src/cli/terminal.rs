@@ -22,6 +22,11 @@ pub fn style_of_stdout() -> Style {
     Style { colour: terminal && colour_wanted(), width }
 }
 
+/// Rows of the terminal; None if the output is a file or a pipe.
+pub fn rows() -> Option<u16> {
+    size().ok().map(|(_, rows)| rows).filter(|rows| is_stdout() && *rows > 0)
+}
+
 /// Lines for the person, beside the answer.
 pub fn note(lines: &[String]) {
     let mut err = std::io::stderr().lock();
@@ -43,4 +48,18 @@ pub fn colour_wanted() -> bool {
 /// A file that the caller named: theirs, not the database's, so it does not go through `disk`.
 pub fn read_file(doing: &'static str, path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|source| Error::io(doing, path.display().to_string(), source))
+}
+
+/// A statement's error is shown at its place, everything else in a line.
+pub fn sentence(error: &Error) -> String {
+    match error {
+        Error::Rejected(rejection) => match (&rejection.rendered, rejection.at) {
+            (Some(rendered), Some((line, column))) => {
+                let indented = rendered.trim_end().replace('\n', "\n    ");
+                format!("the statement is wrong at line {line}, column {column}\n\n    {indented}")
+            }
+            _ => error.to_string(),
+        },
+        _ => error.to_string(),
+    }
 }

@@ -20,18 +20,19 @@ const fn part(name: &'static str, share: usize, times: usize) -> Part {
     Part { name, share, most: usize::MAX, times }
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     // Writes are refused at twice the limit.
     part("head_bytes_max", 8, 2),
     // Bodies with what is parsed from them, and batches that wait for the disk.
     part("ingest_waiting_bytes_max", 4, 2),
     part("index_cache_bytes_max", 4, 1),
+    part("page_cache_bytes_max", 4, 1),
     // Empty unless the blocks are in a bucket.
     part("object_cache_bytes_max", 4, 1),
     // A flush and a compaction.
     part("compaction_memory_bytes_max", 2, 2),
     part("refresh_memory_bytes_max", 4, 1),
-    part("queries_memory_bytes_max", 16, 1),
+    part("queries_memory_bytes_max", 12, 1),
     // Part of what all queries may have.
     part("query_memory_bytes_max", 8, 0),
     // A fourth of the bodies: one of the largest size always passes, compressed, decompressed and parsed.
@@ -114,6 +115,7 @@ fn place<'a>(limits: &'a mut Limits, name: &str) -> &'a mut usize {
     match name {
         "head_bytes_max" => &mut limits.head_bytes_max,
         "ingest_waiting_bytes_max" => &mut limits.ingest_waiting_bytes_max,
+        "page_cache_bytes_max" => &mut limits.page_cache_bytes_max,
         "index_cache_bytes_max" => &mut limits.index_cache_bytes_max,
         "object_cache_bytes_max" => &mut limits.object_cache_bytes_max,
         "compaction_memory_bytes_max" => &mut limits.compaction_memory_bytes_max,
@@ -157,7 +159,7 @@ mod tests {
         let limits =
             load(24 * GIB, &[("memory_limit", "256MiB"), ("index_cache_bytes_max", "8MiB")]).unwrap().limits;
         assert_eq!((limits.head_bytes_max, limits.index_cache_bytes_max), (32 << 20, 8 << 20));
-        assert_eq!((limits.queries_memory_bytes_max, limits.body_bytes_max), (64 << 20, 4 << 20));
+        assert_eq!((limits.queries_memory_bytes_max, limits.body_bytes_max), (48 << 20, 4 << 20));
         for mebibytes in [64, 100, 1_000, 1_000_000] {
             load(GIB, &[("memory_limit", &format!("{mebibytes}MiB"))]).unwrap();
         }
@@ -181,7 +183,7 @@ mod tests {
             "{large}"
         );
         assert!(large.contains("more than memory_limit, which is 4GiB; lower one of them"), "{large}");
-        assert!(why(&[("query_memory_bytes_max", "2GiB")]).contains("queries_memory_bytes_max 1GiB"));
+        assert!(why(&[("query_memory_bytes_max", "2GiB")]).contains("queries_memory_bytes_max 768MiB"));
         assert!(why(&[("body_bytes_max", "128MiB")]).contains("which has to hold one body"));
         assert!(why(&[("memory_limit", "1MiB")]).contains("at least 64MiB"));
     }

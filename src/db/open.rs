@@ -41,7 +41,11 @@ impl Db {
         restore_names(&registry, &manifest)?;
         remove_leftovers(&*disk, &manifest)?;
         snapshot::unmark(&*disk)?;
-        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
+        let store = BlockStore::new(
+            Arc::clone(&disk),
+            config.limits.index_cache_bytes_max,
+            config.limits.page_cache_bytes_max,
+        );
         let mut live = live_of(&store, &registry, &manifest)?;
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
         // The log names series whose points are all in blocks, too.
@@ -69,7 +73,11 @@ impl Db {
         let (manifest, bytes) = follow::first_look(&disk)?;
         let registry = Registry::default();
         restore_names(&registry, &manifest)?;
-        let store = BlockStore::new(Arc::clone(&disk), config.limits.index_cache_bytes_max);
+        let store = BlockStore::new(
+            Arc::clone(&disk),
+            config.limits.index_cache_bytes_max,
+            config.limits.page_cache_bytes_max,
+        );
         let live = live_of(&store, &registry, &manifest)?;
         let look = follow::Look::new(bytes, manifest.commit, clock.elapsed());
         let nothing = wal::Replayed::default();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
-use query_lang::{Context, explain, parse, plan};
+use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
@@ -38,6 +38,25 @@ pub struct QueryOptions {
     pub rollups: bool,
     /// Whether statements may change anything.
     pub read_only: bool,
+    /// Whether the last statement is explained in place of being run.
+    pub explain: bool,
+    /// Values for `$name`.
+    pub params: Params,
+}
+
+impl QueryOptions {
+    /// Rollups may answer and everything may be changed; nothing else is given.
+    pub fn of(database: &str) -> QueryOptions {
+        let database = database.to_string();
+        QueryOptions {
+            database,
+            range: None,
+            rollups: true,
+            read_only: false,
+            explain: false,
+            params: Params::new(),
+        }
+    }
 }
 
 /// What `show rollups` and `/api/rollups` say.
@@ -59,18 +78,24 @@ pub struct RollupStatus {
 
 impl Db {
     pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        let script = parse(text)?;
+        let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
-        for statement in &script.statements {
+        for (at, statement) in script.statements.iter().enumerate() {
             guard.check()?;
-            if options.read_only && statement.changes_data() {
+            let explained = options.explain && at + 1 == script.statements.len();
+            if options.explain && !explained && !matches!(statement.kind, StatementKind::Let(_)) {
+                let message = "explain takes one statement at a time, with the `let`s before it";
+                return Err(Error::invalid("bad_parameter", message));
+            }
+            let changes_data = statement.changes_data() && !explained;
+            if options.read_only && changes_data {
                 return Err(Error::invalid(
                     "read_only",
                     "a GET request may not change anything; send this statement with POST",
                 ));
             }
-            if statement.changes_data() {
+            if changes_data {
                 self.core.check_writable()?;
             }
             let catalog = self.catalog(&options.database);
@@ -80,6 +105,11 @@ impl Db {
             if let StatementKind::Let(named) = &statement.kind {
                 lets.push(named.clone());
             }
+            let planned = match planned {
+                Plan::Explain(inner) => Plan::Explain(inner),
+                planned if explained => Plan::Explain(Box::new(planned)),
+                planned => planned,
+            };
             tracing::debug!(statement = describe(statement), "query");
             answer = Some(self.run(planned, &statement.kind, options, guard)?);
         }

@@ -44,40 +44,27 @@ pub fn compute(
             }
             picked(values, sources)
         }
-        AxisFunction::Diff => match to {
-            ValueType::Int => {
-                let at = wide(values, from);
-                let each = |before: Option<i128>, now: i128, _: i64| before.map(|before| now - before);
-                let diffs = along(values.len(), rows, at, each);
-                Arc::new(diffs.into_iter().map(|diff| i64::try_from(diff?).ok()).collect::<Int64Array>())
-            }
-            _ => {
-                let each = |before: Option<f64>, now: f64, _: i64| before.map(|before| now - before);
-                Arc::new(Float64Array::from(along(values.len(), rows, floats(values, from), each)))
-            }
-        },
+        AxisFunction::Diff if to == ValueType::Int => {
+            let each = |before: Option<i128>, now: i128, _: i64| before.map(|before| now - before);
+            let diffs = along(&wide(values, from), rows, each);
+            Arc::new(diffs.into_iter().map(|diff| i64::try_from(diff?).ok()).collect::<Int64Array>())
+        }
+        AxisFunction::Diff => {
+            let each = |before: Option<f64>, now: f64, _: i64| before.map(|before| now - before);
+            Arc::new(Float64Array::from(along(&floats(values, from), rows, each)))
+        }
         AxisFunction::Derivative(unit) => {
             let each = |before: Option<f64>, now: f64, apart: i64| {
                 before.filter(|_| apart > 0).map(|before| (now - before) * (unit as f64 / apart as f64))
             };
-            Arc::new(Float64Array::from(along(values.len(), rows, floats(values, from), each)))
+            Arc::new(Float64Array::from(along(&floats(values, from), rows, each)))
         }
-        AxisFunction::MovingAvg(length) => {
-            Arc::new(moving_avg(length as usize, floats(values, from), values.len(), rows))
-        }
+        AxisFunction::MovingAvg(length) => Arc::new(moving_avg(length as usize, &floats(values, from), rows)),
         AxisFunction::Ewma(weight) => {
-            let at = floats(values, from);
-            let mut averages: Vec<Option<f64>> = vec![None; values.len()];
-            for group in &rows.groups {
-                let mut average: Option<f64> = None;
-                for row in group {
-                    if let Some(now) = at(*row as usize) {
-                        average = Some(average.map_or(now, |before| weight * now + (1.0 - weight) * before));
-                        averages[*row as usize] = average;
-                    }
-                }
-            }
-            Arc::new(Float64Array::from(averages))
+            let ewma = |before: Option<f64>, now: f64| {
+                before.map_or(now, |before| weight * now + (1.0 - weight) * before)
+            };
+            Arc::new(Float64Array::from(running(&floats(values, from), rows, ewma)))
         }
         AxisFunction::Cumulative => cumulative(values, from, to, rows),
     }
@@ -99,16 +86,15 @@ fn picked(values: &ArrayRef, sources: Vec<Option<u32>>) -> ArrayRef {
 
 /// Each value with the last one before it that is not null, and the nanoseconds between them.
 fn along<T: Copy>(
-    len: usize,
+    values: &[Option<T>],
     rows: &RowGroups,
-    at: impl Fn(usize) -> Option<T>,
     each: impl Fn(Option<T>, T, i64) -> Option<T>,
 ) -> Vec<Option<T>> {
-    let mut results = vec![None; len];
+    let mut results = vec![None; values.len()];
     for group in &rows.groups {
         let mut before: Option<(T, Time)> = None;
         for row in group.iter().map(|row| *row as usize) {
-            if let Some(now) = at(row) {
+            if let Some(now) = values[row] {
                 let time = rows.times[row];
                 let apart = before.map_or(0, |(_, then)| time.saturating_sub(then));
                 results[row] = each(before.map(|(value, _)| value), now, apart);
@@ -119,17 +105,31 @@ fn along<T: Copy>(
     results
 }
 
-fn moving_avg(
-    length: usize,
-    at: impl Fn(usize) -> Option<f64>,
-    len: usize,
+/// Each value with what came out for the last one before it.
+fn running<T: Copy>(
+    values: &[Option<T>],
     rows: &RowGroups,
-) -> Float64Array {
-    let mut averages: Vec<Option<f64>> = vec![None; len];
+    each: impl Fn(Option<T>, T) -> T,
+) -> Vec<Option<T>> {
+    let mut results = vec![None; values.len()];
+    for group in &rows.groups {
+        let mut before = None;
+        for row in group.iter().map(|row| *row as usize) {
+            if let Some(now) = values[row] {
+                before = Some(each(before, now));
+                results[row] = before;
+            }
+        }
+    }
+    results
+}
+
+fn moving_avg(length: usize, values: &[Option<f64>], rows: &RowGroups) -> Float64Array {
+    let mut averages: Vec<Option<f64>> = vec![None; values.len()];
     for group in &rows.groups {
         for (place, row) in group.iter().enumerate().skip(length - 1) {
             // Added up anew, so that a value that has left leaves nothing behind, neither a rounding nor a NaN.
-            let window = group[place + 1 - length..=place].iter().filter_map(|row| at(*row as usize));
+            let window = group[place + 1 - length..=place].iter().filter_map(|row| values[*row as usize]);
             let (sum, count) = window.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
             averages[*row as usize] = (count > 0).then(|| sum / f64::from(count));
         }
@@ -138,67 +138,32 @@ fn moving_avg(
 }
 
 fn cumulative(values: &ArrayRef, from: ValueType, to: ValueType, rows: &RowGroups) -> ArrayRef {
-    fn sums<T: Copy>(
-        len: usize,
-        rows: &RowGroups,
-        zero: T,
-        at: impl Fn(usize) -> Option<T>,
-        add: impl Fn(T, T) -> T,
-    ) -> Vec<Option<T>> {
-        let mut sums = vec![None; len];
-        for group in &rows.groups {
-            let mut sum = zero;
-            for row in group.iter().map(|row| *row as usize) {
-                if let Some(value) = at(row) {
-                    sum = add(sum, value);
-                    sums[row] = Some(sum);
-                }
-            }
-        }
-        sums
-    }
-    let whole = |sums: Vec<Option<i128>>| sums;
+    let whole = || running(&wide(values, from), rows, |before, now| before.unwrap_or(0) + now).into_iter();
     match to {
         ValueType::Float => {
-            Arc::new(Float64Array::from(sums(values.len(), rows, 0.0, floats(values, from), |a, b| a + b)))
+            let sums = running(&floats(values, from), rows, |before, now| before.unwrap_or(0.0) + now);
+            Arc::new(Float64Array::from(sums))
         }
-        ValueType::UInt => {
-            let sums = whole(sums(values.len(), rows, 0i128, wide(values, from), |a, b| a + b));
-            Arc::new(sums.into_iter().map(|sum| u64::try_from(sum?).ok()).collect::<UInt64Array>())
-        }
-        _ => {
-            let sums = whole(sums(values.len(), rows, 0i128, wide(values, from), |a, b| a + b));
-            Arc::new(sums.into_iter().map(|sum| i64::try_from(sum?).ok()).collect::<Int64Array>())
-        }
+        ValueType::UInt => Arc::new(whole().map(|sum| u64::try_from(sum?).ok()).collect::<UInt64Array>()),
+        _ => Arc::new(whole().map(|sum| i64::try_from(sum?).ok()).collect::<Int64Array>()),
     }
 }
 
-fn floats(values: &ArrayRef, from: ValueType) -> Box<dyn Fn(usize) -> Option<f64> + '_> {
+fn floats(values: &ArrayRef, from: ValueType) -> Vec<Option<f64>> {
     match from {
         ValueType::UInt => {
-            let values = values.as_primitive::<UInt64Type>();
-            Box::new(|row| values.is_valid(row).then(|| values.value(row) as f64))
+            values.as_primitive::<UInt64Type>().iter().map(|value| Some(value? as f64)).collect()
         }
-        ValueType::Float | ValueType::Null => {
-            let values = values.as_primitive::<Float64Type>();
-            Box::new(|row| values.is_valid(row).then(|| values.value(row)))
-        }
-        _ => {
-            let values = values.as_primitive::<Int64Type>();
-            Box::new(|row| values.is_valid(row).then(|| values.value(row) as f64))
-        }
+        ValueType::Float | ValueType::Null => values.as_primitive::<Float64Type>().iter().collect(),
+        _ => values.as_primitive::<Int64Type>().iter().map(|value| Some(value? as f64)).collect(),
     }
 }
 
-fn wide(values: &ArrayRef, from: ValueType) -> Box<dyn Fn(usize) -> Option<i128> + '_> {
+fn wide(values: &ArrayRef, from: ValueType) -> Vec<Option<i128>> {
     match from {
         ValueType::UInt => {
-            let values = values.as_primitive::<UInt64Type>();
-            Box::new(|row| values.is_valid(row).then(|| i128::from(values.value(row))))
+            values.as_primitive::<UInt64Type>().iter().map(|value| value.map(i128::from)).collect()
         }
-        _ => {
-            let values = values.as_primitive::<Int64Type>();
-            Box::new(|row| values.is_valid(row).then(|| i128::from(values.value(row))))
-        }
+        _ => values.as_primitive::<Int64Type>().iter().map(|value| value.map(i128::from)).collect(),
     }
 }

@@ -114,7 +114,7 @@ fn filled(array: ArrayRef, asked: &Fill, times: &[Time], lengths: &[usize]) -> A
         FillHow::Value(constant) => with_constant(array, constant, asked.max, times, lengths),
         FillHow::Previous => {
             let mut sources: Vec<Option<u32>> = Vec::with_capacity(array.len());
-            each_gap(&array, times, lengths, |gap| match gap {
+            each_gap(&array, lengths, |gap| match gap {
                 Gap::None { row } => sources.push(Some(row as u32)),
                 Gap::Some { rows, before, after } => {
                     let fits =
@@ -134,7 +134,7 @@ enum Gap {
     Some { rows: std::ops::Range<usize>, before: Option<usize>, after: Option<usize> },
 }
 
-fn each_gap(array: &ArrayRef, _times: &[Time], lengths: &[usize], mut visit: impl FnMut(Gap)) {
+fn each_gap(array: &ArrayRef, lengths: &[usize], mut visit: impl FnMut(Gap)) {
     let mut start = 0;
     for length in lengths {
         let end = start + length;
@@ -171,7 +171,7 @@ fn linear(array: ArrayRef, max: Option<i64>, times: &[Time], lengths: &[usize]) 
         _ => return array,
     };
     let mut line: Vec<Option<f64>> = Vec::with_capacity(values.len());
-    each_gap(&array, times, lengths, |gap| match gap {
+    each_gap(&array, lengths, |gap| match gap {
         Gap::None { row } => line.push(Some(values.value(row))),
         Gap::Some { rows, before, after } => match before.zip(after) {
             Some((before, after)) if fits(max, times, before, Some(after), after) => {
@@ -210,7 +210,7 @@ fn with_constant(
     };
     let none = new_null_array(array.data_type(), 1);
     let mut picks: Vec<(usize, usize)> = Vec::with_capacity(array.len());
-    each_gap(&array, times, lengths, |gap| match gap {
+    each_gap(&array, lengths, |gap| match gap {
         Gap::None { row } => picks.push((0, row)),
         Gap::Some { rows, before, after } => {
             let from = before.unwrap_or(rows.start);

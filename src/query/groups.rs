@@ -8,10 +8,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray, TimestampNanosecondArray,
     new_empty_array,
 };
-use arrow::compute::{concat, filter};
+use arrow::compute::filter;
 use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::HashMap;
 use query_lang::catalog::StateSpec;
@@ -205,54 +205,58 @@ pub fn finish(
             all.into_iter().map(str::to_string).collect()
         }
     };
-    let rows_max = limit.map_or(usize::MAX, |limit| limit as usize);
-    let mut warnings = Vec::new();
-    let mut times: Vec<Time> = Vec::new();
-    let mut groups_of_rows: Vec<(usize, usize)> = Vec::new();
-    let mut values: Vec<Vec<ArrayRef>> = vec![Vec::new(); plan.columns.len()];
-    for (at, (_, run)) in runs.iter().enumerate() {
-        let (arrays, speaks) = finalize_run(run, plan, covered, &mut warnings);
-        let room = rows_max - times.len();
-        let kept: Vec<bool> = limit_true(&speaks, room);
-        let rows = kept.iter().filter(|kept| **kept).count();
-        if rows > 0 {
-            let mask = BooleanArray::from(kept.clone());
-            times.extend(run.starts.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(start, _)| *start));
-            for (column, array) in values.iter_mut().zip(&arrays) {
-                column.push(filter(array, &mask).expect("the mask has one entry per bucket"));
-            }
-            groups_of_rows.push((at, rows));
-        }
-        guard.check_rows(times.len())?;
-        if times.len() == rows_max {
-            break;
+    // All groups at once: a group by itself is often a single bucket.
+    let lengths: Vec<usize> = runs.iter().map(|(_, run)| run.len()).collect();
+    let starts: Vec<Time> = runs.iter().flat_map(|(_, run)| run.starts.iter().copied()).collect();
+    let mut states: Vec<StateColumn> = Vec::new();
+    for (_, run) in &mut runs {
+        let columns = std::mem::take(&mut run.columns);
+        match states.is_empty() {
+            true => states = columns,
+            false => states.iter_mut().zip(columns).for_each(|(all, own)| all.append(own)),
         }
     }
+    guard.check()?;
+    let mut warnings = Vec::new();
+    let (finalized, speaks) = match states.is_empty() {
+        true => (plan.columns.iter().map(|column| empty(column)).collect(), Vec::new()),
+        false => finalize_all(&starts, &states, plan, covered, &mut warnings),
+    };
+    let kept = limit_true(&speaks, limit.map_or(usize::MAX, |limit| limit as usize));
+    guard.check_rows(kept.iter().filter(|kept| **kept).count())?;
+    let mask = BooleanArray::from(kept.clone());
 
     let mut columns = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
     if plan.window.has_time() {
+        let times: Vec<Time> =
+            starts.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(start, _)| *start).collect();
         columns.push(AnswerColumn { name: "time".to_string(), role: Role::Time });
         arrays.push(Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")));
     }
+    let mut first = 0;
+    let rows_of = lengths.iter().map(|length| {
+        first += length;
+        kept[first - length..first].iter().filter(|kept| **kept).count()
+    });
+    let rows_of: Vec<usize> = rows_of.collect();
     for tag in &tags {
-        let of_group = |(at, rows): &(usize, usize)| std::iter::repeat_n(runs[*at].0.get(tag), *rows);
+        let groups = runs.iter().zip(&rows_of);
+        let values = groups.flat_map(|(run, rows)| std::iter::repeat_n(run.0.get(tag), *rows));
         columns.push(AnswerColumn { name: tag.clone(), role: Role::Tag });
-        arrays.push(Arc::new(groups_of_rows.iter().flat_map(of_group).collect::<StringArray>()));
+        arrays.push(Arc::new(values.collect::<StringArray>()));
     }
-    for (column, parts) in plan.columns.iter().zip(values) {
+    for (column, array) in plan.columns.iter().zip(finalized) {
         columns.push(AnswerColumn { name: column.name.clone(), role: Role::Value });
-        let borrowed: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        let array = match borrowed.as_slice() {
-            [] => {
-                let field_type = column.field.as_ref().map(|field| field.field_type);
-                new_empty_array(&finalizer(column).data_type(field_type))
-            }
-            some => concat(some).expect("a column has one type"),
-        };
+        let array = filter(&array, &mask).expect("the mask has one entry per bucket");
         arrays.push(as_answer(array, column.value_type()));
     }
     Ok(Frame::new(columns, arrays, warnings))
+}
+
+fn empty(column: &OutputColumn) -> ArrayRef {
+    let field_type = column.field.as_ref().map(|field| field.field_type);
+    new_empty_array(&finalizer(column).data_type(field_type))
 }
 
 /// Keeps the first `room` of the true ones.
@@ -266,46 +270,46 @@ fn limit_true(flags: &[bool], room: usize) -> Vec<bool> {
     flags.iter().map(|flag| take(*flag)).collect()
 }
 
-/// The values of one group's columns, and which of its buckets give a row: those with a value or a count in any column. A
-/// sum too large for its type is null, but it is no silence: then every bucket with points gives a row.
-fn finalize_run(
-    run: &StateRun,
+/// The values of the columns, and which buckets give a row: those with a value or a count in any column. A sum too large for
+/// its type is null, but it is no silence.
+fn finalize_all(
+    starts: &[Time],
+    all: &[StateColumn],
     plan: &Aggregate,
     covered: TimeRange,
     warnings: &mut Vec<String>,
 ) -> (Vec<ArrayRef>, Vec<bool>) {
     let mut arrays = Vec::with_capacity(plan.columns.len());
-    let mut speaks = vec![false; run.len()];
+    let mut speaks = vec![false; starts.len()];
     for column in &plan.columns {
         let finalizer = finalizer(column);
         let states: Vec<&StateColumn> =
-            finalizer.needs().iter().map(|kind| &run.columns[place(*kind, column, plan)]).collect();
+            finalizer.needs().iter().map(|kind| &all[place(*kind, column, plan)]).collect();
         let finalized = match column.function {
-            Function::Rate => Finalized { array: rates(run, plan, covered, &states), overflowed: 0 },
+            Function::Rate => Finalized { array: rates(starts, plan, covered, &states), overflowed: 0 },
             _ => finalize(finalizer, &states),
         };
         if finalized.overflowed > 0 {
             let field = column.field.as_ref().map(|field| field.name.as_str()).unwrap_or_default();
-            let warning = format!(
+            warnings.push(format!(
                 "{}: a sum of {field} does not fit 64 bits and is null; avg({field}) is exact",
                 column.name
-            );
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
+            ));
         }
-        let counts = match column.function {
+        let array = &finalized.array;
+        match column.function {
             // Of nothing they are zero, which is no news.
             Function::Count | Function::Distinct | Function::ExactDistinct => {
-                finalized.array.as_any().downcast_ref::<Int64Array>().cloned()
+                let counts = array.as_primitive::<Int64Type>();
+                speaks.iter_mut().zip(counts.values()).for_each(|(speaks, count)| *speaks |= *count > 0);
             }
-            _ => None,
-        };
-        for (row, speaks) in speaks.iter_mut().enumerate() {
-            *speaks |= match &counts {
-                Some(counts) => counts.value(row) > 0,
-                None => finalized.array.is_valid(row) || finalized.overflowed > 0,
-            };
+            _ if array.null_count() == 0 => speaks.fill(true),
+            _ => {
+                for (bucket, speaks) in speaks.iter_mut().enumerate() {
+                    *speaks |= array.is_valid(bucket)
+                        || finalized.overflowed > 0 && states.iter().any(|states| states.has_values(bucket));
+                }
+            }
         }
         arrays.push(finalized.array);
     }
@@ -314,9 +318,9 @@ fn finalize_run(
 
 /// Increases per second of the time that each bucket covers. Most buckets are equally wide; those at the ends of the range,
 /// and those of calendars, are not.
-fn rates(run: &StateRun, plan: &Aggregate, covered: TimeRange, states: &[&StateColumn]) -> ArrayRef {
-    let widths: Vec<NonZeroU64> = run.starts.iter().map(|start| width(*start, plan, covered)).collect();
-    let mut rates: Vec<Option<f64>> = vec![None; run.len()];
+fn rates(starts: &[Time], plan: &Aggregate, covered: TimeRange, states: &[&StateColumn]) -> ArrayRef {
+    let widths: Vec<NonZeroU64> = starts.iter().map(|start| width(*start, plan, covered)).collect();
+    let mut rates: Vec<Option<f64>> = vec![None; starts.len()];
     let mut done: Vec<NonZeroU64> = Vec::new();
     for width in &widths {
         if done.contains(width) {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray, TimestampNanosecondArray, new_null_array};
+use arrow::array::{Array, ArrayRef, StringArray, TimestampNanosecondArray, UInt32Array, new_null_array};
 use arrow::compute::{concat, take};
 use query_lang::catalog::FieldInfo;
 use storage_format::point::{TagSet, Time};
@@ -67,23 +67,24 @@ pub fn select_points(
     guard.reserve(2 * joined)?;
     // Stable, so that rows of equal time stay in the order of their series.
     let times: Vec<Time> = found.pieces.iter().flat_map(|(_, rows)| rows.times.iter().copied()).collect();
-    let mut order: Vec<u64> = (0..times.len() as u64).collect();
+    let mut order: Vec<u32> = (0..row_number(times.len())).collect();
     order.sort_by_key(|row| times[*row as usize]);
     order.truncate(limit);
     guard.check_rows(order.len())?;
-    let order = arrow::array::UInt64Array::from(order);
+    let piece_of: Vec<u32> = (0..row_number(found.pieces.len()))
+        .zip(&found.pieces)
+        .flat_map(|(piece, (_, rows))| std::iter::repeat_n(piece, rows.len()))
+        .collect();
+    let order = UInt32Array::from(order);
 
     let mut columns = vec![AnswerColumn { name: "time".to_string(), role: Role::Time }];
     let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"));
     let mut arrays = vec![pick(&times, &order)];
     for tag in tags {
-        let of_piece = |(series, rows): &(TagSet, Rows)| {
-            let value = series.get(tag).map(str::to_string);
-            std::iter::repeat_n(value, rows.len())
-        };
-        let values: ArrayRef = Arc::new(found.pieces.iter().flat_map(of_piece).collect::<StringArray>());
+        let of_piece: Vec<Option<&str>> = found.pieces.iter().map(|(series, _)| series.get(tag)).collect();
+        let values = order.values().iter().map(|row| of_piece[piece_of[*row as usize] as usize]);
         columns.push(AnswerColumn { name: tag.clone(), role: Role::Tag });
-        arrays.push(pick(&values, &order));
+        arrays.push(Arc::new(values.collect::<StringArray>()));
     }
     for (at, field) in fields.iter().enumerate() {
         let data_type = data_type(field.field_type);
@@ -111,6 +112,11 @@ struct Found {
     rows: usize,
 }
 
-fn pick(array: &ArrayRef, order: &arrow::array::UInt64Array) -> ArrayRef {
+/// Rows of one query are far fewer than this: they are in memory.
+fn row_number(rows: usize) -> u32 {
+    u32::try_from(rows).expect("bug: the rows of a query are within its memory")
+}
+
+fn pick(array: &ArrayRef, order: &UInt32Array) -> ArrayRef {
     take(array, order, None).expect("every row of the order exists")
 }

@@ -10,6 +10,7 @@ use arrow::array::Array;
 use rayon::prelude::*;
 use storage_format::point::{TagSet, TimeRange};
 
+use crate::blocks::BlockPiece;
 use crate::error::Result;
 use crate::guard::{Guard, Held};
 use crate::rows::{self, Rows};
@@ -32,10 +33,13 @@ impl Scan {
         join: impl Fn(T, T) -> Result<T> + Sync,
     ) -> Result<T> {
         touched.files.fetch_add(self.blocks.len() as u64, Ordering::Relaxed);
+        let keep = self.may_keep();
         let done = self.tasks(guard).into_par_iter().map(|task| {
             let mut result = new();
             let mut held = guard.hold();
-            self.run_task(&task, touched, &mut held, &mut |tags, pieces| each(&mut result, tags, &pieces))?;
+            self.run_task(&task, keep, touched, &mut held, &mut |tags, pieces| {
+                each(&mut result, tags, &pieces)
+            })?;
             Ok(result)
         });
         done.try_reduce_with(&join).unwrap_or_else(|| Ok(new()))
@@ -53,7 +57,7 @@ impl Scan {
             let run = |task| {
                 let mut held = guard.hold();
                 let mut out: Vec<(&TagSet, Vec<Rows>)> = Vec::new();
-                self.run_task(task, &touched, &mut held, &mut |tags, pieces| {
+                self.run_task(task, false, &touched, &mut held, &mut |tags, pieces| {
                     out.push((tags, pieces));
                     Ok(())
                 })?;
@@ -73,12 +77,13 @@ impl Scan {
     fn run_task<'a>(
         &'a self,
         task: &Task,
+        keep: bool,
         touched: &Touched,
         held: &mut Held<'_>,
         each: &mut dyn FnMut(&'a TagSet, Vec<Rows>) -> Result<()>,
     ) -> Result<()> {
         let series = &self.series[task.series.clone()];
-        let mut from_blocks = self.read_blocks(series, task.times, touched, held)?;
+        let from_blocks = self.read_blocks(series, task.times, keep, touched, held)?;
         let is_slice = task.times != TimeRange::ALL;
         // A long series counts once, with its first slice.
         let is_first = is_slice && task.times.start == TimeRange::ALL.start;
@@ -94,11 +99,9 @@ impl Scan {
                 .filter(|tombstone| tombstone.filter.passes(&sources.tags))
                 .collect();
             let mut rows = Vec::new();
-            for (block, read) in &mut from_blocks {
-                if let Some(found) = read.take(at) {
-                    let seq = self.blocks[*block as usize].file.entry.seq_max;
-                    rows.push(apply(found, &tombstones, Some(seq)));
-                }
+            for (block, read) in &from_blocks {
+                let seq = self.blocks[*block as usize].file.entry.seq_max;
+                rows.extend(read.rows_of(at).map(|found| apply(found, &tombstones, Some(seq))));
             }
             for place in &sources.memory {
                 let decoded = self.memory.decode(*place, &sources.tags, &wanted)?;
@@ -116,6 +119,7 @@ impl Scan {
             if count > 0 {
                 touched.series.fetch_add(u64::from(!is_slice), Ordering::Relaxed);
                 touched.rows.fetch_add(count as u64, Ordering::Relaxed);
+                held.count_rows(count as u64);
                 each(&sources.tags, pieces)?;
             }
         }
@@ -135,10 +139,23 @@ impl Scan {
         }
     }
 
+    /// Whether the pages that this decodes are worth keeping for the next query.
+    fn may_keep(&self) -> bool {
+        let of_series = |sources: &SeriesSources| {
+            let bytes = |(block, rows): &(u32, Range<u64>)| {
+                (rows.end - rows.start) * self.blocks[*block as usize].row_bytes
+            };
+            sources.blocks.iter().map(bytes).sum::<u64>()
+        };
+        let bytes = self.series.iter().map(of_series).sum();
+        self.blocks.first().is_some_and(|block| block.file.may_keep(bytes))
+    }
+
     fn read_blocks(
         &self,
         series: &[SeriesSources],
         times: TimeRange,
+        keep: bool,
         touched: &Touched,
         held: &mut Held<'_>,
     ) -> Result<Vec<(u32, BlockPart)>> {
@@ -146,30 +163,32 @@ impl Scan {
         let fields: Vec<&str> = self.columns.iter().map(String::as_str).collect();
         for (number, block) in self.blocks.iter().enumerate() {
             let mut wanted: Vec<Range<u64>> = Vec::new();
-            let mut places = vec![0..0; series.len()];
-            let mut total = 0;
+            let mut places: Vec<Vec<Range<u64>>> = vec![Vec::new(); series.len()];
             for (place, sources) in places.iter_mut().zip(series) {
-                let start = total;
                 for (_, rows) in sources.blocks.iter().filter(|(block, _)| *block == number as u32) {
                     let rows = match times == TimeRange::ALL {
                         true => rows.clone(),
                         false => block.open.prune(rows.clone(), times),
                     };
-                    total += (rows.end - rows.start) as usize;
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    place.push(rows.clone());
                     match wanted.last_mut() {
                         Some(last) if last.end == rows.start => last.end = rows.end,
-                        _ if rows.is_empty() => {}
                         _ => wanted.push(rows),
                     }
                 }
-                *place = start..total;
             }
-            if total > 0 {
-                let rows = block.open.read(&fields, &wanted)?;
-                let bytes = buffer_bytes(&rows);
+            if !wanted.is_empty() {
+                let pieces = match keep {
+                    true => block.file.read_pages(&block.open, &fields, &wanted)?,
+                    false => pieces(block.open.read(&fields, &wanted)?, &wanted),
+                };
+                let bytes = pieces.iter().map(|piece| buffer_bytes(&piece.rows)).sum();
                 held.grow(bytes)?;
                 touched.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                parts.push((number as u32, BlockPart { rows, places }));
+                parts.push((number as u32, BlockPart { pieces, places }));
             }
         }
         Ok(parts)
@@ -178,16 +197,36 @@ impl Scan {
 
 /// The rows that one task needs of one block, read together, to be handed out per series.
 struct BlockPart {
-    rows: Rows,
-    /// Per series of the task: where its rows stand in `rows`.
-    places: Vec<Range<usize>>,
+    /// Ascending, and perhaps more than what is needed.
+    pieces: Vec<BlockPiece>,
+    /// Per series of the task: its rows in the block.
+    places: Vec<Vec<Range<u64>>>,
 }
 
 impl BlockPart {
-    fn take(&mut self, series: usize) -> Option<Rows> {
-        let place = self.places[series].clone();
-        (!place.is_empty()).then(|| self.rows.slice(place.start, place.len()))
+    fn rows_of(&self, series: usize) -> impl Iterator<Item = Rows> {
+        self.places[series].iter().flat_map(|place| {
+            let first = self.pieces.partition_point(|piece| piece.end() <= place.start);
+            let overlapping = self.pieces[first..].iter().take_while(|piece| piece.first_row < place.end);
+            overlapping.map(|piece| {
+                let start = place.start.max(piece.first_row) - piece.first_row;
+                let end = place.end.min(piece.end()) - piece.first_row;
+                piece.rows.slice(start as usize, (end - start) as usize)
+            })
+        })
     }
+}
+
+/// What was read of these ranges.
+fn pieces(rows: Rows, ranges: &[Range<u64>]) -> Vec<BlockPiece> {
+    let mut start = 0;
+    let piece = |range: &Range<u64>| {
+        let len = (range.end - range.start) as usize;
+        let rows = rows.slice(start, len);
+        start += len;
+        BlockPiece { first_row: range.start, rows }
+    };
+    ranges.iter().map(piece).collect()
 }
 
 /// What freshly decoded rows take, which are slices of nothing.

@@ -41,8 +41,6 @@ struct Rows {
     times: TimeFormat,
     at: usize,
     end: usize,
-    /// Columns in which a number had to be said as null.
-    unsaid: Vec<bool>,
 }
 
 impl Document {
@@ -63,17 +61,10 @@ impl Document {
     }
 
     fn tail(&self, out: &mut Vec<u8>) {
-        let mut warnings = self.answer.warnings.clone();
-        for (column, _) in self.answer.columns.iter().zip(&self.rows.unsaid).filter(|(_, unsaid)| **unsaid) {
-            warnings.push(format!(
-                "{} holds values that JSON cannot say (NaN or infinite); they are null here, and themselves in CSV and Arrow",
-                column.name
-            ));
-        }
         out.extend_from_slice(b"],\"stats\":");
         put(out, &StatsJson::from(&self.answer.stats));
         out.extend_from_slice(b",\"warnings\":");
-        put(out, &warnings);
+        put(out, &self.answer.warnings);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -145,16 +136,13 @@ impl Rows {
         let cells = Cells::of(answer);
         // An answer without columns has nothing to say per row.
         let end = if cells.is_empty() { 0 } else { answer.rows() };
-        Rows { unsaid: vec![false; cells.len()], cells, times, at: 0, end }
+        Rows { cells, times, at: 0, end }
     }
 
     /// The value of the current row.
-    fn put(&mut self, out: &mut Vec<u8>, column: usize) {
+    fn put(&self, out: &mut Vec<u8>, column: usize) {
         match self.cells[column].get(self.at) {
-            Cell::Float(value) if !value.is_finite() => {
-                self.unsaid[column] = true;
-                out.extend_from_slice(b"null");
-            }
+            Cell::Float(value) if !value.is_finite() => out.extend_from_slice(b"null"),
             Cell::Null => out.extend_from_slice(b"null"),
             Cell::Time(time) => match self.times {
                 TimeFormat::Rfc3339 => put(out, &query_lang::time::format_time(time)),
@@ -167,6 +155,37 @@ impl Rows {
             Cell::Text(value) => put(out, &value),
         }
     }
+}
+
+/// A warning for each column with numbers that have to be null.
+pub fn unsaid(answer: &Answer) -> Vec<String> {
+    let has_unsaid = |cells: &Cells| match cells {
+        Cells::Float(values) => values.iter().flatten().any(|value| !value.is_finite()),
+        _ => false,
+    };
+    let warning = |column: &AnswerColumn| {
+        format!(
+            "{} holds values that JSON cannot say (NaN or infinite); they are null here, and themselves in CSV, Arrow and Parquet",
+            column.name
+        )
+    };
+    let cells = Cells::of(answer);
+    let columns = answer.columns.iter().zip(&cells).filter(|(_, cells)| has_unsaid(cells));
+    columns.map(|(column, _)| warning(column)).collect()
+}
+
+/// `stats` of an answer, for what carries them beside it.
+pub fn stats_text(stats: &Stats) -> String {
+    text_of(&StatsJson::from(stats))
+}
+
+/// `warnings` of an answer, likewise.
+pub fn warnings_text(warnings: &[String]) -> String {
+    text_of(&warnings)
+}
+
+fn text_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("the keys are text")
 }
 
 fn put(out: &mut Vec<u8>, value: &impl Serialize) {
@@ -259,11 +278,9 @@ pub mod tests {
                 ["1969-12-31T23:59:59.999999999Z", null, null, 0]
             ])
         );
-        assert_eq!(
-            document["warnings"].as_array().unwrap().len(),
-            2,
-            "the engine's, and one for the column f"
-        );
+        assert_eq!(document["warnings"], json!(["careful"]));
+        let unsaid = unsaid(&hard());
+        assert!(unsaid.len() == 1 && unsaid[0].starts_with("f holds values"), "{unsaid:?}");
     }
 
     #[test]

@@ -1,11 +1,16 @@
-//! Parameters: of the URL and, for forms, of the body.
+//! Parameters: of the URL and, for forms and JSON objects, of the body.
 //!
 //! Invariant: of a parameter given twice the first counts, those of the URL before those of the body; an empty one counts
 //! as not given. InfluxDB's doors overlook parameters they do not know, as InfluxDB does; ours name them.
 
+use std::time::Duration;
+
+use query_lang::ParamValue;
 use query_lang::error::nearest;
+use serde_json::Value;
 use storage_format::point::{Time, TimeRange};
 
+use crate::config::parse_duration;
 use crate::server::reply::Failure;
 
 pub struct Params(Vec<(String, String)>);
@@ -23,6 +28,35 @@ impl Params {
 
     pub fn of_form(form: &[u8]) -> Params {
         Params(form_urlencoded::parse(form).into_owned().collect())
+    }
+
+    /// Of an object: texts, numbers and booleans as a form would have them, `params` as it is.
+    pub fn of_json(text: &str) -> Result<Params, Failure> {
+        let expected = r#"send an object such as {"q": "cpu | last 5m", "db": "default"}"#;
+        let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+            Failure::parameter(format!("the body is no JSON object ({error}); {expected}"))
+        })?;
+        let pair = |(name, value): (String, Value)| match value {
+            Value::Null => Ok((name, String::new())),
+            Value::String(text) => Ok((name, text)),
+            Value::Number(_) | Value::Bool(_) => Ok((name, value.to_string())),
+            Value::Object(_) if name == "params" => Ok((name, value.to_string())),
+            Value::Object(_) | Value::Array(_) => {
+                let name: String = name.chars().take(64).collect();
+                Err(Failure::parameter(format!("{name} of the body is neither text nor number; {expected}")))
+            }
+        };
+        Ok(Params(object.into_iter().map(pair).collect::<Result<_, _>>()?))
+    }
+
+    /// `params`: the values for `$name`, by name.
+    pub fn bound(&self) -> Result<query_lang::Params, Failure> {
+        let Some(text) = self.get("params") else { return Ok(query_lang::Params::new()) };
+        let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+            let example = r#"give one such as {"host": "h1", "n": 5, "hosts": ["a", "b"]}"#;
+            Failure::parameter(format!("params is no JSON object ({error}); {example}"))
+        })?;
+        object.into_iter().map(|(name, value)| Ok((checked_name(&name)?, bound(&name, value)?))).collect()
     }
 
     pub fn and(mut self, weaker: Params) -> Params {
@@ -48,7 +82,7 @@ impl Params {
         let shown: String = unknown.chars().take(64).collect();
         let mut failure = Failure::parameter(format!(
             "there is no parameter `{shown}` here; there are {}",
-            known.join(", ")
+            if known.is_empty() { "none".to_string() } else { known.join(", ") }
         ));
         failure.hint = nearest(unknown, known.iter().copied()).map(|name| format!("did you mean `{name}`?"));
         Err(failure)
@@ -61,6 +95,20 @@ impl Params {
             Some("off" | "false" | "0") => Ok(false),
             Some(other) => Err(Failure::parameter(format!("{name} is {other:?}; give on or off"))),
         }
+    }
+
+    /// How long a query may take, if it may take less than others.
+    pub fn timeout(&self, query_time_max: Duration) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.get("timeout") else { return Ok(None) };
+        let timeout = parse_duration(text)
+            .map_err(|expected| Failure::parameter(format!("timeout is {text:?}; give {expected}")))?;
+        if timeout > query_time_max {
+            return Err(Failure::parameter(format!(
+                "timeout is {text}, and no query may take longer than {query_time_max:?} (query_time_max); give less, or raise \
+                 the limit"
+            )));
+        }
+        Ok(Some(timeout))
     }
 
     /// `from` and `to`; one alone leaves the other end open.
@@ -83,6 +131,46 @@ impl Params {
             return Err(Failure::parameter("from must lie before to"));
         }
         Ok(Some(range))
+    }
+}
+
+fn checked_name(name: &str) -> Result<String, Failure> {
+    let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    if starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Ok(name.to_string());
+    }
+    let shown: String = name.chars().take(64).collect();
+    Err(Failure::parameter(format!(
+        "params names {shown:?}; a name is letters, digits and `_`, begins with no digit and stands here without the `$`"
+    )))
+}
+
+fn bound(name: &str, value: Value) -> Result<ParamValue, Failure> {
+    match value {
+        Value::Array(values) => {
+            let one = |value: Value| match value {
+                Value::Array(_) => {
+                    Err(Failure::parameter(format!("{name} of params is a list of lists; give a flat one")))
+                }
+                value => bound(name, value),
+            };
+            Ok(ParamValue::List(values.into_iter().map(one).collect::<Result<_, _>>()?))
+        }
+        Value::String(text) => Ok(ParamValue::Text(text)),
+        Value::Bool(value) => Ok(ParamValue::Bool(value)),
+        Value::Number(number) if number.is_u64() && !number.is_i64() => Err(Failure::parameter(format!(
+            "{name} of params is {number}, more than an integer holds; write it as {number}.0 for a float"
+        ))),
+        Value::Number(number) => {
+            let integer = number.as_i64().map(ParamValue::Int);
+            integer.or_else(|| number.as_f64().map(ParamValue::Float)).ok_or_else(|| {
+                Failure::parameter(format!("{name} of params is {number}, which is no number here"))
+            })
+        }
+        Value::Null | Value::Object(_) => Err(Failure::parameter(format!(
+            "{name} of params is {}; give a text, a number, a boolean or a list of these",
+            if value.is_null() { "null" } else { "an object" }
+        ))),
     }
 }
 
@@ -119,6 +207,40 @@ mod tests {
         assert_eq!(range("to=50").unwrap(), Some(TimeRange::new(i64::MIN, 50)));
         assert_eq!(range("from=2&to=2").unwrap_err(), "from must lie before to");
         assert!(range("from=yesterdy").unwrap_err().starts_with("from is \"yesterdy\": "));
+    }
+
+    #[test]
+    fn bound_values_keep_their_types() {
+        let bound = |text: &str| {
+            let params = Params(vec![("params".to_string(), text.to_string())]);
+            params.bound().map_err(|failure| failure.message)
+        };
+        let values =
+            bound(r#"{"host": "h1' or 1", "n": 5, "x": 5.0, "on": true, "hosts": ["a", 2]}"#).unwrap();
+        let text = |text: &str| ParamValue::Text(text.to_string());
+        assert_eq!(values["host"], text("h1' or 1"));
+        assert_eq!((&values["n"], &values["x"]), (&ParamValue::Int(5), &ParamValue::Float(5.0)));
+        assert_eq!(values["on"], ParamValue::Bool(true));
+        assert_eq!(values["hosts"], ParamValue::List(vec![text("a"), ParamValue::Int(2)]));
+        for (wrong, says) in [
+            ("[1]", "params is no JSON object"),
+            (r#"{"$n": 1}"#, "without the `$`"),
+            (r#"{"n": null}"#, "n of params is null"),
+            (r#"{"n": [[1]]}"#, "list of lists"),
+            (r#"{"n": 18446744073709551615}"#, "more than an integer holds"),
+        ] {
+            assert!(bound(wrong).unwrap_err().contains(says), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_json_body_is_a_form() {
+        let params =
+            Params::of_json(r#"{"q": "cpu", "rollups": false, "params": {"n": 1}, "db": null}"#).unwrap();
+        assert_eq!((params.get("q"), params.get("rollups")), (Some("cpu"), Some("false")));
+        assert_eq!((params.get("params"), params.get("db")), (Some(r#"{"n":1}"#), None));
+        let refused = Params::of_json(r#"{"q": ["cpu"]}"#).err().map(|failure| failure.message);
+        assert!(refused.is_some_and(|why| why.starts_with("q of the body")));
     }
 
     #[test]

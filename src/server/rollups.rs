@@ -17,7 +17,7 @@ use crate::db::{QueryOptions, RefreshScope, RollupStatus};
 use crate::error::{Error, Kind};
 use crate::server::params::Params;
 use crate::server::reply::{Failure, json_answer};
-use crate::server::wql::ask;
+use crate::server::wql::{Caller, ask, client_of};
 use crate::server::{Doors, body};
 
 type Outcome = Result<(StatusCode, Value), Failure>;
@@ -69,15 +69,16 @@ pub async fn create(State(doors): State<Arc<Doors>>, Path(name): Path<String>, r
                 ),
             )));
         }
+        let caller = Caller { client: client_of(&request), timeout: None };
         let body = body::read(request, &doors).await?.decode()?;
         let text = body.text()?.to_string();
         drop(body);
         let script = query_lang::parse(&text).map_err(|error| Failure::from(Error::from(error)))?;
         let kinds: Vec<&StatementKind> = script.statements.iter().map(|statement| &statement.kind).collect();
-        let options = options(&database);
+        let options = QueryOptions::of(&database);
         match kinds.as_slice() {
             [StatementKind::CreateRollup(create)] if create.name.text == name => {
-                ask(&doors, text, options).await?;
+                ask(&doors, text, options, caller).await?;
             }
             [StatementKind::CreateRollup(create)] => {
                 let path_and_statement = format!("the path says {name}, the statement {}", create.name.text);
@@ -86,7 +87,7 @@ pub async fn create(State(doors): State<Arc<Doors>>, Path(name): Path<String>, r
             [StatementKind::Query(_)] => {
                 // A line of its own, which places in errors do not count.
                 let text = format!("create rollup {} as\n{text}", Name::new(name.as_str()));
-                ask(&doors, text, options).await.map_err(Failure::below_first_line)?;
+                ask(&doors, text, options, caller).await.map_err(Failure::below_first_line)?;
             }
             _ => {
                 let mut failure = Failure::parameter("the body is not the definition of a rollup");
@@ -104,7 +105,9 @@ pub async fn remove(State(doors): State<Arc<Doors>>, Path(name): Path<String>, u
     let run = async {
         let database = database(uri.query(), &["db"])?;
         let statement = StatementKind::DropRollup(Name::new(name.as_str())).to_string();
-        ask(&doors, statement, options(&database)).await.map_err(Failure::unplaced)?;
+        ask(&doors, statement, QueryOptions::of(&database), Caller::default())
+            .await
+            .map_err(Failure::unplaced)?;
         Ok((StatusCode::OK, json!({ "dropped": name })))
     };
     respond(run.await)
@@ -156,10 +159,6 @@ fn database(query: Option<&str>, known: &[&str]) -> Result<String, Failure> {
     let params = Params::of_query(query);
     params.refuse_unknown(known)?;
     params.database(&["db"])
-}
-
-fn options(database: &str) -> QueryOptions {
-    QueryOptions { database: database.to_string(), range: None, rollups: true, read_only: false }
 }
 
 async fn statuses(doors: &Arc<Doors>, database: &str) -> Result<Vec<RollupStatus>, Failure> {

@@ -318,12 +318,12 @@ def rollups(browser):
     visit.run("create rollup cpu_1m as cpu | every 1m count, avg(usage) by host")
     expect(page.locator("#rollups .state")).to_contain_text("40 buckets to compute")
     missing = 10
-    expect(page.locator("#rollups .state")).to_contain_text("10 buckets to compute", timeout=30_000)
+    expect(page.locator("#rollups .state")).to_contain_text("10 buckets to compute")
     bar = page.locator("#rollups progress")
     assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("30", "40")
     page.unroute("**/api/rollups**")
     page.unroute("**/api/rollups/**")
-    expect(page.locator("#rollups .state")).to_contain_text("up to date", timeout=60_000)
+    expect(page.locator("#rollups .state")).to_contain_text("up to date")
     expect(page.locator("#rollups .state")).to_contain_text(re.compile(r"computed to 2026-01-01 0[12]:00"))
     visit.run(HOUR)
     expect(page.locator("#answered-by")).to_contain_text("answered by rollup cpu_1m (120 buckets")
@@ -359,6 +359,18 @@ def colours_and_phones(browser):
     light.page.reload()
     assert light.page.evaluate(background) == backs[1], "the choice is kept"
     light.end()
+    dark.run(HOUR)
+    axes = """() => {
+        const canvas = document.querySelector('#chart canvas');
+        const data = canvas.getContext('2d').getImageData(0, canvas.height - 40, canvas.width, 40).data;
+        let bright = 0;
+        for (let at = 0; at < data.length; at += 4) if (Math.min(data[at], data[at + 1], data[at + 2]) > 130 && data[at + 3] > 200) bright += 1;
+        return bright;
+    }"""
+    assert dark.page.evaluate(axes) > 20, "the axis is light on dark"
+    dark.page.click("#theme")
+    dark.page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert dark.page.evaluate(axes) == 0, "and dark on light"
     dark.end()
 
     options = {"viewport": {"width": 360, "height": 700}, "has_touch": True}
@@ -391,6 +403,8 @@ def keyboard_alone(browser):
     visit.end()
 
 
+# Long enough for a loaded machine.
+expect.set_options(timeout=60_000)
 fill()
 with sync_playwright() as playwright:
     chromium = shutil.which("chromium")

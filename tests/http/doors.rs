@@ -52,6 +52,21 @@ fn wql_in_every_format() {
     assert_eq!(rows(server.send("POST", "/api/wql", &form, Some(b"q=cpu+%7C+limit+1&db=default"))), 1);
     assert_eq!(rows(server.send("POST", "/api/wql", &form, Some(b"cpu | limit 1"))), 1);
 
+    let object = [("Content-Type", "application/json; charset=utf-8")];
+    let asked = br#"{"q": "cpu | limit 1", "time": "s", "rollups": false}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(asked))), 1);
+
+    // Values are bound: whatever is in them, it is one value.
+    let bound = br#"{"q": "cpu{host in $hosts, dc=$dc}", "params": {"hosts": ["a", "b"], "dc": "x"}}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(bound))), 2);
+    let evil = br#"{"q": "cpu{dc=$dc}", "params": {"dc": "x\"}; delete from cpu; cpu{dc=\"x"}}"#;
+    assert_eq!(rows(server.send("POST", "/api/wql", &object, Some(evil))), 0);
+    assert_eq!(rows(server.get("/api/wql?q=cpu%7Bdc%3D$dc%7D&params=%7B%22dc%22:%22y%22%7D")), 1);
+    let missing = server.post("/api/wql", b"cpu{dc=$dc}");
+    assert_eq!(missing.status, 400, "{}", missing.text());
+    let planned = br#"{"q": "cpu{dc=$dc} | every 1m avg(usage)", "params": {"dc": "x"}}"#;
+    assert_eq!(server.send("POST", "/api/wql/explain", &object, Some(planned)).status, 200);
+
     let plan = server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usage)").json();
     assert_eq!(
         (plan["columns"][0]["name"].as_str(), plan["rows"][0][0].as_str()),
@@ -93,7 +108,7 @@ fn wrong_questions_say_where_and_what_instead() {
     let (_, _, _, _, explained) = wrong(server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usgae)"));
     assert_eq!((explained["line"].as_u64(), explained["column"].as_u64()), (Some(1), Some(20)));
 
-    let cases: [(&str, &str, &str, u16, &str); 14] = [
+    let cases: [(&str, &str, &str, u16, &str); 20] = [
         ("POST", "/api/wql", "cpuu", 404, "unknown_table"),
         ("POST", "/api/wql", "cpu | every 1m avg(usgae)", 400, "unknown_field"),
         ("POST", "/api/wql", "", 400, "bad_parameter"),
@@ -102,6 +117,12 @@ fn wrong_questions_say_where_and_what_instead() {
         ("POST", "/api/wql?rollups=perhaps", "cpu", 400, "bad_parameter"),
         ("POST", "/api/wql?from=yesterday", "cpu", 400, "bad_parameter"),
         ("POST", "/api/wql?from=2&to=1", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?timeout=soon", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?timeout=2d", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?format=xml", "cpu", 400, "bad_parameter"),
+        ("POST", "/api/wql?params=5", "cpu", 400, "bad_parameter"),
+        ("DELETE", "/api/queries/7", "", 404, "unknown_query"),
+        ("GET", "/api/queries?all=on", "", 400, "bad_parameter"),
         ("POST", "/api/wql?time=weeks", "cpu", 400, "bad_parameter"),
         ("GET", "/api/wql?q=delete+from+cpu", "", 400, "read_only"),
         ("POST", "/api/wql/explain", "cpu; delete from cpu", 400, "bad_parameter"),
@@ -118,7 +139,7 @@ fn wrong_questions_say_where_and_what_instead() {
     let (status, code, ..) = wrong(server.post("/api/wql", b"cpu \xff"));
     assert_eq!((status, code.as_str()), (400, "not_utf8"));
     let json = server.send("POST", "/api/wql", &[("Content-Type", "application/json")], Some(b"{}"));
-    assert_eq!(json.status, 415);
+    assert_eq!((json.status, json.json()["error"]["code"].as_str()), (400, Some("bad_parameter")));
     assert!(server.get("/api/v1/query").text().contains("does not speak Prometheus yet"));
     assert_eq!(server.get("/api/v2/buckets").json()["code"], "not found");
     assert_eq!(server.rows("cpu | count() by ()").as_array().map(Vec::len), Some(1), "nothing was deleted");
@@ -138,7 +159,8 @@ fn limits_are_answers() {
 fn an_answer_counts_until_it_is_sent() {
     use std::io::Write;
     let folder = folder();
-    let server = Server::start(folder.path(), &["--set", "queries_running_max=1"]);
+    let server =
+        Server::start(folder.path(), &["--set", "queries_running_max=1", "--set", "queries_wait_max=50ms"]);
     // More than the buffers of a socket take.
     let lines: String = (0..400_000).map(|i| format!("m v={i}i {i}\n")).collect();
     assert_eq!(server.post("/write", lines.as_bytes()).status, 204);

@@ -52,7 +52,7 @@ pub fn run(db: &Db, statement: &str) -> Result<Answer> {
 }
 
 pub fn ask(db: &Db, statement: &str, rollups: bool) -> Result<Answer> {
-    let options = QueryOptions { database: DATABASE.to_string(), range: None, rollups, read_only: false };
+    let options = QueryOptions { rollups, ..QueryOptions::of(DATABASE) };
     db.query(statement, &options, &db.guard())
 }
 

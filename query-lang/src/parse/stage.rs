@@ -24,7 +24,8 @@ use super::read::{
 use super::source;
 use super::token::Kind;
 
-pub(super) const STAGES: [&str; 15] = [
+/// Words that begin a stage; an aggregate may also begin with its function.
+pub const STAGES: [&str; 15] = [
     "last", "since", "between", "where", "every", "limit", "extend", "session", "fill", "sort", "top",
     "bottom", "join", "left", "asof",
 ];

@@ -15,9 +15,9 @@ use crate::rewrite::Need;
 use crate::time::format_duration;
 
 use super::Planner;
+use super::columns;
 use super::names;
 use super::scalar::TIME;
-use super::select;
 
 /// The table of all metrics; its name is kept also while it does not exist.
 const METRICS: &str = "metrics";
@@ -85,7 +85,7 @@ impl Planner<'_> {
                 step,
                 origin,
                 definition: canonical(create, &columns, &by),
-                states: select::states_of(&columns),
+                states: columns::states_of(&columns),
                 by,
                 columns,
             },
@@ -155,7 +155,7 @@ fn canonical(create: &ast::CreateRollup, columns: &[OutputColumn], by: &Grouping
         Grouping::Series => None,
         Grouping::Tags(tags) => Some(tags.iter().map(Name::new).collect()),
     };
-    let items = select::written_out(columns);
+    let items = columns::written_out(columns);
     let mut create = ast::CreateRollup { keep: Keep::Default, ..create.clone() };
     for stage in &mut create.query.stages {
         if let StageKind::Aggregate(aggregate) = &mut stage.kind {

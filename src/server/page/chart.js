@@ -91,13 +91,14 @@ function aligned(all) {
 }
 
 function draw(data) {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    // Asked for at each drawing: they change with the theme.
+    const soft = () => getComputedStyle(note).color;
+    const faint = () => getComputedStyle(place).borderTopColor;
     const axis = {
-        stroke: colour("--soft"),
-        font: `12px ${style.getPropertyValue("--sans")}`,
-        grid: { stroke: colour("--line"), width: 1 },
-        ticks: { stroke: colour("--line"), width: 1 },
+        stroke: soft,
+        font: `12px ${getComputedStyle(place).fontFamily}`,
+        grid: { stroke: faint, width: 1 },
+        ticks: { stroke: faint, width: 1 },
     };
     const DAY = 86_400_000;
     const date = "\n{YYYY}-{MM}-{DD}";

@@ -1,5 +1,5 @@
 // WQL's words and tokens: what the editor paints and completes. The grammar itself is query-lang/GRAMMAR.md, and only the
-// server parses. A word that is missing here still works; it is only not painted and not offered.
+// server parses. A test compares the lists of stages and functions with the language's own.
 
 // How a statement may begin, beside the name of a table.
 export const VERBS = ["show", "explain", "let", "create", "drop", "alter", "delete"];
@@ -21,12 +21,13 @@ export const FOLLOWING = {
 export const SHOWN = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
 
 export const AGGREGATES = ["count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
-    "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct", "mode", "rate", "increase", "delta", "twa", "integral"];
+    "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct", "mode", "rate", "increase", "delta", "resets",
+    "integral", "twa", "exact_quantile", "exact_distinct"];
 
 // Of rows, and along the time axis.
-export const FUNCTIONS = ["coalesce", "exists", "lower", "upper", "trim", "concat", "replace", "substr", "length", "contains",
-    "starts_with", "ends_with", "float", "int", "text", "abs", "ceil", "floor", "round", "sqrt", "ln", "log2", "log10", "exp", "pow", "clamp_min", "clamp_max",
-    "if", "shift", "diff", "derivative", "moving_avg", "ewma", "cumulative"];
+export const FUNCTIONS = ["abs", "ceil", "floor", "round", "sqrt", "ln", "log2", "log10", "exp", "pow", "clamp_min", "clamp_max", "if",
+    "coalesce", "exists", "lower", "upper", "trim", "length", "concat", "contains", "starts_with", "ends_with", "replace", "substr",
+    "float", "int", "text", "shift", "diff", "derivative", "moving_avg", "ewma", "cumulative"];
 
 const WORDS = new Set([...VERBS, ...STAGES, ...INNER, ...SHOWN].flatMap((words) => words.split(" ")));
 const CALLED = new Set([...AGGREGATES, ...FUNCTIONS]);

@@ -196,6 +196,16 @@ impl Block {
         std::iter::once((rows.start, time.start)).chain(pages)
     }
 
+    /// The rows of each page that holds some of these, which all columns share.
+    pub fn pages(&self, rows: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let from = self.time_pages.partition_point(|page| page.first_row <= rows.start).saturating_sub(1);
+        let to = self.time_pages.partition_point(|page| page.first_row < rows.end).max(from);
+        let starts = self.time_pages.get(from..to).unwrap_or_default();
+        let after = self.time_pages.get(from + 1..).unwrap_or_default();
+        let ends = after.iter().map(|page| page.first_row).chain(std::iter::once(self.rows));
+        starts.iter().zip(ends).map(|(page, end)| page.first_row..end)
+    }
+
     /// Time and `fields` (places in the schema) of `rows`, which ascend and do not overlap.
     ///
     /// # Panics

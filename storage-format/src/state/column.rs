@@ -251,6 +251,19 @@ impl StateColumn {
         self.len() == 0
     }
 
+    /// The states of another column of the same kind after these.
+    pub fn append(&mut self, other: StateColumn) {
+        with_states!(self, other, (mine, theirs) => mine.extend(theirs));
+    }
+
+    /// Whether the state of a bucket stands for any value.
+    pub fn has_values(&self, bucket: usize) -> bool {
+        fn differs<S: State + PartialEq>(states: &[S], bucket: usize) -> bool {
+            states[bucket] != S::IDENTITY
+        }
+        with_states!(self, states => differs(states, bucket))
+    }
+
     pub(super) fn push_identity(&mut self) {
         with_states!(self, states => states.push(State::IDENTITY));
     }
