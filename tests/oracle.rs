@@ -65,11 +65,7 @@ fn agree(seed: u64, statements: u64) {
         engine::write(&db, &lines.join("\n")).unwrap();
     }
     let ask = |rollups: bool| -> Vec<Value> {
-        texts
-            .iter()
-            .inspect(|text| println!("asked {text}"))
-            .map(|text| said(engine::ask(&db, text, rollups)))
-            .collect()
+        texts.iter().map(|text| said(engine::ask(&db, text, rollups))).collect()
     };
     let scattered = ask(true);
     db.flush(FlushScope::All).unwrap();
