@@ -30,16 +30,21 @@ def until(pattern):
 
 
 def send(keys):
+    """Once it asks for them: what is typed before is thrown away."""
+    until(r"\x1b\[Kdefault> ")
     os.write(terminal, keys.encode())
 
 
-until("default.*> ?")
+def go_on(keys):
+    os.write(terminal, keys.encode())
+
+
 send("cpu | max(usage) by host;\r")
 text = until(r"h2\s+50\.0")
 assert re.search(r"h1\s+12\.5", text), text
 # A statement of several lines ends with an empty one.
 send("cpu\r")
-send("| count as n by ()\r\r")
+go_on("| count as n by ()\r\r")
 until(r"\b2\b")
 # A word of the server's own is completed.
 send("cp\t | maxi(usage);\r")
@@ -58,7 +63,7 @@ until(r"n\r?\n2")
 # Watching goes on until it is ended, and the shell lives on.
 send("\\watch 1s\r")
 until(r"n\r?\n2.*n\r?\n2")
-send("\x03")
+go_on("\x03")
 send("cpu | sum(n) as s by ();\r")
 until(r"s\r?\n1001")
 send("\x04")
