@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
+use crate::clients::python;
 use crate::support::server::{Server, folder};
 
 /// The binary without the settings of whoever runs the tests.
@@ -36,6 +37,14 @@ fn with_points() -> (tempfile::TempDir, Server) {
     let reply = server.post("/write?db=default&precision=s", lines.as_bytes());
     assert_eq!(reply.status, 204, "{}", reply.text());
     (folder, server)
+}
+
+#[test]
+fn the_shell_works_in_a_terminal() {
+    let (_folder, server) = with_points();
+    let state = folder();
+    let state = state.path().to_str().expect("a path of text");
+    assert!(python("shell.py", &[env!("CARGO_BIN_EXE_waterclock"), &server.url, state]).ends_with("ok\n"));
 }
 
 #[test]

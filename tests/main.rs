@@ -20,6 +20,7 @@ mod http;
 mod kill;
 mod memory;
 mod object_store;
+mod oracle;
 mod page;
 mod random;
 mod readme;

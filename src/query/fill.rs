@@ -16,6 +16,7 @@ use storage_format::point::{Time, TimeRange};
 
 use crate::error::Result;
 use crate::guard::Guard;
+use crate::query::answer::AnswerColumn;
 use crate::query::answer::Role;
 use crate::query::frame::Frame;
 
@@ -27,7 +28,16 @@ struct Place {
 }
 
 pub fn fill(frame: Frame, asked: &Fill, guard: &Guard) -> Result<Frame> {
-    let Some(times) = frame.times().filter(|times| !times.is_empty()) else { return Ok(frame) };
+    let Some(times) = frame.times() else { return Ok(frame) };
+    if times.is_empty() {
+        // Nothing to fill, but the columns have the types that filled ones have.
+        let typed = |(column, array): (&AnswerColumn, &ArrayRef)| match column.role {
+            Role::Value => filled(Arc::clone(array), asked, &times, &[]),
+            Role::Time | Role::Tag => Arc::clone(array),
+        };
+        let arrays = frame.columns.iter().zip(&frame.arrays).map(typed).collect();
+        return Ok(Frame { arrays, ..frame });
+    }
     let tags: Vec<usize> =
         (0..frame.columns.len()).filter(|at| frame.columns[*at].role == Role::Tag).collect();
     let groups = frame.rows_by(&tags)?;

@@ -338,22 +338,35 @@ fn order(array: &ArrayRef) -> Order<'_> {
 
 impl Order<'_> {
     fn compare(&self, a: usize, b: usize, descending: bool) -> Ordering {
-        let nulls = |array: &dyn Array| array.is_null(a).cmp(&array.is_null(b));
+        let array: &dyn Array = match self {
+            Order::Floats(array) => *array,
+            Order::Ints(array) => *array,
+            Order::UInts(array) => *array,
+            Order::Times(array) => *array,
+            Order::Texts(array) => *array,
+            Order::Booleans(array) => *array,
+        };
+        match (array.is_null(a), array.is_null(b)) {
+            (false, false) => self.compare_values(a, b, descending),
+            // What lies under a null is no value.
+            (a, b) => a.cmp(&b),
+        }
+    }
+
+    fn compare_values(&self, a: usize, b: usize, descending: bool) -> Ordering {
         let directed = |ordering: Ordering| if descending { ordering.reverse() } else { ordering };
         match self {
-            Order::Floats(array) => nulls(*array).then_with(|| {
+            Order::Floats(array) => {
                 let (a, b) = (array.value(a), array.value(b));
                 // Equal zeros stay as they stand.
                 let numbers = || directed(a.partial_cmp(&b).unwrap_or(Ordering::Equal));
                 a.is_nan().cmp(&b.is_nan()).then_with(numbers)
-            }),
-            Order::Ints(array) => nulls(*array).then_with(|| directed(array.value(a).cmp(&array.value(b)))),
-            Order::UInts(array) => nulls(*array).then_with(|| directed(array.value(a).cmp(&array.value(b)))),
-            Order::Times(array) => nulls(*array).then_with(|| directed(array.value(a).cmp(&array.value(b)))),
-            Order::Texts(array) => nulls(*array).then_with(|| directed(array.value(a).cmp(array.value(b)))),
-            Order::Booleans(array) => {
-                nulls(*array).then_with(|| directed(array.value(a).cmp(&array.value(b))))
             }
+            Order::Ints(array) => directed(array.value(a).cmp(&array.value(b))),
+            Order::UInts(array) => directed(array.value(a).cmp(&array.value(b))),
+            Order::Times(array) => directed(array.value(a).cmp(&array.value(b))),
+            Order::Texts(array) => directed(array.value(a).cmp(array.value(b))),
+            Order::Booleans(array) => directed(array.value(a).cmp(&array.value(b))),
         }
     }
 }

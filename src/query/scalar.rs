@@ -244,19 +244,17 @@ impl Program {
                         };
                         Value::Column(Arc::new(zip_floats(&a, &b, rows, clamp)))
                     }
-                    _ => pick(
-                        &compare(
-                            if upper { Operator::Greater } else { Operator::Less },
-                            &a,
-                            &b,
-                            (to, to),
-                            rows,
-                        ),
-                        &b,
-                        &a,
-                        to,
-                        rows,
-                    ),
+                    _ => {
+                        let operator = if upper { Operator::Greater } else { Operator::Less };
+                        let beyond = compare(operator, &a, &b, (to, to), rows);
+                        // Null where either side is: nothing is known of a bound that is not there.
+                        let known = BooleanArray::new(
+                            BooleanBuffer::collect_bool(rows, |row| beyond.is_valid(row)),
+                            None,
+                        );
+                        let bounded = pick(&beyond, &b, &a, to, rows);
+                        pick(&known, &bounded, &Value::Constant(Constant::Null), to, rows)
+                    }
                 }
             }
             F::If => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt64Type};
 use waterclock::config::Config;
 use waterclock::db::{Db, Lines, QueryOptions, Written};
@@ -65,6 +65,18 @@ pub fn rows(answer: &Answer) -> Vec<String> {
             cells.map(|(column, array)| format!("{}={}", column.name, cell(array, row))).collect();
         cells.join(" ")
     };
+    (0..answer.rows()).map(row).collect()
+}
+
+/// Row by row; None is null. A float is written so that reading it gives the same.
+pub fn cells(answer: &Answer) -> Vec<Vec<Option<String>>> {
+    let cell = |array: &ArrayRef, row: usize| {
+        array.is_valid(row).then(|| match array.as_primitive_opt::<Float64Type>() {
+            Some(floats) => format!("{:?}", floats.value(row)),
+            None => cell(array, row),
+        })
+    };
+    let row = |row: usize| answer.batch.columns().iter().map(|array| cell(array, row)).collect();
     (0..answer.rows()).map(row).collect()
 }
 

@@ -142,8 +142,14 @@ impl Planner<'_> {
         Ok(Step::Aggregate(aggregate))
     }
 
-    fn fill(&self, planned: &Planned, fill: &ast::Fill, zone: &Zone, span: Span) -> Result<Step, Problem> {
-        let Some(window) = &planned.window else {
+    fn fill(
+        &self,
+        planned: &mut Planned,
+        fill: &ast::Fill,
+        zone: &Zone,
+        span: Span,
+    ) -> Result<Step, Problem> {
+        let Some(window) = planned.window.clone() else {
             let message = "there are no buckets to fill: `fill` follows an aggregate with `every`";
             return Err(Problem::new(ErrorKind::Unsupported, span, message));
         };
@@ -160,8 +166,17 @@ impl Planner<'_> {
                 }
             }
         };
+        // Between whole numbers there are others, and so the column is one of floats from here on.
+        if matches!(how, FillHow::Linear | FillHow::Value(Constant::Float(_))) {
+            let whole =
+                |value_type| matches!(value_type, ValueType::Int | ValueType::UInt | ValueType::Duration);
+            let values = planned.scope.columns.iter_mut().filter(|column| column.role == ColumnRole::Value);
+            values
+                .filter(|column| whole(column.value_type))
+                .for_each(|column| column.value_type = ValueType::Float);
+        }
         let range = planned.select.read.range;
-        Ok(Step::Fill(Fill { how, max: fill.max, window: window.clone(), range }))
+        Ok(Step::Fill(Fill { how, max: fill.max, window, range }))
     }
 
     fn join(&self, planned: &mut Planned, join: &ast::Join, zone: &Zone) -> Result<Step, Problem> {
