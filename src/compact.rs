@@ -128,6 +128,14 @@ fn of_long_window(
     if whole || forced {
         return Some(Merging { key: key.clone(), windows: vec![window], files });
     }
+    if policy.force {
+        // In a long window that is not over, the blocks of late and early points over the whole of it; its days stay.
+        let is_whole = |file: &&Arc<BlockFile>| TimeRange::from(file.entry.partition) == window;
+        let whole: Vec<_> = files.iter().filter(is_whole).cloned().collect();
+        if whole.len() > 1 {
+            return Some(Merging { key: key.clone(), windows: vec![window], files: whole });
+        }
+    }
     let small = if width <= DAY { SMALL_BYTES_MAX } else { SMALL_BYTES_MAX.min(policy.block_bytes_max / 4) };
     // Far less than what is given back below, so that nothing goes to and fro.
     let gathered_max = if fits { small } else { small / 4 };

@@ -129,7 +129,9 @@ def load(duckdb, folder, plan):
         points = plan["points"][table]
         expected = [(host, dc, time, *map(point.get, names)) for host, dc, time, point in points]
         order = lambda row: tuple(map(str, row))
-        assert sorted(rows, key=order) == sorted(expected, key=order), f"seed {plan['seed']}: the files of {table} differ"
+        found, wanted = sorted(rows, key=order), sorted(expected, key=order)
+        apart = next((pair for pair in zip(found, wanted) if pair[0] != pair[1]), (len(found), len(wanted)))
+        assert found == wanted, f"seed {plan['seed']}: {files}: the rows differ: found {apart[0]}, written {apart[1]}"
     return connection
 
 
