@@ -270,6 +270,10 @@ fn arguments(input: Tokens<'_>) -> Parsed<'_, (Option<Name>, Option<f64>)> {
     if wrapped.is_some() {
         (rest, _) = required("`)`", symbol(")"))(rest)?;
     }
+    if next(rest).kind == Kind::Symbol && ["+", "-", "*", "/", "%"].contains(&next(rest).text) {
+        let hint = "an aggregate takes a field; compute it first: `extend x = ... | every 1m avg(x)`";
+        return fail(unexpected(rest, "`)`").hint(hint));
+    }
     let (rest, comma) = opt(symbol(",")).parse(rest)?;
     let (rest, share) = match comma {
         None => (rest, None),

@@ -60,7 +60,10 @@ pub(super) fn no_field(of: &str, is_tag: bool, fields: &[FieldInfo], name: &Name
     let names = fields.iter().map(|field| field.name.as_str());
     Problem::new(ErrorKind::UnknownField, name.span, format!("{name} is {what} of {of}"))
         .hint(format!("its fields are {}", list_names(names.clone())))
-        .hint_if(if is_tag { None } else { did_you_mean(&name.text, names) })
+        .hint_if(match is_tag {
+            true => Some(format!("`extend x = {name}` makes a value of the tag")),
+            false => did_you_mean(&name.text, names),
+        })
 }
 
 pub(super) fn matchers(table: &TableInfo, matchers: &[Matcher]) -> Result<TagFilter, Problem> {
