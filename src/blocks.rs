@@ -362,12 +362,6 @@ pub fn file_name(database: &str, table: &str, partition: TimeRange, id: u64) -> 
     format!("{}/{}/{start}-{id:016x}.parquet", escape(database), escape(table))
 }
 
-/// The number in a block's file name.
-pub fn number_of(file: &str) -> Option<u64> {
-    let (_, number) = file.strip_suffix(".parquet")?.rsplit_once('-')?;
-    u64::from_str_radix(number, 16).ok()
-}
-
 /// Bytes of a folder's name; file systems take 255.
 const FOLDER_BYTES_MAX: usize = 200;
 

@@ -223,7 +223,7 @@ fn remove_leftovers(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
         manifest.blocks.iter().map(|entry| entry.file.as_str()).collect();
     // A writer that took over in the meantime makes blocks that this manifest cannot name.
     let ours_end = follow::blocks_end(manifest.epoch);
-    let is_ours = |file: &str| blocks::number_of(file).is_none_or(|number| number < ours_end);
+    let is_ours = |file: &str| blocks::block_number(file).is_none_or(|number| number < ours_end);
     let run = || {
         let files = blocks::files(disk)?;
         for file in files.iter().filter(|file| !named.contains(file.as_str()) && is_ours(file)) {

@@ -38,9 +38,7 @@ pub fn fill(frame: Frame, asked: &Fill, guard: &Guard) -> Result<Frame> {
         let arrays = frame.columns.iter().zip(&frame.arrays).map(typed).collect();
         return Ok(Frame { arrays, ..frame });
     }
-    let tags: Vec<usize> =
-        (0..frame.columns.len()).filter(|at| frame.columns[*at].role == Role::Tag).collect();
-    let groups = frame.rows_by(&tags)?;
+    let groups = frame.rows_by(&frame.tags())?;
     let starts = buckets(asked, &times, groups.len(), guard)?;
     let mut places: Vec<Place> = Vec::with_capacity(starts.len() * groups.len());
     let mut new_times: Vec<Time> = Vec::with_capacity(places.capacity());

@@ -22,7 +22,7 @@ use crate::query::answer::{AnswerColumn, Role};
 use crate::query::axis::RowGroups;
 use crate::query::fill::fill;
 use crate::query::groups::{Groups, finish};
-use crate::query::scalar::{Columns, Program, Value};
+use crate::query::scalar::{Columns, Program, Value, plain};
 use crate::query::window::StatePlan;
 use crate::rows::Rows;
 
@@ -94,6 +94,11 @@ impl Frame {
         Some(self.arrays[at].as_primitive::<TimestampNanosecondType>().values().to_vec())
     }
 
+    /// The places of the columns that are tags.
+    pub fn tags(&self) -> Vec<usize> {
+        (0..self.columns.len()).filter(|at| self.columns[*at].role == Role::Tag).collect()
+    }
+
     pub fn pick(self, order: &[u32]) -> Frame {
         let indices = UInt32Array::from(order.to_vec());
         self.map(|array| take(array, &indices, None).expect("every index is a row"), order.len())
@@ -131,8 +136,7 @@ impl Frame {
 
     /// The rows of each combination of tags, by time.
     fn groups(&self) -> Result<RowGroups> {
-        let tags: Vec<usize> =
-            (0..self.columns.len()).filter(|at| self.columns[*at].role == Role::Tag).collect();
+        let tags = self.tags();
         let times = self.times().expect("bug: the planner wants a time for functions along it");
         let mut groups = self.rows_by(&tags)?;
         for group in &mut groups {
@@ -168,10 +172,9 @@ impl Frame {
         let whole_start = times.iter().copied().min().unwrap_or(0);
         let plan = StatePlan::new(&aggregate.states, aggregate.window.clone(), whole_start);
         let by = Groups::sorted(&aggregate.by);
-        let tags: Vec<usize> =
-            (0..self.columns.len()).filter(|at| self.columns[*at].role == Role::Tag).collect();
+        let tags = self.tags();
         let fields: Vec<Option<ArrayRef>> =
-            plan.fields.iter().map(|field| self.column(field).map(plain)).collect();
+            plan.fields.iter().map(|field| self.column(field).cloned().map(plain)).collect();
         let mut groups = Groups::default();
         for mut rows in self.rows_by(&tags)? {
             guard.check()?;
@@ -292,17 +295,6 @@ fn ascending(rows: Vec<u32>, times: &[Time]) -> Vec<Vec<u32>> {
         pieces[same].push(row);
     }
     pieces
-}
-
-/// Times as the integers that states are made of.
-fn plain(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        DataType::Timestamp(..) => {
-            let times = array.as_primitive::<TimestampNanosecondType>();
-            Arc::new(arrow::array::Int64Array::new(times.values().clone(), times.nulls().cloned()))
-        }
-        _ => Arc::clone(array),
-    }
 }
 
 /// Times are shown as times.

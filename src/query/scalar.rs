@@ -431,7 +431,7 @@ pub fn data_type(value_type: ValueType) -> DataType {
 }
 
 /// Times as the integers they are.
-fn plain(array: ArrayRef) -> ArrayRef {
+pub fn plain(array: ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Timestamp(..) => {
             let times = array.as_primitive::<TimestampNanosecondType>();

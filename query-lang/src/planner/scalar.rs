@@ -126,8 +126,7 @@ impl Planner<'_> {
         zone: &Zone,
         axis: Axis,
     ) -> Result<Scalar, Problem> {
-        let binder = Binder { scope, zone, now: self.context.now, axis };
-        let condition = binder.bind(expr)?;
+        let condition = self.scalar(expr, scope, zone, axis)?;
         match condition.value_type {
             ValueType::Bool | ValueType::Null => Ok(condition),
             other => {

@@ -184,13 +184,10 @@ impl Planner<'_> {
         let right = Query { source: join.right.clone(), stages: Vec::new() };
         // A table beside rows is read over their range, and for `asof` as far back as may be looked.
         let back = match join.kind {
-            JoinKind::Asof { within } => {
-                within.map_or(range.start, |within| range.start.saturating_sub(within))
-            }
+            JoinKind::Asof { within: None } => TimeRange::ALL.start,
+            JoinKind::Asof { within: Some(within) } => range.start.saturating_sub(within),
             JoinKind::Inner | JoinKind::Left => range.start,
         };
-        let back =
-            if matches!(join.kind, JoinKind::Asof { within: None }) { TimeRange::ALL.start } else { back };
         let context = super::Context { range: Some(TimeRange::new(back, range.end)), ..*self.context };
         let planner = Planner { catalog: self.catalog, context: &context };
         let mut other = planner.query(&right, zone, self.context.lets.len())?;
