@@ -135,6 +135,9 @@ settings! {
         query_time_max: Duration = "60s", "time of one query";
         queries_running_max: usize = "32", "queries at the same time; more wait for queries_wait_max, then they are answered 503";
         queries_wait_max: Duration = "2s", "how long a query waits for others to end when queries_running_max of them run";
+        live_statements_max: usize = "100", "continuous queries with different texts; more are answered 503";
+        live_subscribers_max: usize = "10000", "clients of continuous queries; more are answered 503";
+        live_buffer_bytes_max: usize = "16MiB", "events of one continuous query that are kept for slow clients and for those that come back";
         dirty_groups_max: usize = "100000", "single dirty groups of one rollup; above it their whole buckets are dirty";
         refresh_states_max: usize = "200000", "states (a group's bucket each) that one step of a refresh computes";
     }

@@ -19,6 +19,7 @@ mod retention;
 mod snapshot; // one moment, held still to be copied
 mod statements;
 mod verify; // rollups against raw points
+mod watch; // what changes behind statements that go on
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +56,7 @@ pub use pipeline::Change;
 pub use snapshot::{BACKUP_MARK, Snapshot};
 pub use statements::{QueryOptions, RollupStatus, parse_delete};
 pub use verify::RollupCheck;
+pub use watch::Watch;
 
 /// A running database. Dropping it stops its threads; what was acknowledged is in the log.
 pub struct Db {
@@ -105,6 +107,7 @@ struct Live {
     rollups: Rollups,
     /// Points of these partitions up to the sequence are in blocks.
     flushed: HashMap<PartitionKey, u64>,
+    watches: watch::Watches,
 }
 
 struct Commits {

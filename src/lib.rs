@@ -33,6 +33,8 @@ pub mod rollup; // keep continuous aggregates equal to the raw points
 
 pub mod db; // the whole flow: open, write, query, rollups, close
 
+pub mod live; // statements that go on, window after window
+
 pub mod check; // a folder looked at as a whole, and mended
 
 pub mod backup; // a second folder with the same data, and back

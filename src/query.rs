@@ -20,4 +20,4 @@ pub use groups::{Groups, finish};
 pub use join::join;
 pub use points::select_points;
 pub use scalar::Program;
-pub use window::{StatePlan, aggregate, keys_of};
+pub use window::{LOOK_BACK, StatePlan, aggregate, keys_of};

@@ -15,6 +15,7 @@ mod influx_query; // the few InfluxQL statements that v1 clients begin with
 mod format; // which form an answer has, and sending it
 mod ipc; // Arrow's stream
 mod json;
+mod live; // statements that go on
 mod observe; // each request: log line and metrics
 mod page; // what people see in a browser
 pub mod params;
@@ -54,6 +55,7 @@ struct Doors {
     recorder: PrometheusHandle,
     started: Time,
     queries: Queries,
+    live: Arc<live::Channels>,
     body_budget: body::Budget,
 }
 
@@ -108,6 +110,7 @@ pub fn run(
         recorder: recorder.clone(),
         started: db.clock().now(),
         queries: Queries::new(limits),
+        live: Arc::new(live::Channels::new(limits)),
         body_budget: body::Budget::new(limits),
         db,
     });
@@ -127,6 +130,7 @@ pub fn run(
             .tap_io(|connection| set_options(connection));
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
+        let live = Arc::clone(&doors.live);
         let serving =
             axum::serve(listener, router(doors).into_make_service_with_connect_info::<SocketAddr>())
                 .with_graceful_shutdown(async move { stopped.notified().await });
@@ -145,6 +149,9 @@ pub fn run(
         }
         tracing::info!("stopping: no new requests, those that run may end");
         stop.notify_one();
+        // Their answers have no end of their own.
+        let ended = tokio::task::spawn_blocking(move || live.stop());
+        drop(ended.await);
         match tokio::time::timeout(DRAIN_MAX, serving).await {
             Ok(Ok(served)) => served.map_err(system("serve")),
             Ok(Err(error)) => Err(Error::io("serve", "", std::io::Error::other(error))),
@@ -204,6 +211,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/ready", get(admin::ready))
         .route("/api/wql", get(wql::get).post(wql::post))
         .route("/api/wql/explain", get(wql::explain_get).post(wql::explain_post))
+        .route("/api/live", get(live::get))
         .route("/api/queries", get(queries::list))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/api/rollups", get(rollups::list))

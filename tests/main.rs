@@ -18,6 +18,7 @@ mod fuzz;
 mod grafana;
 mod http;
 mod kill;
+mod live;
 mod memory;
 mod object_store;
 mod oracle;

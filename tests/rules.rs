@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["compact"],
     &["rollup"],
     &["db"],
+    &["live"],
     &["check"],
     &["backup"],
     &["jobs"],

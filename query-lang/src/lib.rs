@@ -19,6 +19,7 @@ pub mod rewrite; // which rollups can give an answer, and why the others cannot
 // Plan and people.
 pub mod error; // what is wrong, where, and the cure
 pub mod explain; // plan -> text
+pub mod live; // statements that go on, window after window
 
 // Words of all of them.
 pub mod params; // values bound to `$name`

@@ -108,6 +108,17 @@ impl Client {
         self.checked(response)
     }
 
+    /// Events of a statement that goes on, after the one with the id.
+    pub fn live(&self, statement: &str, params: &Params<'_>, seen: Option<&str>) -> Result<Response<Body>> {
+        let request = self.agent.get(format!("{}/api/live", self.url)).config().timeout_global(None).build();
+        let request = request.query("q", statement).query_pairs(params.iter().copied());
+        let request = match seen {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        };
+        self.checked(request.call())
+    }
+
     pub fn answer(&self, statement: &str, params: &Params<'_>) -> Result<Answer> {
         self.json(self.wql(statement, "application/json", params)?)
     }

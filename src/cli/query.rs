@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::cli::chart;
 use crate::cli::client::{Client, DatabaseArgs, Params};
 use crate::cli::folder;
+use crate::cli::live;
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
   waterclock query --format csv 'cpu | last 5m' > points.csv
   waterclock query --from 2026-01-01 --to 2026-02-01 'cpu | every 1d max(usage) by host'
   waterclock query --since 1h --format chart 'cpu | every 1m avg(usage) by host'
+  waterclock query --live 'cpu | last 10m | every 5s avg(usage) by host'
   waterclock query - < statements.wql
 
 Exit codes: 0 answered, 1 refused or not reachable, 2 wrong flags.")]
@@ -76,6 +78,10 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "HOW")]
     time: Option<TimeText>,
 
+    /// Keep the statement running and show each window when it closes: a chart on a terminal, else one JSON object per row
+    #[arg(long, conflicts_with_all = ["data_dir", "from", "since", "to", "timeout"])]
+    live: bool,
+
     /// Say how the answer was made also when this is no terminal
     #[arg(long)]
     stats: bool,
@@ -122,6 +128,10 @@ pub fn run(args: Args) -> Result<()> {
     params.extend(time.as_ref().map(|time| ("time", time.get_name())));
 
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if args.live {
+        let shape = live_shape(args.format)?;
+        return live::run(&client, &statement, &params, shape, &mut out);
+    }
     let told = write(&client, &statement, args.format, &params, &mut out)?;
     drop(out);
     if let Some(mut told) = told {
@@ -131,6 +141,17 @@ pub fn run(args: Args) -> Result<()> {
         terminal::note(&told.warnings);
     }
     Ok(())
+}
+
+/// The default format is that of one answer.
+fn live_shape(format: Format) -> Result<live::Shape> {
+    match format {
+        Format::Chart => Ok(live::Shape::Chart),
+        Format::Ndjson => Ok(live::Shape::Ndjson),
+        Format::Table if terminal::is_stdout() => Ok(live::Shape::Chart),
+        Format::Table => Ok(live::Shape::Ndjson),
+        _ => Err(Error::invalid("bad_flag", "--live has no end, and so it takes --format chart or ndjson")),
+    }
 }
 
 /// What is said beside an answer for people.

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
 use crate::db::manifest::{MANIFEST, write_manifest};
+use crate::db::watch::Watches;
 use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
@@ -96,6 +97,7 @@ pub(super) fn live_of(store: &Arc<BlockStore>, registry: &Registry, manifest: &M
         tombstones: Vec::new(),
         rollups: Rollups::default(),
         flushed: flushed_of(registry, manifest),
+        watches: Watches::default(),
     };
     restore_rollups(registry, &mut live.rollups, &manifest.rollups)?;
     for entry in &manifest.tombstones {

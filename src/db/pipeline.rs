@@ -172,6 +172,7 @@ impl Core {
                 let mut live = self.live.write();
                 for part in &batch.parts {
                     live.rollups.mark(part, seq, self.config.limits.dirty_groups_max);
+                    live.watches.note_points(part);
                     live.head.apply(part, seq);
                 }
                 live.seq = seq;
@@ -189,6 +190,7 @@ impl Core {
         let mut live = self.live.write();
         if let Some(table) = self.registry.table(&tombstone.database, &tombstone.table) {
             live.rollups.mark_range(&table, tombstone.range, tombstone.seq);
+            live.watches.note_range(&table, tombstone.range);
             live.head.delete(&table, &table.matching(&tombstone.filter), tombstone.range);
             live.tombstones.push(Arc::new(tombstone.clone()));
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
+use query_lang::live::Unranged;
 use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
@@ -118,6 +119,17 @@ impl Db {
         Ok(answer)
     }
 
+    /// Plans a statement that goes on as of now, over a range.
+    pub fn plan_live(&self, live: &Unranged, range: TimeRange, options: &QueryOptions) -> Result<Select> {
+        let catalog = self.catalog(&options.database);
+        let now = self.core.clock.now();
+        let context = Context { now, range: Some(range), rollups: options.rollups, lets: &live.lets };
+        match plan(&live.statement, &catalog, &context)? {
+            Plan::Select(select) => Ok(select),
+            other => unreachable!("bug: a live statement is a query, and this is {other:?}"),
+        }
+    }
+
     pub fn guard(&self) -> Guard {
         Guard::query(&self.core.clock, &self.core.config.limits, &self.core.pool)
     }
@@ -162,7 +174,7 @@ impl Db {
         })
     }
 
-    fn select(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+    pub fn select(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
         let mut stats = Stats::default();
         let frame = self.frame(select, options, guard, &mut stats)?;
         if !stats.rollups.is_empty() {

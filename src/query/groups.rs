@@ -108,14 +108,11 @@ impl Groups {
             }
         }
         let Some(hop) = aggregate.hop else { return Ok(self) };
-        let newest = self.runs.values().filter_map(|run| run.starts.last().copied()).max();
-        let Some(newest) = newest else { return Ok(self) };
         let first = match range.start {
             start if start == TimeRange::ALL.start => start,
             start => floor_time(start, hop.step, hop.origin),
         };
-        // None begins after the newest point.
-        let shown = TimeRange::new(first, range.end.min(newest.saturating_add(1)));
+        let shown = TimeRange::new(first, range.end);
         for run in self.runs.values_mut() {
             let before = run.heap_bytes();
             *run = overlapping(run, hop, shown, guard)?;

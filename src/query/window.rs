@@ -58,7 +58,7 @@ struct PointProgram {
 const BEFORE: Time = Time::MIN;
 
 /// How far at least a step may lead into the first bucket of a range.
-const LOOK_BACK: i64 = 300 * 1_000_000_000;
+pub const LOOK_BACK: i64 = 300 * 1_000_000_000;
 
 /// How states name the time of a point, which is no field.
 pub const TIME: &str = "time";

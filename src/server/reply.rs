@@ -29,7 +29,7 @@ const RETRY_AFTER_SECONDS: &str = "2";
 
 /// What the 404 answers name.
 pub const DOORS: &str = "POST /write, /api/v2/write and /api/v3/write_lp take line protocol; GET or POST /api/wql asks; \
-    GET /api/wql/explain, /api/queries, /api/rollups, /health, /ready, /ping and /metrics tell, and / shows a page in a browser; POST /api/flush, /api/compact and /api/backup work";
+    GET /api/live goes on; GET /api/wql/explain, /api/queries, /api/rollups, /health, /ready, /ping and /metrics tell, and / shows a page in a browser; POST /api/flush, /api/compact and /api/backup work";
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Failure {

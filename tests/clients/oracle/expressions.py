@@ -6,6 +6,7 @@ do not fit 64 bits, functions outside of their domain. `Expression` has the type
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 MACROS = """
 create macro unordered(a, b) as isnan(a::double) or isnan(b::double);
@@ -19,10 +20,17 @@ create macro int_of_float(a) as case when a >= -9223372036854775808::double and 
     and not isnan(a) then trunc(a)::bigint end;
 create macro root(a) as case when a < 0 then 'nan'::double else sqrt(a) end;
 create macro logarithm(a) as case when isnan(a) or a < 0 then 'nan'::double when a = 0 then '-inf'::double else ln(a) end;
+create macro logarithm_of_2(a) as logarithm(a) / ln(2);
+create macro logarithm_of_10(a) as logarithm(a) / ln(10);
 create macro at_least_float(a, bound) as case when a is null or bound is null then null when less(a, bound) then bound else a end;
 create macro at_most_float(a, bound) as case when a is null or bound is null then null when less(bound, a) then bound else a end;
 create macro bucket(t, step, origin) as t - (((t - origin) % step) + step) % step;
 """
+
+
+NOW = 1_793_016_000_000_000_000  # 2026-10-26T12:00:00Z, the day after clocks in Berlin were set back
+SECOND = 1_000_000_000
+MOMENTS = [NOW, NOW - 3_600 * SECOND, NOW - 5_000 * SECOND, NOW - 40 * 3_600 * SECOND, 0]
 
 
 @dataclass(frozen=True)
@@ -97,14 +105,26 @@ class Expressions:
         return Expression(type, f"{name}({', '.join(made.wql for made in arguments)})", sql)
 
     def make_f(self, _type, depth):
-        kind = self.dice.choice(["+", "-", "*", "/", "%", "-x", "f", "f", "round", "clamp", "if", "coalesce", "float"])
+        kind = self.dice.choice(["+", "-", "*", "/", "%", "-x", "f", "f", "round", "clamp", "if", "coalesce", "float", "pow", "exp", "time"])
+        if kind == "exp":
+            # Of infinite samples the increase is infinite or not a number, and which of them is nobody's promise.
+            a = self.of("f", depth)
+            return Expression("f", f"exp(clamp_max({a.wql}, 9.0))", f"exp(at_most_float({a.sql}, 9.0::double))")
+        if kind == "time":
+            return self.of_time("f") or self.leaf("f", 0)
+        if kind == "pow":
+            a, b = self.of("f", depth), number(self.dice.choice([0.0, 1.0, 2.0, 0.5, -1.0, 3.0]), "f")
+            return self.call("f", "pow", a, b, sql=f"pow({a.sql}, {b.sql})")
         if kind == "-x":
             a = self.of("f", depth)
             return Expression("f", f"(-{a.wql})", f"(-{a.sql})")
         if kind == "f":
             a = self.numeric(depth)
             name, function = self.dice.choice(
-                [("abs", "abs"), ("ceil", "ceil"), ("floor", "floor"), ("sqrt", "root"), ("ln", "logarithm")]
+                [
+                    ("abs", "abs"), ("ceil", "ceil"), ("floor", "floor"), ("sqrt", "root"), ("ln", "logarithm"),
+                    ("log2", "logarithm_of_2"), ("log10", "logarithm_of_10"),
+                ]
             )
             if name in ("abs", "ceil", "floor") and a.type != "f":
                 a = self.of("f", depth)
@@ -188,7 +208,9 @@ class Expressions:
         return Expression("u", f"({a.wql} {kind} {b.wql})", sql)
 
     def make_b(self, _type, depth):
-        kind = self.dice.choice(["compare"] * 4 + ["texts", "and", "or", "not", "exists", "in", "match", "starts"])
+        kind = self.dice.choice(["compare"] * 4 + ["time", "texts", "and", "or", "not", "exists", "in", "match", "starts"])
+        if kind == "time":
+            return self.of_time("b") or self.leaf("b", 0)
         if kind in ("and", "or"):
             a, b = self.of("b", depth), self.of("b", depth)
             return Expression("b", f"({a.wql} {kind} {b.wql})", f"({a.sql} {kind} {b.sql})")
@@ -232,9 +254,33 @@ class Expressions:
         )
         return Expression("b", f"({a.wql} {name} {b.wql})", f"{macro}({', '.join(sides[::order])})")
 
+    def of_time(self, type):
+        """Times and durations: a condition on them, or the ratio of two durations."""
+        if not any(column.role == "time" for column in self.columns):
+            return None
+        moment, seconds = self.dice.choice(MOMENTS), self.dice.choice([1, 10, 1800])
+        written = datetime.fromtimestamp(moment // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if type == "f":
+            sql = f"((time - {moment})::double / {seconds * SECOND}::double)"
+            return Expression("f", f"((time - {written}) / {seconds}s)", sql)
+        operator = self.dice.choice(["=", "!=", "<", "<=", ">", ">="])
+        kind = self.dice.choice(["time", "moved", "apart", "half"])
+        if kind == "time":
+            return Expression("b", f"(time {operator} {written})", f"(time {operator} {moment})")
+        if kind == "moved":
+            sql = f"(time + {seconds * SECOND} {operator} {moment})"
+            return Expression("b", f"(time + {seconds}s {operator} {written})", sql)
+        if kind == "apart":
+            sql = f"(time - {moment} {operator} {seconds * SECOND})"
+            return Expression("b", f"(time - {written} {operator} {seconds}s)", sql)
+        sql = f"(({moment} - time) * 2 {operator} {seconds * SECOND})"
+        return Expression("b", f"(({written} - time) * 2 {operator} {seconds}s)", sql)
+
     def make_s(self, _type, depth):
-        kind = self.dice.choice(["lower", "upper", "concat", "replace", "substr", "text", "if", "coalesce"])
+        kind = self.dice.choice(["lower", "upper", "trim", "concat", "replace", "substr", "text", "if", "coalesce"])
         a = self.of("s", depth)
+        if kind == "trim":
+            return Expression("s", f'trim(concat("  ", {a.wql}, " "))', f"trim('  ' || {a.sql} || ' ')")
         if kind in ("lower", "upper"):
             return self.call("s", kind, a, sql=f"{kind}({a.sql})")
         if kind == "concat":

@@ -13,10 +13,9 @@ import math
 import random
 import sys
 
-from expressions import MACROS, Column
-from queries import HOUR, MINUTE, SECOND, Statement
+from expressions import MACROS, NOW, SECOND, Column
+from queries import HOUR, MINUTE, Statement
 
-NOW = 1_793_016_000 * SECOND  # 2026-10-26T12:00:00Z, the day after clocks in Berlin were set back
 TAGS = [Column("host", "tag", "s"), Column("dc", "tag", "s")]
 FIELDS = {
     "m": {"f": "f", "i": "i", "j": "i", "u": "u", "b": "b", "s": "s"},

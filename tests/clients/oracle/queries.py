@@ -4,9 +4,8 @@ Every stage becomes a common table expression over the one before it. Times are 
 its series, as in WQL.
 """
 
-from expressions import Column, Expressions, read
+from expressions import SECOND, Column, Expressions, read
 
-SECOND = 1_000_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
 MONDAY = 4 * DAY
 LOOK_BACK = 300 * SECOND
@@ -130,7 +129,7 @@ class Statement:
         before = f"({partition}order by time rows between unbounded preceding and 1 preceding)"
         last = f"last_value({x} ignore nulls) over {before}"
         then = f"last_value(case when {x} is not null then time end ignore nulls) over {before}"
-        kind = self.dice.choice(["shift", "time", "diff", "derivative", "moving_avg", "cumulative"])
+        kind = self.dice.choice(["shift", "time", "diff", "derivative", "moving_avg", "ewma", "cumulative"])
         type = "f"
         if kind == "shift":
             by = self.dice.choice([1, 2, -1, 0])
@@ -156,6 +155,15 @@ class Statement:
             sql = (
                 f"case when row_number() over {over} >= {rows} then"
                 f" list_avg(list({x}::double) filter ({x} is not null) over {window}) end"
+            )
+        elif kind == "ewma":
+            weight = self.dice.choice([0.5, 0.25, 1.0, 0.1])
+            wql = f"ewma({x}, {weight})"
+            window = f"({partition}order by time rows between unbounded preceding and current row)"
+            # The list is gone through anew in each row.
+            sql = (
+                f"case when {x} is not null then list_reduce(list({x}::double) filter ({x} is not null) over {window},"
+                f" lambda before, x: {weight}::double * x + (1 - {weight}::double) * before) end"
             )
         else:
             wql, type = f"cumulative({x})", column.type
@@ -195,9 +203,6 @@ class Statement:
                 function = "avg"
             name = f"{function[:9]}_{at}"
             made.append((*self.aggregate_of(function, column, name), Column(name, "value", self.type_of(function, column.type))))
-            if function in ("sum", "spread", "increase", "delta") and column.type in "iu":
-                # A sum that does not fit is null; with a count all buckets of points give a row.
-                made.append((f"count as n{at}", "count(*)", "count(*) > 0", Column(f"n{at}", "value", "i")))
         return made
 
     @staticmethod
@@ -361,11 +366,11 @@ class Statement:
         else:
             first = "null" if start is None else start - (start - origin) % step
             own = f"bucket(time, {step}, {origin})"
-            self.add(f"select *, max(time) over () as newest, unnest(range({own}, time + {over - step} + 1, {step})) as bucket from {{from}}")
+            self.add(f"select *, unnest(range({own}, time + {over - step} + 1, {step})) as bucket from {{from}}")
             ends = f"least(bucket + {step}, {looked[1] if looked else 'bucket + ' + str(step)})"
             self.add(
                 f"select *, greatest({ends} - bucket - {step} + {over}, 1) as width from {{from}}"
-                f" where bucket <= newest and bucket >= coalesce({first}, bucket) and bucket < coalesce({end or 'null'}, bucket + 1)"
+                f" where bucket >= coalesce({first}, bucket) and bucket < coalesce({end or 'null'}, bucket + 1)"
             )
         timed = kind != "whole"
         keys = ["bucket as time"] * timed + group
@@ -599,6 +604,11 @@ class Statement:
             elif self.chance(0.2):
                 self.join()
                 joined = True
+                if self.of("value") and self.chance(0.4):
+                    self.aggregate(again=True)
+                    if self.rough:
+                        return self
+                    joined = False
         if not joined and self.of("value"):
             if self.chance(0.4):
                 self.dice.choice([self.sort, self.top])()
