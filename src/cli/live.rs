@@ -12,7 +12,7 @@ use crossbeam_channel::never;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::cli::answer::{Answer, Stats};
+use crate::cli::answer::{Answer, Column, Stats};
 use crate::cli::chart::{self, write_chart};
 use crate::cli::client::{Client, Params};
 use crate::cli::table::put;
@@ -141,9 +141,9 @@ fn ended(data: &str) -> Error {
 fn put_rows(data: &str, out: &mut dyn Write) -> Result<()> {
     let answer: Answer = serde_json::from_str(data).map_err(|error| bad(&error))?;
     for row in answer.rows {
-        let row: Map<String, Value> =
-            answer.columns.iter().map(|column| column.name.clone()).zip(row).collect();
-        put(out, &format!("{}\n", Value::Object(row)))?;
+        let cell = |(column, cell): (&Column, Value)| format!("{}:{cell}", Value::from(column.name.as_str()));
+        let cells: Vec<String> = answer.columns.iter().zip(row).map(cell).collect();
+        put(out, &format!("{{{}}}\n", cells.join(",")))?;
     }
     let whole: Map<String, Value> = serde_json::from_str(data).map_err(|error| bad(&error))?;
     for gone in whole.get("gone").and_then(Value::as_array).into_iter().flatten() {
