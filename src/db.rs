@@ -16,6 +16,7 @@ mod manifest;
 mod open;
 mod pipeline;
 mod retention;
+mod samples; // Prometheus' samples and what belongs to them
 mod snapshot; // one moment, held still to be copied
 mod statements;
 mod verify; // rollups against raw points
@@ -45,7 +46,7 @@ use crate::ingest::{Target, parse_lines};
 use crate::rollup::Rollups;
 use crate::scan::Tombstone;
 use crate::scan::View;
-use crate::series::Registry;
+use crate::series::{METADATA_TABLE, METRICS_TABLE, Registry};
 use crate::wal::Wal;
 
 pub use follow::Following;
@@ -53,6 +54,7 @@ pub use maintain::{FlushScope, RefreshScope};
 pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
 pub use pipeline::Change;
+pub use samples::{RemoteWrite, SamplesWritten};
 pub use snapshot::{BACKUP_MARK, Snapshot};
 pub use statements::{QueryOptions, RollupStatus, parse_delete};
 pub use verify::RollupCheck;
@@ -154,18 +156,9 @@ impl Db {
         if let Err(refusal) = core.check_writable() {
             return done(Err(refusal));
         }
-        let database = core.registry.database_or_new(lines.database);
-        let refusal = |table: &str| core.write_refusal(lines.database, table);
         let now = core.clock.now();
-        let accepted_from = |table: &crate::series::Table| core.live.read().accepted_from(core, table, now);
-        let target = Target {
-            registry: &core.registry,
-            database: &database,
-            limits: &core.config.limits,
-            refusal: &refusal,
-            accepted_from: &accepted_from,
-        };
-        let parsed = parse_lines(lines.body, &target, lines.precision, now);
+        let parsed =
+            core.with_target(lines.database, |target| parse_lines(lines.body, target, lines.precision, now));
         metrics::counter!(crate::metrics::LINES_REFUSED).increment(parsed.errors.len() as u64);
         let refused = !lines.accept_partial && !parsed.errors.is_empty();
         if parsed.batch.is_empty() || refused {
@@ -319,11 +312,23 @@ impl Live {
 }
 
 impl Core {
+    /// Where the points of one request go; the database is made if it is new.
+    fn with_target<T>(&self, database: &str, parse: impl FnOnce(&Target<'_>) -> T) -> T {
+        let now = self.clock.now();
+        parse(&Target {
+            registry: &self.registry,
+            database: &self.registry.database_or_new(database),
+            limits: &self.config.limits,
+            refusal: &|table| self.write_refusal(database, table),
+            accepted_from: &|table| self.live.read().accepted_from(self, table, now),
+        })
+    }
+
     /// Why nobody may write to a table of this name.
     fn write_refusal(&self, database: &str, table: &str) -> Option<String> {
-        if table == METRICS_TABLE {
+        if table == METRICS_TABLE || table == METADATA_TABLE {
             return Some(format!(
-                "the table \"{METRICS_TABLE}\" is kept for Prometheus metrics; choose another measurement name"
+                "the table \"{table}\" is kept for Prometheus metrics; choose another measurement name"
             ));
         }
         let live = self.live.read();
@@ -362,9 +367,6 @@ impl Core {
             .collect()
     }
 }
-
-/// Where Prometheus metrics live: DESIGN §1.
-const METRICS_TABLE: &str = "metrics";
 
 fn closing() -> Error {
     Error::rejected(Kind::Unavailable, "closing", "the server is stopping; send it again when it is back")

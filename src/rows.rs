@@ -16,6 +16,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use storage_format::chunk::{ColumnValues, Values};
 use storage_format::point::{Time, TimeRange};
 
+/// The NaN by which Prometheus says that a series has ended.
+pub const STALE_MARKER_BITS: u64 = 0x7ff0_0000_0000_0002;
+
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     pub times: ScalarBuffer<Time>,
@@ -71,6 +74,28 @@ impl Rows {
             times: kept.map(|(time, _)| *time).collect(),
             columns: self.columns.iter().map(column).collect(),
         }
+    }
+
+    /// The first `wanted` columns without stale markers, and without the rows that hold nothing else.
+    pub fn without_stale_markers(mut self, wanted: usize) -> Rows {
+        let is_marker = |value: f64| value.to_bits() == STALE_MARKER_BITS;
+        let mut found = false;
+        for array in self.columns.iter_mut().flatten() {
+            let Some(floats) = array.as_primitive_opt::<Float64Type>() else { continue };
+            // One pass without branches over values that nearly always are none.
+            if floats.values().iter().fold(false, |any, value| any | is_marker(*value)) {
+                found = true;
+                let value = |value: Option<f64>| value.filter(|value| !is_marker(*value));
+                *array = Arc::new(floats.iter().map(value).collect::<Float64Array>());
+            }
+        }
+        if found {
+            let holds = |row: usize| self.columns.iter().flatten().any(|array| array.is_valid(row));
+            let holding = BooleanArray::from_iter((0..self.len()).map(|row| Some(holds(row))));
+            self = self.filter(&holding);
+        }
+        self.columns.truncate(wanted);
+        self
     }
 
     /// The same rows in buffers of their own.
@@ -267,6 +292,19 @@ mod tests {
         let early = rows(&[(1, Some(1.0), None), (2, Some(2.0), None)]);
         let pieces = in_time_order(vec![late, early], Merge::Field);
         assert_eq!(pieces.iter().map(show).collect::<Vec<_>>(), ["1:1.0/ 2:2.0/", "7:7.0/"]);
+    }
+
+    #[test]
+    fn a_stale_marker_is_no_value() {
+        let marker = f64::from_bits(STALE_MARKER_BITS);
+        let all = rows(&[
+            (1, Some(1.0), None),
+            (2, Some(marker), None),
+            (3, Some(marker), Some(3)),
+            (4, Some(f64::NAN), None),
+        ]);
+        assert_eq!(show(&all.clone().without_stale_markers(2)), "1:1.0/ 3:/3 4:NaN/");
+        assert_eq!(all.without_stale_markers(1).columns.len(), 1);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::head::Capture;
 use crate::head::FrozenPartition;
 use crate::head::Head;
 use crate::rows::Merge;
-use crate::series::{Column, CompiledFilter, Table};
+use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
 pub use memory::StateLayer;
 use memory::{Layers, Place};
@@ -60,6 +60,7 @@ pub struct Scan {
     blocks: Vec<ScanBlock>,
     memory: Layers,
     tombstones: Vec<Arc<Tombstone>>,
+    stale: Stale,
     /// In series order.
     series: Vec<SeriesSources>,
 }
@@ -99,11 +100,42 @@ pub struct Captured {
     files: Vec<Arc<BlockFile>>,
     tombstones: Vec<Arc<Tombstone>>,
     memory: Layers,
+    stale: Stale,
+}
+
+/// What becomes of Prometheus' stale markers, which say that a series has ended and are no values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stale {
+    Kept,
+    /// Rows with nothing else are left out. The rows are read with this many columns more than were asked for.
+    Skipped {
+        more: usize,
+    },
 }
 
 impl Captured {
-    /// The points of a table. `columns` are the fields wanted.
+    /// The points of a table, without stale markers. `columns` are the fields wanted.
     pub fn points(
+        view: &View<'_>,
+        table: &Arc<Table>,
+        filter: &CompiledFilter,
+        ranges: RangeSet,
+        columns: &[(u32, String)],
+    ) -> Captured {
+        if *table.name != *METRICS_TABLE {
+            return Captured::samples(view, table, filter, ranges, columns);
+        }
+        // Whether a row is a marker shows in its value, also where only the rows are counted.
+        let mut columns = columns.to_vec();
+        let missing = !columns.iter().any(|(_, name)| name == METRIC_VALUE);
+        let value = table.column(METRIC_VALUE).filter(|_| missing);
+        columns.extend(value.map(|(id, _)| (id, METRIC_VALUE.to_string())));
+        let stale = Stale::Skipped { more: usize::from(value.is_some()) };
+        Captured { stale, ..Captured::samples(view, table, filter, ranges, &columns) }
+    }
+
+    /// The points of a table with stale markers, as Prometheus reads them. `columns` are the fields wanted.
+    pub fn samples(
         view: &View<'_>,
         table: &Arc<Table>,
         filter: &CompiledFilter,
@@ -126,6 +158,7 @@ impl Captured {
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
             memory: Layers::points(table, captures),
+            stale: Stale::Kept,
             ranges,
         }
     }
@@ -147,6 +180,7 @@ impl Captured {
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
             memory: Layers::States(layers),
+            stale: Stale::Kept,
             ranges,
         }
     }
@@ -170,6 +204,7 @@ impl Captured {
                 Some(frozen) => Layers::points(&frozen.table, captures),
                 None => Layers::None,
             },
+            stale: Stale::Kept,
             ranges: TimeRange::ALL.into(),
         }
     }
@@ -190,6 +225,7 @@ impl Captured {
             files: touching(files, &range.into()),
             tombstones: tombstones.to_vec(),
             memory: Layers::None,
+            stale: Stale::Kept,
             ranges: range.into(),
         }
     }
@@ -213,6 +249,7 @@ impl Captured {
             blocks: Vec::new(),
             memory: self.memory,
             tombstones: self.tombstones,
+            stale: self.stale,
             series: Vec::new(),
         };
         scan.add_blocks(&self.files, &self.filter, &mut found)?;

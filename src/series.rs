@@ -7,6 +7,7 @@
 //! Not here: points (`head`, `blocks`), durability of the names (`wal` logs them, the manifest keeps them).
 
 mod index;
+mod metadata;
 mod pins;
 mod spellings;
 
@@ -24,7 +25,10 @@ use storage_format::point::{FieldType, TagSet};
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 
+pub use query_lang::catalog::{METRIC_NAME, METRIC_VALUE, METRICS_TABLE};
+
 pub use index::{CompiledFilter, TagIndex, TagPostings};
+pub use metadata::{Metadata, MetricInfo, MetricKind};
 pub use pins::{Pin, Pins};
 pub use spellings::{Spelling, Spellings};
 
@@ -40,8 +44,10 @@ pub struct Database {
     pub name: Arc<str>,
     tables: RwLock<BTreeMap<String, Arc<Table>>>,
     keep: RwLock<Option<Keep>>,
-    /// Raw series text of line protocol -> series.
+    /// A series as a client wrote it -> series.
     pub spellings: Spellings,
+    /// What is known of its metrics.
+    pub metadata: Metadata,
 }
 
 pub struct Table {
@@ -78,6 +84,9 @@ pub struct Layout {
     pub raw_names: Vec<Box<str>>,
 }
 
+/// What is known of each metric: its kind, its help and its unit.
+pub const METADATA_TABLE: &str = "metrics_metadata";
+
 /// A table with wildly varying lines must not remember every combination. Above this a line pays for its
 /// look-ups by name, about 30 ns a field.
 const LAYOUTS_REMEMBERED_MAX: usize = 4_096;
@@ -108,6 +117,7 @@ impl Registry {
                 tables: RwLock::default(),
                 keep: RwLock::default(),
                 spellings: Spellings::default(),
+                metadata: Metadata::default(),
             })
         }))
     }

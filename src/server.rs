@@ -1,4 +1,4 @@
-//! The doors: one HTTP port for line protocol, WQL, rollups and what the server says about itself.
+//! The doors: one HTTP port for line protocol, Prometheus' samples, WQL, rollups and what the server says about itself.
 //!
 //! Invariant: HTTP, JSON and async are known only here. Async tasks move bytes; whatever may wait for a disk, a lock or a
 //! processor runs on a blocking thread. A request whose client has gone away stops costing anything soon.
@@ -21,6 +21,7 @@ mod page; // what people see in a browser
 pub mod params;
 mod parquet;
 mod queries; // what runs, and ending it
+mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;
 mod wql;
@@ -204,6 +205,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/write", post(write::v1))
         .route("/api/v2/write", post(write::v2))
         .route("/api/v3/write_lp", post(write::v3))
+        .route("/api/v1/write", post(remote_write::write))
         .route("/query", get(influx_query::get).post(influx_query::post))
         .route("/ping", get(admin::ping))
         .route("/settings", get(admin::questdb_settings))

@@ -5,5 +5,6 @@
 mod answers;
 mod doors;
 mod queries;
+mod remote_write;
 mod starts;
 mod writes;

@@ -6,6 +6,8 @@
 //! * `now TIME` sets the clock, a jump; `pass 61m` lets time pass; `restart`, `flush`, `compact`, `expire` do that; `refresh NAME`
 //!   answers how many buckets it computed.
 //! * `write` sends its body as line protocol. `@` and a time (`@00:01:30` is of 2026-01-01) stands for nanoseconds.
+//! * `samples` sends its body by Prometheus' remote write, a sample per line: `up{job="a"} 1 @00:01:30`, or `stale` in place of
+//!   the value.
 //! * `query` runs its body and prints the rows, and `-- from NAME: N buckets, M recomputed` for each rollup used. Every
 //!   query is asked a second time with rollups off and must give the same rows, bit for bit; not so `query kept`, which asks
 //!   rollups for what their table keeps no longer.
@@ -19,15 +21,19 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, TimestampNanosecondArray};
 use arrow::util::display::array_value_to_string;
+use prost::Message;
 use query_lang::parse_time;
 use query_lang::time::format_time;
 use waterclock::config::Config;
-use waterclock::db::{Db, FlushScope, Lines, QueryOptions, RefreshScope};
+use waterclock::db::{Db, FlushScope, Lines, QueryOptions, RefreshScope, RemoteWrite};
 use waterclock::disk::LocalDisk;
 use waterclock::ingest::line_protocol::Precision;
+use waterclock::ingest::remote_write::Version;
 use waterclock::query::Answer;
+use waterclock::rows::STALE_MARKER_BITS;
 
 use crate::support::manual_clock::ManualClock;
+use crate::support::prometheus::{TimeSeries, WriteRequest, series};
 
 #[test]
 fn scripts_say_what_they_say() {
@@ -156,6 +162,7 @@ impl Script {
                 sentence(self.db().refresh(&scope).map(|buckets| format!("{buckets} buckets\n")))
             }
             "write" => self.write(body),
+            "samples" => self.samples(body),
             "query" => self.query(body, rest != "kept"),
             "error" => match body.strip_prefix("write\n") {
                 Some(lines) => self.write(lines),
@@ -178,6 +185,16 @@ impl Script {
         };
         match self.db().write_lines_now(&lines) {
             Ok(written) => written.errors.iter().map(|error| format!("{error}\n")).collect(),
+            Err(error) => format!("error: {error}\n"),
+        }
+    }
+
+    fn samples(&self, body: &str) -> String {
+        let timeseries = with_times(body).lines().map(sample).collect();
+        let message = WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec();
+        let request = RemoteWrite { database: "default", message: &message, version: Version::V1 };
+        match self.db().write_samples_now(&request) {
+            Ok(written) => written.refused.reasons.iter().map(|why| format!("{why}\n")).collect(),
             Err(error) => format!("error: {error}\n"),
         }
     }
@@ -212,6 +229,22 @@ impl Script {
         let options = QueryOptions { rollups, ..QueryOptions::of("default") };
         self.db().query(text, &options, &self.db().guard())
     }
+}
+
+/// `up{job="a"} 1 1767225600000000000` as a series of one sample.
+fn sample(line: &str) -> TimeSeries {
+    let (rest, nanos) = line.rsplit_once(' ').unwrap();
+    let (labels, value) = rest.rsplit_once(' ').unwrap();
+    let (name, labels) = labels.trim_end_matches('}').split_once('{').unwrap_or((labels, ""));
+    let mut pairs = vec![("__name__", name)];
+    let labels = labels.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.extend(labels.map(|(label, value)| (label.trim(), value.trim_matches('"'))));
+    pairs.sort_unstable();
+    let value = match value {
+        "stale" => f64::from_bits(STALE_MARKER_BITS),
+        value => value.parse().unwrap(),
+    };
+    series(&pairs, &[(nanos.parse::<i64>().unwrap() / 1_000_000, value)])
 }
 
 /// `@00:00:10` and `@2026-01-02T00:00:00Z` as nanoseconds.

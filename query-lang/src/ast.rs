@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use storage_format::point::Time;
 
+use crate::catalog::{METRIC_NAME, METRICS_TABLE};
 use crate::plan::Function;
 use crate::plan::Keep;
 use crate::plan::TagTest;
@@ -72,6 +73,16 @@ pub struct Let {
 pub struct Source {
     pub name: Name,
     pub matchers: Vec<Matcher>,
+}
+
+impl Source {
+    /// A metric as what it is: series of the table of metrics. For statements that are stored, because a table may get the
+    /// metric's name later.
+    pub fn as_series(&self) -> Source {
+        let name = Matcher { tag: Name::new(METRIC_NAME), test: TagTest::Equal(self.name.text.clone()) };
+        let matchers = std::iter::once(name).chain(self.matchers.iter().cloned()).collect();
+        Source { name: Name::new(METRICS_TABLE), matchers }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -364,6 +375,7 @@ pub struct Item {
 pub enum Show {
     Tables,
     Rollups,
+    Metrics,
     Storage,
     Tags { table: Name },
     Fields { table: Name },

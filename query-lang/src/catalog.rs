@@ -9,6 +9,15 @@ use storage_format::state::StateKind;
 
 use crate::plan::{Grouping, OutputColumn, TagFilter};
 
+/// The table of all Prometheus metrics; its name is kept also while it does not exist.
+pub const METRICS_TABLE: &str = "metrics";
+
+/// The tag that holds a metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// The field of a metric that is meant where none is named.
+pub const METRIC_VALUE: &str = "value";
+
 pub trait Catalog {
     fn table(&self, name: &str) -> Option<TableInfo>;
     /// All tables, sorted: for `show tables` and for "did you mean".
@@ -16,6 +25,10 @@ pub trait Catalog {
     fn rollup(&self, name: &str) -> Option<RollupInfo>;
     /// All rollups of the database, sorted by name.
     fn rollups(&self) -> Vec<RollupInfo>;
+    /// Whether a series of [`METRICS_TABLE`] has this name.
+    fn is_metric(&self, name: &str) -> bool;
+    /// The names of all metrics, sorted.
+    fn metrics(&self) -> Vec<String>;
 }
 
 #[derive(Clone, Debug, PartialEq)]

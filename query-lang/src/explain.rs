@@ -153,10 +153,11 @@ fn explain_show(show: &Show) -> String {
     match show {
         Show::Tables => "show tables".to_owned(),
         Show::Rollups => "show rollups".to_owned(),
+        Show::Metrics => "show metrics".to_owned(),
         Show::Storage => "show storage".to_owned(),
-        Show::Tags { table } => format!("show tags from {table}"),
+        Show::Tags { table, filter } => of_series("tags", table, filter),
         Show::Fields { table } => format!("show fields from {table}"),
-        Show::Values { tag, table } => format!("show values of {tag} from {table}"),
+        Show::Values { tag, table, filter } => of_series(&format!("values of {tag}"), table, filter),
         Show::Series { table, filter } => of_series("series", table, filter),
         Show::Cardinality { table, filter } => of_series("cardinality", table, filter),
     }

@@ -515,11 +515,12 @@ pub enum TagTest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
     Tables,
-    Tags { table: String },
+    Tags { table: String, filter: TagFilter },
     Fields { table: String },
-    Values { tag: String, table: String },
+    Values { tag: String, table: String, filter: TagFilter },
     Series { table: String, filter: TagFilter },
     Rollups,
+    Metrics,
     Storage,
     Cardinality { table: String, filter: TagFilter },
 }

@@ -21,7 +21,7 @@ use crate::catalog::Catalog;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::QueryError;
-use crate::plan::{Alter, AlterTarget, Delete, Plan, Show, TagFilter};
+use crate::plan::{Alter, AlterTarget, Delete, Plan, Show};
 use crate::rewrite;
 use crate::time;
 
@@ -70,28 +70,28 @@ impl Planner<'_> {
         Ok(match show {
             ast::Show::Tables => Show::Tables,
             ast::Show::Rollups => Show::Rollups,
+            ast::Show::Metrics => Show::Metrics,
             ast::Show::Storage => Show::Storage,
-            ast::Show::Tags { table } => Show::Tags { table: names::table(self.catalog, table)?.name },
-            ast::Show::Fields { table } => Show::Fields { table: names::table(self.catalog, table)?.name },
+            ast::Show::Tags { table } => {
+                let (table, filter) = names::series_of(self.catalog, table)?;
+                Show::Tags { table: table.name, filter }
+            }
+            ast::Show::Fields { table } => {
+                Show::Fields { table: names::series_of(self.catalog, table)?.0.name }
+            }
             ast::Show::Values { tag, table } => {
-                let table = names::table(self.catalog, table)?;
-                Show::Values { tag: names::tag(&table, tag)?, table: table.name }
+                let (table, filter) = names::series_of(self.catalog, table)?;
+                Show::Values { tag: names::tag(&table, tag)?, table: table.name, filter }
             }
             ast::Show::Series { source } => {
-                let (table, filter) = self.series_of(source)?;
-                Show::Series { table, filter }
+                let (table, filter) = names::series(self.catalog, source)?;
+                Show::Series { table: table.name, filter }
             }
             ast::Show::Cardinality { source } => {
-                let (table, filter) = self.series_of(source)?;
-                Show::Cardinality { table, filter }
+                let (table, filter) = names::series(self.catalog, source)?;
+                Show::Cardinality { table: table.name, filter }
             }
         })
-    }
-
-    fn series_of(&self, source: &ast::Source) -> Result<(String, TagFilter), Problem> {
-        let table = names::table(self.catalog, &source.name)?;
-        let filter = names::matchers(&table, &source.matchers)?;
-        Ok((table.name, filter))
     }
 
     fn alter(&self, alter: &ast::Alter) -> Result<Alter, Problem> {
@@ -124,8 +124,8 @@ impl Planner<'_> {
             let hint = format!("use `delete from {}` or `drop rollup {name}`", rollup.table);
             return Err(Problem::new(ErrorKind::Rollup, name.span, message).hint(hint));
         }
-        let table = names::table(self.catalog, name)?;
-        let mut filters = vec![names::matchers(&table, &delete.source.matchers)?];
+        let (table, filter) = names::series(self.catalog, &delete.source)?;
+        let mut filters = vec![filter];
         let utc = Zone::utc();
         if let Some(condition) = &delete.condition {
             let refused = Axis::Refused("a delete looks at each series by itself");

@@ -353,6 +353,7 @@ impl Display for Show {
         match self {
             Show::Tables => f.write_str("show tables"),
             Show::Rollups => f.write_str("show rollups"),
+            Show::Metrics => f.write_str("show metrics"),
             Show::Storage => f.write_str("show storage"),
             Show::Tags { table } => write!(f, "show tags from {table}"),
             Show::Fields { table } => write!(f, "show fields from {table}"),

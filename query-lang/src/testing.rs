@@ -35,6 +35,14 @@ impl Catalog for TestCatalog {
     fn rollups(&self) -> Vec<RollupInfo> {
         self.rollups.clone()
     }
+
+    fn is_metric(&self, name: &str) -> bool {
+        self.metrics().iter().any(|metric| metric == name)
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        ["cpu", "http_requests_total", "up"].map(str::to_owned).into()
+    }
 }
 
 pub fn catalog() -> TestCatalog {
@@ -53,6 +61,11 @@ pub fn catalog() -> TestCatalog {
             ),
             table("door", &["door"], &[("open", FieldType::Bool)]),
             table("mem", &["host"], &[("used_percent", FieldType::Float)]),
+            table(
+                "metrics",
+                &["__name__", "job", "status"],
+                &[("histogram", FieldType::Str), ("value", FieldType::Float)],
+            ),
             table("my table", &["my tag"], &[("my field", FieldType::Float)]),
         ],
         rollups: Vec::new(),

@@ -4,26 +4,42 @@
 //! checked a field may have got the name of its tag, a tag that of its column, or damage have taken away its table.
 //! Not here: what the names mean (`query_lang`).
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use query_lang::ast::{Expr, ExprKind, Query, StageKind, StatementKind};
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 
+use crate::blocks::{BlockFile, BlockList, TableKey};
 use crate::rollup::Rollups;
-use crate::series::{Database, Registry};
+use crate::series::{Database, METRIC_NAME, METRICS_TABLE, Registry, Table, TagPostings};
 
-/// Rollups as of its making; tables as they are when asked.
+/// Rollups and blocks as of its making; tables as they are when asked.
 pub(super) struct DatabaseCatalog {
     database: Option<Arc<Database>>,
     rollups: Vec<RollupInfo>,
+    /// The table of metrics, and its blocks.
+    metrics: Option<(Arc<Table>, Vec<Arc<BlockFile>>)>,
 }
 
 impl DatabaseCatalog {
-    pub fn new(registry: &Registry, rollups: &Rollups, database: &str) -> DatabaseCatalog {
+    pub fn new(
+        registry: &Registry,
+        rollups: &Rollups,
+        blocks: &BlockList,
+        database: &str,
+    ) -> DatabaseCatalog {
         let of_database = rollups.iter().filter(|rollup| *rollup.database == *database);
+        let database = registry.database(database);
+        let metrics = database.as_ref().and_then(|database| database.table(METRICS_TABLE));
         DatabaseCatalog {
-            database: registry.database(database),
+            database,
             rollups: of_database.map(|rollup| (*rollup.info).clone()).collect(),
+            metrics: metrics.map(|table| {
+                let files = blocks.of(&TableKey::points(&table)).to_vec();
+                (table, files)
+            }),
         }
     }
 }
@@ -52,6 +68,36 @@ impl Catalog for DatabaseCatalog {
     fn rollups(&self) -> Vec<RollupInfo> {
         self.rollups.clone()
     }
+
+    fn is_metric(&self, name: &str) -> bool {
+        let Some((table, files)) = &self.metrics else { return false };
+        let has = |index: &dyn TagPostings| !index.equal(METRIC_NAME, name).is_empty();
+        // A block that cannot be read is named by whoever reads its points.
+        table.with_index(|index| has(index))
+            || files.iter().any(|file| file.block().is_ok_and(|block| has(block.index())))
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        let Some((table, files)) = &self.metrics else { return Vec::new() };
+        let mut names = BTreeSet::new();
+        table.with_index(|index| add_values(index, METRIC_NAME, &mut names));
+        for block in files.iter().filter_map(|file| file.block().ok()) {
+            add_values(block.index(), METRIC_NAME, &mut names);
+        }
+        names.into_iter().collect()
+    }
+}
+
+/// All values of a tag.
+fn add_values(index: &dyn TagPostings, tag: &str, values: &mut BTreeSet<String>) {
+    let seen = RefCell::new(values);
+    index.passing(tag, &|value| {
+        let mut seen = seen.borrow_mut();
+        if !seen.contains(value) {
+            seen.insert(value.to_string());
+        }
+        false
+    });
 }
 
 /// The tables as a stored statement saw them: with the tags that it names, and of the fields those that it names.
@@ -135,5 +181,14 @@ impl Catalog for Remembered<'_> {
 
     fn rollups(&self) -> Vec<RollupInfo> {
         self.catalog.map(Catalog::rollups).unwrap_or_default()
+    }
+
+    // Stored statements name metrics as series of their table.
+    fn is_metric(&self, _: &str) -> bool {
+        false
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        Vec::new()
     }
 }

@@ -281,7 +281,7 @@ fn restore_rollups(registry: &Registry, rollups: &mut Rollups, entries: &[Rollup
 }
 
 fn plan_rollup(registry: &Registry, rollups: &Rollups, entry: &RollupEntry) -> Result<Rollup> {
-    let catalog = DatabaseCatalog::new(registry, rollups, &entry.database);
+    let catalog = DatabaseCatalog::new(registry, rollups, &BlockList::default(), &entry.database);
     match statements::plan_stored(&entry.definition, Some(&catalog))? {
         Plan::CreateRollup(create) => {
             let mut rollup = Rollup::new(&entry.database, create.rollup)?;

@@ -25,7 +25,7 @@ use crate::db::{Core, Db, FlushScope, Live};
 use crate::error::{Error, Kind, Result};
 use crate::flush::DAY;
 use crate::rollup::{Due, Rollup, Visible};
-use crate::series::{Registry, Table};
+use crate::series::{METADATA_TABLE, Registry, Table};
 
 /// Since when, by a clock that does not jump, data before a time have been expired.
 #[derive(Default)]
@@ -60,6 +60,10 @@ pub(super) enum Keeper<'a> {
 }
 
 pub(super) fn keep_of(registry: &Registry, table: &Table) -> Option<Keep> {
+    // What is known of a metric is kept however long its points are.
+    if *table.name == *METADATA_TABLE {
+        return table.keep();
+    }
     table.keep().or_else(|| registry.database(&table.database)?.keep())
 }
 

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
+use query_lang::catalog::Catalog;
 use query_lang::live::Unranged;
-use query_lang::plan::{Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step};
+use query_lang::plan::{
+    Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step, TagFilter,
+};
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
@@ -20,6 +23,7 @@ use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
+use crate::flush::tags_of;
 use crate::guard::Guard;
 use crate::query::{Answer, Frame, Program, StatePlan, Stats, finish, join, select_points, text_table};
 use crate::rollup::{Access, Due, Rollup};
@@ -27,7 +31,7 @@ use crate::scan::Captured;
 use crate::scan::Scan;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
-use crate::series::{CompiledFilter, Table};
+use crate::series::{CompiledFilter, METRICS_TABLE, Table};
 
 /// How a request wants its statements run.
 #[derive(Clone, Debug)]
@@ -135,7 +139,8 @@ impl Db {
     }
 
     fn catalog(&self, database: &str) -> DatabaseCatalog {
-        DatabaseCatalog::new(&self.core.registry, &self.core.live.read().rollups, database)
+        let live = self.core.live.read();
+        DatabaseCatalog::new(&self.core.registry, &live.rollups, &live.blocks, database)
     }
 
     fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
@@ -153,7 +158,7 @@ impl Db {
                 {
                     return Err(refusal);
                 }
-                let statement = delete_text(kind, delete.range);
+                let statement = delete_text(kind, &delete.table, delete.range);
                 let tombstone = Tombstone {
                     seq: 0,
                     database: options.database.as_str().into(),
@@ -218,7 +223,12 @@ impl Db {
                     Captured::points(&live.view(), &table, &filter, range, &columns)
                 };
                 let scan = captured.open_within(guard)?;
-                select_points(&scan, fields, &table.tags(), condition.as_ref(), read.limit, guard, &touched)?
+                // All metrics together have many more labels than one of them.
+                let tags = match *table.name == *METRICS_TABLE {
+                    true => tags_of(scan.series_tags()),
+                    false => table.tags(),
+                };
+                select_points(&scan, fields, &tags, condition.as_ref(), read.limit, guard, &touched)?
             }
             Shape::Aggregate(aggregate) => {
                 let range = read_range(read.range, aggregate);
@@ -281,7 +291,13 @@ impl Db {
                 let scan = self.scan_of_series(table, &CompiledFilter::All, options, guard)?;
                 Ok(scan.series_tags().count())
             })?,
-            Show::Tags { table } => one("tag", self.table(database, table)?.tags()),
+            Show::Metrics => one("metric", self.catalog(database).metrics()),
+            Show::Tags { table, filter: TagFilter::All } => one("tag", self.table(database, table)?.tags()),
+            Show::Tags { table, filter } => {
+                let filter = CompiledFilter::new(filter)?;
+                let scan = self.scan_of_series(&self.table(database, table)?, &filter, options, guard)?;
+                one("tag", tags_of(scan.series_tags()))
+            }
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();
                 let mut rows: Vec<Vec<String>> = columns
@@ -291,9 +307,9 @@ impl Db {
                 rows.sort();
                 text_table(&["field", "type"], &rows)
             }
-            Show::Values { tag, table } => {
-                let series =
-                    self.series(&self.table(database, table)?, &CompiledFilter::All, options, guard)?;
+            Show::Values { tag, table, filter } => {
+                let filter = CompiledFilter::new(filter)?;
+                let series = self.series(&self.table(database, table)?, &filter, options, guard)?;
                 let mut values: Vec<String> =
                     series.iter().filter_map(|tags| tags.get(tag).map(str::to_string)).collect();
                 values.sort();
@@ -514,10 +530,13 @@ fn read_range(range: TimeRange, aggregate: &Aggregate) -> TimeRange {
     }
 }
 
-/// A delete with its times made absolute: what the log and the manifest keep.
-fn delete_text(kind: &StatementKind, range: TimeRange) -> String {
+/// A delete with its times made absolute, and a metric as series of its table: what the log and the manifest keep.
+fn delete_text(kind: &StatementKind, table: &str, range: TimeRange) -> String {
     let StatementKind::Delete(delete) = kind else { unreachable!("bug: a delete is planned from a delete") };
     let mut absolute = delete.clone();
+    if absolute.source.name.text != table {
+        absolute.source = absolute.source.as_series();
+    }
     absolute.range = match range {
         TimeRange::ALL => None,
         TimeRange { start, end: i64::MAX } => Some(Range::Since(TimeLiteral::At(start))),

@@ -76,7 +76,7 @@ struct Part {
 impl Builder<'_> {
     fn add(&mut self, line: &Line<'_>, precision: Precision, server_time: Time) -> line_protocol::Result<()> {
         let time = line.time_or(server_time, precision)?;
-        if let Some(spelling) = self.target.database.spellings.find(line.series, self.pin) {
+        if let Some(spelling) = self.target.database.spellings.find(line.series.as_bytes(), self.pin) {
             let part = self.part(&spelling.table);
             part.accept(line, time)?;
             if let Some(layout) = part.layout_by_id(spelling.last_layout.get())
@@ -132,7 +132,7 @@ impl Builder<'_> {
                 let series = table
                     .series_or_new(&tags, target.limits.series_per_table_max, self.pin)
                     .map_err(|error| line.refuse(line.series, error.to_string()))?;
-                target.database.spellings.insert(line.series, Arc::clone(&table), series, self.pin)
+                target.database.spellings.insert(line.series.as_bytes(), Arc::clone(&table), series, self.pin)
             }
         };
         spelling.last_layout.set(layout.id);

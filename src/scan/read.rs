@@ -16,6 +16,7 @@ use crate::guard::{Guard, Held};
 use crate::rows::{self, Rows};
 use crate::scan::Scan;
 use crate::scan::SeriesSources;
+use crate::scan::Stale;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
 use crate::scan::memory::Wanted;
@@ -113,7 +114,12 @@ impl Scan {
             if is_slice {
                 rows.iter_mut().for_each(|rows| *rows = rows.cut(task.times));
             }
-            let merged = rows::in_time_order(rows, self.merge);
+            let mut merged = rows::in_time_order(rows, self.merge);
+            if let Stale::Skipped { more } = self.stale {
+                let wanted = self.columns.len() - more;
+                merged = merged.into_iter().map(|piece| piece.without_stale_markers(wanted)).collect();
+                merged.retain(|piece| !piece.is_empty());
+            }
             let pieces: Vec<Rows> = merged.into_iter().flat_map(|piece| self.cut(piece)).collect();
             let count: usize = pieces.iter().map(Rows::len).sum();
             if count > 0 {

@@ -1,8 +1,9 @@
-//! Raw series text of line protocol to series, so that a known series costs one hash and one compare.
+//! A series as a client wrote it to the series, so that a known series costs one hash and one compare.
 //!
 //! Invariant: the same bytes always mean the same series. Several spellings (another order of tags, other
-//! escapes) may lead to one series.
-//! Not here: parsing the text of a new spelling (`ingest`).
+//! escapes) may lead to one series. Line protocol's text never begins with a newline, and the labels of a Prometheus
+//! sample always do (the key of their first field), so the two do not meet.
+//! Not here: parsing a new spelling (`ingest`).
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct Spellings {
 }
 
 pub struct Spelling {
-    raw: Box<str>,
+    raw: Box<[u8]>,
     pub table: Arc<Table>,
     pub series: u32,
     pub last_layout: LastLayout,
@@ -43,7 +44,7 @@ impl Default for Spellings {
 
 impl Spellings {
     /// The series' number stays good until the pin is dropped.
-    pub fn find(&self, raw: &str, pin: &Pin) -> Option<Arc<Spelling>> {
+    pub fn find(&self, raw: &[u8], pin: &Pin) -> Option<Arc<Spelling>> {
         let hash = self.hasher.hash_one(raw);
         let shard = self.shard(hash).read();
         let known = shard.find(hash, |known| *known.raw == *raw)?;
@@ -52,7 +53,7 @@ impl Spellings {
     }
 
     /// The number was looked up with the same pin.
-    pub fn insert(&self, raw: &str, table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
+    pub fn insert(&self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
         let hash = self.hasher.hash_one(raw);
         let mut shard = self.shard(hash).write();
         if let Some(known) = shard.find(hash, |known| *known.raw == *raw) {

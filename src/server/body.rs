@@ -60,10 +60,19 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Bytes decompressed at a time, and so the grain of the budget.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Reads the body of a request, still compressed.
+/// Reads the body of a request, still compressed as its `Content-Encoding` says.
 pub(super) async fn read(request: Request, doors: &Doors) -> Result<Body, Failure> {
-    let bytes_max = doors.db.config().limits.body_bytes_max;
     let encoding = Encoding::of(request.headers())?;
+    read_as(encoding, request, doors).await
+}
+
+/// Reads the body of a request that is always snappy's, in one block.
+pub(super) async fn read_snappy(request: Request, doors: &Doors) -> Result<Body, Failure> {
+    read_as(Encoding::Snappy, request, doors).await
+}
+
+async fn read_as(encoding: Encoding, request: Request, doors: &Doors) -> Result<Body, Failure> {
+    let bytes_max = doors.db.config().limits.body_bytes_max;
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced: Option<usize> = announced.and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|len| len > bytes_max) {

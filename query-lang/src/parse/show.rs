@@ -6,7 +6,7 @@ use crate::error::did_you_mean;
 use super::read::{Parsed, Tokens, fail, keyword, next, required, required_name, unexpected};
 use super::source;
 
-// show = "show" ( "tables" | "rollups" | "storage" | "tags" "from" name | "fields" "from" name
+// show = "show" ( "tables" | "rollups" | "metrics" | "storage" | "tags" "from" name | "fields" "from" name
 //               | "values" "of" name "from" name | "series" "from" source | "cardinality" "from" source ) ;
 pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("show")(input)?;
@@ -14,6 +14,7 @@ pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (rest, show) = match next(input).text {
         "tables" => (rest, Show::Tables),
         "rollups" => (rest, Show::Rollups),
+        "metrics" => (rest, Show::Metrics),
         "storage" => (rest, Show::Storage),
         "tags" => {
             let (rest, table) = from(rest)?;
@@ -38,7 +39,17 @@ pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
             (rest, Show::Cardinality { source })
         }
         read => {
-            let words = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
+            let words = [
+                "tables",
+                "rollups",
+                "metrics",
+                "storage",
+                "tags",
+                "fields",
+                "values",
+                "series",
+                "cardinality",
+            ];
             let problem = unexpected(input, &words.join(", ")).hint_if(did_you_mean(read, words));
             return fail(problem);
         }

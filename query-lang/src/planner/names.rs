@@ -2,36 +2,77 @@
 //!
 //! Invariant: every name in the filters that come out exists in the table.
 
-use crate::ast::{Matcher, Name};
-use crate::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
+use crate::ast::{Matcher, Name, Source};
+use crate::catalog::{Catalog, FieldInfo, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, RollupInfo, TableInfo};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::{did_you_mean, list_names};
-use crate::plan::TagFilter;
+use crate::plan::{TagFilter, TagTest};
 use crate::print;
 use crate::rewrite;
 
-/// Where points come from: a table, perhaps through a rollup named in its place.
+/// Where points come from: a table, perhaps through a rollup or a metric named in its place.
 pub(super) struct Base {
+    /// Of a metric only the field that is meant.
     pub table: TableInfo,
     pub rollup: Option<RollupInfo>,
+    /// The metric's name, if it is one.
+    pub metric: Option<TagFilter>,
 }
 
 pub(super) fn base(catalog: &dyn Catalog, name: &Name) -> Result<Base, Problem> {
     if let Some(table) = catalog.table(&name.text) {
-        return Ok(Base { table, rollup: None });
+        return Ok(Base { table, rollup: None, metric: None });
     }
-    let rollup = catalog.rollup(&name.text).ok_or_else(|| unknown_table(catalog, name))?;
+    let Some(rollup) = catalog.rollup(&name.text) else {
+        let (mut table, metric) = metric(catalog, name).ok_or_else(|| unknown_table(catalog, name))?;
+        if table.fields.iter().any(|field| field.name == METRIC_VALUE) {
+            table.fields.retain(|field| field.name == METRIC_VALUE);
+        }
+        return Ok(Base { table, rollup: None, metric: Some(metric) });
+    };
     let table = catalog.table(&rollup.table).ok_or_else(|| {
         let message = format!("the table `{}` of the rollup {name} is gone", rollup.table);
         Problem::new(ErrorKind::UnknownTable, name.span, message).hint(format!("use `drop rollup {name}`"))
     })?;
-    Ok(Base { table, rollup: Some(rollup) })
+    Ok(Base { table, rollup: Some(rollup), metric: None })
+}
+
+/// The table of metrics and what narrows it to the one of this name.
+fn metric(catalog: &dyn Catalog, name: &Name) -> Option<(TableInfo, TagFilter)> {
+    if !catalog.is_metric(&name.text) {
+        return None;
+    }
+    let test = TagTest::Equal(name.text.clone());
+    Some((catalog.table(METRICS_TABLE)?, TagFilter::Match { tag: METRIC_NAME.to_owned(), test }))
+}
+
+/// The series of a table or of a metric.
+pub(super) fn series_of(catalog: &dyn Catalog, name: &Name) -> Result<(TableInfo, TagFilter), Problem> {
+    if let Some(table) = catalog.table(&name.text) {
+        return Ok((table, TagFilter::All));
+    }
+    match metric(catalog, name).filter(|_| catalog.rollup(&name.text).is_none()) {
+        Some(metric) => Ok(metric),
+        None => Ok((table(catalog, name)?, TagFilter::All)),
+    }
+}
+
+/// The same of what a source says more.
+pub(super) fn series(catalog: &dyn Catalog, source: &Source) -> Result<(TableInfo, TagFilter), Problem> {
+    let (table, of_metric) = series_of(catalog, &source.name)?;
+    let filter = rewrite::all_of(vec![of_metric, matchers(&table, &source.matchers)?]);
+    Ok((table, filter))
 }
 
 /// Where a rollup will not do.
 pub(super) fn table(catalog: &dyn Catalog, name: &Name) -> Result<TableInfo, Problem> {
     catalog.table(&name.text).ok_or_else(|| match catalog.rollup(&name.text) {
+        None if catalog.is_metric(&name.text) => {
+            let message = format!("{name} is a metric, and a table is needed here");
+            let hint = format!("metrics are series of the table `{METRICS_TABLE}`");
+            Problem::new(ErrorKind::UnknownTable, name.span, message).hint(hint)
+        }
         None => unknown_table(catalog, name),
         Some(rollup) => {
             let table = print::name(&rollup.table);
@@ -90,8 +131,9 @@ pub(super) fn rollup(catalog: &dyn Catalog, name: &Name) -> Result<RollupInfo, P
 fn unknown_table(catalog: &dyn Catalog, name: &Name) -> Problem {
     let mut known = catalog.tables();
     known.extend(catalog.rollups().into_iter().map(|rollup| rollup.name));
-    let message = format!("there is no table or rollup {name}");
+    known.extend(catalog.metrics());
+    let message = format!("there is no table, rollup or metric {name}");
     Problem::new(ErrorKind::UnknownTable, name.span, message)
-        .hint("`show tables` and `show rollups` list what there is")
+        .hint("`show tables`, `show rollups` and `show metrics` list what there is")
         .hint_if(did_you_mean(&name.text, known.iter().map(String::as_str)))
 }

@@ -7,7 +7,7 @@ use storage_format::point::TimeRange;
 use storage_format::state::StateKind;
 
 use crate::ast::{self, Name, Query, StageKind};
-use crate::catalog::RollupInfo;
+use crate::catalog::{METRICS_TABLE, RollupInfo};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::plan::{Aggregate, CreateRollup, Grouping, Keep, OutputColumn, Read, Select, Shape, Window};
@@ -19,14 +19,12 @@ use super::columns;
 use super::names;
 use super::scalar::TIME;
 
-/// The table of all metrics; its name is kept also while it does not exist.
-const METRICS: &str = "metrics";
-
 impl Planner<'_> {
     pub(super) fn create_rollup(&self, create: &ast::CreateRollup) -> Result<CreateRollup, Problem> {
         self.check_name_is_free(&create.name)?;
         let query = &create.query;
         let base = names::base(self.catalog, &query.source.name)?;
+        let of_metric = base.metric.is_some();
         let span = definition(query)?;
         let Select { read, .. } = self.select(query)?;
         let wrong = |message: &str| Problem::new(ErrorKind::Rollup, span, message);
@@ -84,7 +82,7 @@ impl Planner<'_> {
                 filter,
                 step,
                 origin,
-                definition: canonical(create, &columns, &by),
+                definition: canonical(create, of_metric, &columns, &by),
                 states: columns::states_of(&columns),
                 by,
                 columns,
@@ -108,7 +106,7 @@ impl Planner<'_> {
 
     fn check_name_is_free(&self, name: &Name) -> Result<(), Problem> {
         let problem = |message: String| Problem::new(ErrorKind::Name, name.span, message);
-        if name.text == METRICS {
+        if name.text == METRICS_TABLE {
             return Err(problem("`metrics` is the table of all metrics; choose another name".to_owned()));
         }
         if self.catalog.rollup(&name.text).is_some() {
@@ -150,13 +148,16 @@ fn definition(query: &Query) -> Result<ast::Span, Problem> {
 }
 
 /// The statement as stored: everything that was left to the catalog written out, without `keep`, which can change.
-fn canonical(create: &ast::CreateRollup, columns: &[OutputColumn], by: &Grouping) -> String {
+fn canonical(create: &ast::CreateRollup, of_metric: bool, columns: &[OutputColumn], by: &Grouping) -> String {
     let by = match by {
         Grouping::Series => None,
         Grouping::Tags(tags) => Some(tags.iter().map(Name::new).collect()),
     };
     let items = columns::written_out(columns);
     let mut create = ast::CreateRollup { keep: Keep::Default, ..create.clone() };
+    if of_metric {
+        create.query.source = create.query.source.as_series();
+    }
     for stage in &mut create.query.stages {
         if let StageKind::Aggregate(aggregate) = &mut stage.kind {
             *aggregate = ast::Aggregate { items: items.clone(), by: by.clone(), ..aggregate.clone() };

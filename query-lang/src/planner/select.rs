@@ -397,6 +397,7 @@ fn all(mut conditions: Vec<Scalar>) -> Option<Scalar> {
 /// Of the rollup itself, and the matchers.
 fn filters_of(base: &Base, query: &Query) -> Result<Vec<TagFilter>, Problem> {
     let mut filters: Vec<TagFilter> = base.rollup.iter().map(|rollup| rollup.filter.clone()).collect();
+    filters.extend(base.metric.clone());
     filters.push(names::matchers(&base.table, &query.source.matchers)?);
     Ok(filters)
 }

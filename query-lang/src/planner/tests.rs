@@ -221,7 +221,8 @@ fn alter_names_its_target_and_how_long() {
 
 #[test]
 fn show_delete_drop() {
-    let values = Plan::Show(Show::Values { tag: "host".to_owned(), table: "cpu".to_owned() });
+    let values =
+        Plan::Show(Show::Values { tag: "host".to_owned(), table: "cpu".to_owned(), filter: TagFilter::All });
     assert_eq!(testing::plan("show values of host from cpu").unwrap(), values);
     let cardinality = Show::Cardinality { table: "cpu".to_owned(), filter: equal("dc", "b") };
     assert_eq!(testing::plan("show cardinality from cpu{dc=\"b\"}").unwrap(), Plan::Show(cardinality));

@@ -122,6 +122,7 @@ fn show() -> BoxedStrategy<Show> {
     prop_oneof![
         Just(Show::Tables),
         Just(Show::Rollups),
+        Just(Show::Metrics),
         Just(Show::Storage),
         name().prop_map(|table| Show::Tags { table }),
         name().prop_map(|table| Show::Fields { table }),

@@ -84,6 +84,7 @@ impl Names {
     fn tables(&self) -> Vec<String> {
         let mut names = self.ask("show tables", "table");
         names.extend(self.ask("show rollups", "rollup"));
+        names.extend(self.ask("show metrics", "metric"));
         names
     }
 
@@ -162,9 +163,10 @@ impl Names {
 }
 
 /// What `show` shows.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 9] = [
     "tables",
     "rollups",
+    "metrics",
     "storage",
     "tags from",
     "fields from",

@@ -45,7 +45,7 @@ async function candidates(line, { inText, db, lets }) {
     const asked = testedTag(line);
     if (asked !== undefined && source !== undefined) return values(asked);
     if (inText) return [];
-    const sources = async () => [...named(lets, "let"), ...await tablesAndRollups(db)];
+    const sources = async () => [...named(lets, "let"), ...await tablesRollupsMetrics(db)];
     if (end === undefined || end === "explain") return [...await sources(), ...words(VERBS)];
     if (end === "show") return words(SHOWN);
     if (end === "of" && line[0].text === "show") return [];
@@ -99,9 +99,10 @@ const calls = (list) => list.map((word) => ({ label: word, insert: word, kind: "
 const names = (statement, db, kind) => rowsOf(statement, db).then(
     (rows) => rows.map(([name, type]) => ({ label: name, insert: quoteName(name), kind: type ?? kind })), () => []);
 
-async function tablesAndRollups(db) {
-    const both = await Promise.all([names("show tables", db, "table"), names("show rollups", db, "rollup")]);
-    return both.flatMap((list, at) => list.map((choice) => ({ ...choice, kind: ["table", "rollup"][at] })));
+async function tablesRollupsMetrics(db) {
+    const kinds = ["table", "rollup", "metric"];
+    const all = await Promise.all(kinds.map((kind) => names(`show ${kind}s`, db, kind)));
+    return all.flatMap((list, at) => list.map((choice) => ({ ...choice, kind: kinds[at] })));
 }
 
 // The table of the statement: the first name that is no verb, or what stands after `from` or `as`.

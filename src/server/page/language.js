@@ -18,7 +18,7 @@ export const FOLLOWING = {
     top: ["by", "per"], bottom: ["by", "per"], limit: ["offset"], join: ["on", "within"], left: ["join", "on"], asof: ["join", "on", "within"],
 };
 
-export const SHOWN = ["tables", "rollups", "storage", "tags", "fields", "values", "series", "cardinality"];
+export const SHOWN = ["tables", "rollups", "metrics", "storage", "tags", "fields", "values", "series", "cardinality"];
 
 export const AGGREGATES = ["count", "sum", "avg", "min", "max", "first", "last", "spread", "stddev", "variance", "median",
     "quantile", "p50", "p75", "p90", "p95", "p99", "p999", "distinct", "mode", "rate", "increase", "delta", "resets",

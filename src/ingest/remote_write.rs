@@ -1,0 +1,249 @@
+//! Prometheus remote write, 1.0 and 2.0: a message -> rows of the table `metrics`.
+//!
+//! The labels of a series are looked up as they stand in a 1.0 message. Those of a 2.0 message are numbers into a table of
+//! symbols that is another one each time, so they are written out in that form first; so one series has one spelling in both.
+//! Invariant: a message that is malformed stores nothing; a series or sample that is wrong harms no other one.
+//! Not here: snappy and headers (`server`).
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::ingest::Target;
+use crate::ingest::protobuf::{Fields, Malformed, Packed};
+use crate::ingest::samples::{Received, Samples, put_label};
+use crate::series::{METRIC_NAME, MetricInfo, MetricKind};
+
+/// Which message a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `prometheus.WriteRequest`
+    V1,
+    /// `io.prometheus.write.v2.Request`
+    V2,
+}
+
+/// Reads a message. Errors are of the message as a whole.
+pub fn parse(message: &[u8], version: Version, target: &Target<'_>) -> Result<Received> {
+    let mut samples = Samples::new(target);
+    match version {
+        Version::V1 => request_v1(message, &mut samples)?,
+        Version::V2 => request_v2(message, &mut samples)?,
+    }
+    samples.finish()
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Error {
+        Error::invalid(
+            "bad_protobuf",
+            format!("the body is not the message that its Content-Type names: {malformed}"),
+        )
+    }
+}
+
+fn request_v1(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
+    let mut scattered = Vec::new();
+    for field in Fields::of(message) {
+        let field = field?;
+        match field.number {
+            1 => series_v1(field.value.bytes()?, samples, &mut scattered)?,
+            3 => {
+                let (metric, info) = metadata_v1(field.value.bytes()?)?;
+                samples.describe(metric, info);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `scattered` is room for labels that do not stand together.
+fn series_v1(message: &[u8], samples: &mut Samples<'_>, scattered: &mut Vec<u8>) -> Result<()> {
+    let start = samples.start();
+    let mut labels: Range<usize> = 0..0;
+    scattered.clear();
+    for field in Fields::of(message) {
+        let field = field?;
+        match field.number {
+            1 if labels.end == field.at.start => labels.end = field.at.end,
+            // Senders put labels first; the standard lets them stand anywhere.
+            1 => scattered.extend_from_slice(&message[field.at]),
+            2 => {
+                let (time_ms, value) = sample(field.value.bytes()?)?;
+                samples.push(time_ms, value)?;
+            }
+            _ => {}
+        }
+    }
+    let together = &message[labels];
+    if scattered.is_empty() {
+        samples.end(start, together);
+    } else {
+        scattered.splice(0..0, together.iter().copied());
+        samples.end(start, scattered);
+    }
+    Ok(())
+}
+
+/// Time in milliseconds, and value. What is 0 may be left out.
+#[inline]
+fn sample(message: &[u8]) -> Result<(i64, f64), Malformed> {
+    let (mut time, mut value) = (0, 0.0);
+    for field in Fields::of(message) {
+        let field = field?;
+        match field.number {
+            1 => value = field.value.double()?,
+            2 => time = field.value.varint()? as i64,
+            _ => {}
+        }
+    }
+    Ok((time, value))
+}
+
+fn metadata_v1(message: &[u8]) -> Result<(&str, MetricInfo), Malformed> {
+    let mut metric = "";
+    let mut info = MetricInfo::default();
+    for field in Fields::of(message) {
+        let field = field?;
+        match field.number {
+            1 => info.kind = kind(field.value.varint()?),
+            2 => metric = field.value.text()?,
+            4 => info.help = field.value.text()?.to_string(),
+            5 => info.unit = field.value.text()?.to_string(),
+            _ => {}
+        }
+    }
+    Ok((metric, info))
+}
+
+/// Kinds of a later version are unknown.
+fn kind(number: u64) -> MetricKind {
+    usize::try_from(number).ok().and_then(|number| MetricKind::ALL.get(number)).copied().unwrap_or_default()
+}
+
+fn request_v2(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
+    let mut symbols: Vec<&[u8]> = Vec::new();
+    for field in Fields::of(message) {
+        let field = field?;
+        if field.number == 4 {
+            symbols.push(field.value.bytes()?);
+        }
+    }
+    let mut reader =
+        ReaderV2 { symbols: &symbols, refs: Vec::new(), labels: Vec::new(), described: Vec::new() };
+    reader.described.resize(symbols.len(), false);
+    for field in Fields::of(message) {
+        let field = field?;
+        if field.number == 5 {
+            reader.series(field.value.bytes()?, samples)?;
+        }
+    }
+    Ok(())
+}
+
+struct ReaderV2<'a> {
+    symbols: &'a [&'a [u8]],
+    /// Of the series being read.
+    refs: Vec<u32>,
+    labels: Vec<u8>,
+    /// By the symbol of a metric's name: whether its metadata were seen in this message.
+    described: Vec<bool>,
+}
+
+impl ReaderV2<'_> {
+    fn series(&mut self, message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
+        let start = samples.start();
+        let mut metadata = None;
+        let mut count = 0;
+        self.refs.clear();
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                1 => Packed::varints(field.value, |number| {
+                    self.refs.push(u32::try_from(number).unwrap_or(u32::MAX));
+                })?,
+                2 => {
+                    let (time_ms, value) = sample(field.value.bytes()?)?;
+                    samples.push(time_ms, value)?;
+                    count += 1;
+                }
+                5 => metadata = Some(field.value.bytes()?),
+                _ => {}
+            }
+        }
+        if let Err(why) = self.write_labels() {
+            samples.refuse(start, &self.labels, &why);
+            return Ok(());
+        }
+        if count == 0 {
+            samples.refuse(start, &self.labels, "it has neither samples nor histograms");
+            return Ok(());
+        }
+        match metadata.map_or(Ok(()), |metadata| self.describe(metadata, samples)) {
+            Ok(()) => samples.end(start, &self.labels),
+            Err(why) => samples.refuse(start, &self.labels, &why),
+        }
+        Ok(())
+    }
+
+    fn symbol(&self, number: u32) -> std::result::Result<&[u8], String> {
+        self.symbols.get(number as usize).copied().ok_or_else(|| {
+            format!("it refers to the symbol {number}, and there are {}, counted from 0", self.symbols.len())
+        })
+    }
+
+    /// The labels in the form of a 1.0 message. Of references that are wrong those before.
+    fn write_labels(&mut self) -> std::result::Result<(), String> {
+        let mut labels = std::mem::take(&mut self.labels);
+        labels.clear();
+        let outcome = self.refs.chunks(2).try_for_each(|pair| match *pair {
+            [name, value] => {
+                put_label(&mut labels, self.symbol(name)?, self.symbol(value)?);
+                Ok(())
+            }
+            _ => Err(format!(
+                "it has {} references to symbols; labels are pairs of them, a name's and a value's",
+                self.refs.len()
+            )),
+        });
+        self.labels = labels;
+        outcome
+    }
+
+    /// What the series says of its metric, once per message.
+    fn describe(&mut self, message: &[u8], samples: &mut Samples<'_>) -> std::result::Result<(), String> {
+        let is_name = |pair: &&[u32]| self.symbols.get(pair[0] as usize) == Some(&METRIC_NAME.as_bytes());
+        let Some(name) = self.refs.chunks_exact(2).find(is_name).map(|pair| pair[1]) else { return Ok(()) };
+        if std::mem::replace(&mut self.described[name as usize], true) {
+            return Ok(());
+        }
+        let mut info = MetricInfo::default();
+        for field in Fields::of(message) {
+            let field = field.map_err(|malformed| malformed.to_string())?;
+            let number = field.value.varint().map_err(|malformed| malformed.to_string())?;
+            match field.number {
+                1 => info.kind = kind(number),
+                3 => info.help = self.text(number)?,
+                4 => info.unit = self.text(number)?,
+                _ => {}
+            }
+        }
+        samples.describe(family(&self.text(u64::from(name))?, info.kind), info);
+        Ok(())
+    }
+
+    fn text(&self, symbol: u64) -> std::result::Result<String, String> {
+        let bytes = self.symbol(u32::try_from(symbol).unwrap_or(u32::MAX))?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| format!("the symbol {symbol} is not UTF-8"))
+    }
+}
+
+/// The metric that a series is a part of: 1.0 and the API name metadata so.
+fn family(metric: &str, kind: MetricKind) -> &str {
+    let suffixes: &[&str] = match kind {
+        MetricKind::Histogram | MetricKind::GaugeHistogram => &["_bucket", "_count", "_sum"],
+        MetricKind::Summary => &["_count", "_sum"],
+        _ => &[],
+    };
+    suffixes.iter().find_map(|suffix| metric.strip_suffix(suffix)).unwrap_or(metric)
+}
