@@ -15,6 +15,7 @@ mod maintain;
 mod manifest;
 mod open;
 mod pipeline;
+mod promql; // each selector's tables
 mod retention;
 mod snapshot; // one moment, held still to be copied
 mod statements;
@@ -41,6 +42,7 @@ use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
+use crate::promql::METRICS_TABLE;
 use crate::rollup::Rollups;
 use crate::scan::Tombstone;
 use crate::scan::View;
@@ -359,9 +361,6 @@ impl Core {
             .collect()
     }
 }
-
-/// Where Prometheus metrics live: DESIGN §1.
-const METRICS_TABLE: &str = "metrics";
 
 fn closing() -> Error {
     Error::rejected(Kind::Unavailable, "closing", "the server is stopping; send it again when it is back")
