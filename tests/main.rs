@@ -22,6 +22,7 @@ mod memory;
 mod object_store;
 mod oracle;
 mod page;
+mod promql;
 mod random;
 mod readme;
 mod restart;

@@ -68,23 +68,20 @@ pub fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     (rank_of(upper, buckets).min(all) - rank_of(lower, buckets).min(all)) / all
 }
 
-/// How many observations lie below a value.
+/// How many observations lie below a value. A first bucket that reaches above 0 begins there; one that does not has no lower bound, and a
+/// value inside it counts all of it.
 fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
     let mut rank = 0.0;
-    let mut start = f64::NEG_INFINITY;
+    let mut start = if buckets[0].bound <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
     for bucket in buckets {
         if start >= value {
             return rank;
         }
         if bucket.bound > value {
-            // A bucket without a lower bound begins at 0 where it can.
-            if start == f64::NEG_INFINITY {
-                if bucket.bound <= 0.0 || value <= 0.0 {
-                    return rank;
-                }
-                start = 0.0;
-            }
-            return rank + (bucket.count - rank) * (value - start) / (bucket.bound - start);
+            return match start == f64::NEG_INFINITY {
+                true => bucket.count,
+                false => rank + (bucket.count - rank) * (value - start) / (bucket.bound - start),
+            };
         }
         rank = bucket.count;
         start = bucket.bound;
