@@ -15,6 +15,7 @@ mod maintain;
 mod manifest;
 mod open;
 mod pipeline;
+mod promql; // each selector's tables
 mod retention;
 mod samples; // Prometheus' samples and what belongs to them
 mod snapshot; // one moment, held still to be copied
@@ -43,6 +44,7 @@ use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
+use crate::promql::METRICS_TABLE;
 use crate::rollup::Rollups;
 use crate::scan::Tombstone;
 use crate::scan::View;

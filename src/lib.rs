@@ -25,6 +25,7 @@ pub mod wal; // batches made durable, in order
 pub mod scan; // one series after another, its rows merged from blocks and head
 
 pub mod flush; // head partitions to blocks
+pub mod promql; // Prometheus' language, over the same scan
 pub mod query; // run a plan over head and blocks
 
 pub mod compact; // blocks to fewer, larger blocks

@@ -28,6 +28,7 @@ use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
 pub use memory::StateLayer;
 use memory::{Layers, Place};
+pub use read::Part;
 
 /// What is live, all at one sequence.
 #[derive(Clone, Copy)]

@@ -20,6 +20,7 @@ mod observe; // each request: log line and metrics
 mod page; // what people see in a browser
 pub mod params;
 mod parquet;
+mod prometheus; // Prometheus' query API
 mod queries; // what runs, and ending it
 mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
@@ -226,6 +227,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/metrics", get(admin::metrics))
         .route("/", get(page::page))
         .route("/page/{*path}", get(page::file))
+        .merge(prometheus::routes())
         .fallback(reply::no_such_door)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

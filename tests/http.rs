@@ -4,6 +4,7 @@
 
 mod answers;
 mod doors;
+mod prometheus;
 mod queries;
 mod remote_write;
 mod starts;

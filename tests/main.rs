@@ -23,6 +23,7 @@ mod memory;
 mod object_store;
 mod oracle;
 mod page;
+mod promql;
 mod random;
 mod readme;
 mod restart;

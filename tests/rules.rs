@@ -14,7 +14,7 @@ const LEVELS: &[&[&str]] = &[
     &["batch"],
     &["blocks", "head", "ingest", "wal"],
     &["scan"],
-    &["flush", "query"],
+    &["flush", "promql", "query"],
     &["compact"],
     &["rollup"],
     &["db"],

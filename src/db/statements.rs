@@ -406,7 +406,7 @@ impl Db {
     }
 
     /// The part of a range for which retention has not ended.
-    fn visible_part(&self, live: &Live, table: &Table, range: TimeRange) -> RangeSet {
+    pub(super) fn visible_part(&self, live: &Live, table: &Table, range: TimeRange) -> RangeSet {
         let from = live.visible_from(&self.core.registry, table, self.core.clock.now());
         range.intersect(TimeRange::new(from, i64::MAX)).into()
     }

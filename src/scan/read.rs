@@ -22,6 +22,14 @@ use crate::scan::Touched;
 use crate::scan::memory::Wanted;
 use crate::scan::tasks::{Task, task_bytes};
 
+/// The rows of a series that one task brings.
+pub struct Part<'a> {
+    pub tags: &'a TagSet,
+    pub rows: &'a [Rows],
+    /// All of the series, and not a slice of time of a long one.
+    pub is_whole: bool,
+}
+
 impl Scan {
     /// Folds all series, in parallel and in no particular order: `each` adds one series, or a slice of a long one, to a
     /// task's result, `join` joins two results.
@@ -33,13 +41,27 @@ impl Scan {
         each: impl Fn(&mut T, &TagSet, &[Rows]) -> Result<()> + Sync,
         join: impl Fn(T, T) -> Result<T> + Sync,
     ) -> Result<T> {
+        let each = |result: &mut T, part: Part<'_>| each(result, part.tags, part.rows);
+        self.fold_parts(guard, touched, new, each, join)
+    }
+
+    /// The same, and each part says whether it is all of its series.
+    pub fn fold_parts<T: Send>(
+        &self,
+        guard: &Guard,
+        touched: &Touched,
+        new: impl Fn() -> T + Sync,
+        each: impl Fn(&mut T, Part<'_>) -> Result<()> + Sync,
+        join: impl Fn(T, T) -> Result<T> + Sync,
+    ) -> Result<T> {
         touched.files.fetch_add(self.blocks.len() as u64, Ordering::Relaxed);
         let keep = self.may_keep();
         let done = self.tasks(guard).into_par_iter().map(|task| {
             let mut result = new();
             let mut held = guard.hold();
+            let is_whole = task.times == TimeRange::ALL;
             self.run_task(&task, keep, touched, &mut held, &mut |tags, pieces| {
-                each(&mut result, tags, &pieces)
+                each(&mut result, Part { tags, rows: &pieces, is_whole })
             })?;
             Ok(result)
         });

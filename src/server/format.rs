@@ -20,6 +20,7 @@ use crate::server::ipc::Ipc;
 use crate::server::json;
 use crate::server::params::Params;
 use crate::server::parquet::Parquet;
+use crate::server::queries::Ticket;
 use crate::server::reply::Failure;
 use crate::server::wql::Running;
 
@@ -118,9 +119,14 @@ pub fn respond(running: Running, format: Format, times: TimeFormat) -> Response 
         let whole: Vec<u8> = format.pieces(answer, times).flatten().collect();
         return (head, whole).into_response();
     }
+    (head, stream(format.pieces(answer, times), held)).into_response()
+}
+
+/// A body of pieces, the next one when the client has taken the last. The query stays on the list until then.
+pub fn stream(pieces: impl Iterator<Item = Bytes> + Send + 'static, held: Ticket) -> Body {
     let (send, receive) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
-        for piece in format.pieces(answer, times) {
+        for piece in pieces {
             // Place and memory go with the last piece, or with the connection. An answer cut short must not look whole.
             let piece = held.guard().check().map(|()| piece).map_err(io::Error::other);
             let ended = piece.is_err();
@@ -129,8 +135,7 @@ pub fn respond(running: Running, format: Format, times: TimeFormat) -> Response 
             }
         }
     });
-    let body = Body::from_stream(ReceiverStream::new(receive));
-    (head, body).into_response()
+    Body::from_stream(ReceiverStream::new(receive))
 }
 
 fn first_warnings(warnings: &[String]) -> Vec<String> {

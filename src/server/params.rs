@@ -69,6 +69,11 @@ impl Params {
         value.filter(|value| !value.is_empty())
     }
 
+    /// All values of a name, in their order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// The database under the first of the names that is given.
     pub fn database(&self, names: &[&str]) -> Result<String, Failure> {
         let name = names.iter().find_map(|name| self.get(name)).unwrap_or(DEFAULT_DATABASE);

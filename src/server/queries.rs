@@ -1,5 +1,5 @@
-//! The queries there are: waiting, running, being answered; to be looked at (`GET /api/queries`) and to be killed
-//! (`DELETE /api/queries/<id>`).
+//! The queries there are, in WQL and PromQL: run here, waiting, running, being answered; to be looked at (`GET /api/queries`)
+//! and to be killed (`DELETE /api/queries/<id>`).
 //!
 //! Invariant: a query is listed from its request until the last piece of its answer is taken or its client is gone; at
 //! most `queries_running_max` of those listed have a place, the others wait no longer than `queries_wait_max` for one.
@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
@@ -19,10 +20,10 @@ use storage_format::point::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
+use crate::db::Db;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
-use crate::metrics::QUERIES_RUNNING;
-use crate::query::Stats;
+use crate::metrics::{QUERIES, QUERIES_RUNNING, QUERY_SECONDS};
 use crate::server::Doors;
 use crate::server::params::Params;
 use crate::server::reply::{Failure, json_answer};
@@ -76,7 +77,7 @@ impl Queries {
     }
 
     /// Lists a query and waits for its place.
-    pub async fn enter(
+    async fn enter(
         &self,
         limits: &Limits,
         database: &str,
@@ -129,10 +130,10 @@ impl Ticket {
     }
 
     /// The work is done; from here on its answer is sent.
-    pub fn answering(&self, stats: &Stats) {
+    fn answering(&self, rollups: Vec<String>) {
         self.change(|query| {
             query.state = Phase::Answering;
-            query.rollups = stats.rollups.iter().map(|used| used.name.clone()).collect();
+            query.rollups = rollups;
         });
     }
 
@@ -148,6 +149,78 @@ impl Drop for Ticket {
         let mut listed = self.listed.lock();
         listed.queries.remove(&self.id);
         metrics::gauge!(QUERIES_RUNNING).set(listed.queries.len() as f64);
+    }
+}
+
+/// Who asks, and how long that may take.
+#[derive(Clone, Copy, Default)]
+pub struct Caller {
+    pub client: Option<SocketAddr>,
+    pub timeout: Option<Duration>,
+}
+
+/// What is shown of a query, and how it is run.
+pub struct Asked {
+    pub database: String,
+    pub statement: String,
+    pub caller: Caller,
+}
+
+/// An answer, what it takes in memory, and the rollups that gave it.
+pub struct Answered<T> {
+    pub answer: T,
+    pub bytes: usize,
+    pub rollups: Vec<String>,
+}
+
+/// Runs a query on a thread that may wait, for as long as its client does. The answer may be held as long as the ticket.
+pub async fn run<T: Send + 'static>(
+    doors: &Arc<Doors>,
+    asked: Asked,
+    work: impl FnOnce(&Db, &Guard) -> Result<Answered<T>> + Send + 'static,
+) -> Result<(T, Ticket), Failure> {
+    let guard = doors.db.guard();
+    let guard = Arc::new(match asked.caller.timeout {
+        Some(timeout) => guard.within(timeout),
+        None => guard,
+    });
+    // Dropped with the request when its client has gone.
+    let mut waiting = CancelOnDrop(Some(Arc::clone(&guard)));
+    let now = doors.db.clock().now();
+    let limits = &doors.db.config().limits;
+    let Asked { database, statement, caller } = asked;
+    let ticket =
+        doors.queries.enter(limits, &database, &statement, caller.client, now, Arc::clone(&guard)).await?;
+    let db = Arc::clone(&doors.db);
+    let outcome = doors
+        .blocking(move || {
+            let outcome = guard.admit().and_then(|()| work(&db, &guard));
+            let word = match &outcome {
+                Ok(_) => "ok",
+                Err(Error::Rejected(rejection)) if rejection.code == "cancelled" => "cancelled",
+                Err(Error::Rejected(rejection)) if rejection.code == "query_killed" => "killed",
+                Err(_) => "error",
+            };
+            metrics::counter!(QUERIES, "outcome" => word).increment(1);
+            metrics::histogram!(QUERY_SECONDS).record(guard.elapsed().as_secs_f64());
+            let Answered { answer, bytes, rollups } = outcome?;
+            guard.settle(bytes);
+            ticket.answering(rollups);
+            Ok((answer, ticket))
+        })
+        .await;
+    // What is left to be sent ends with the connection.
+    waiting.0 = None;
+    outcome
+}
+
+struct CancelOnDrop(Option<Arc<Guard>>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(guard) = &self.0 {
+            guard.cancel();
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Failure {
 const RETRY_AFTER_SECONDS: &str = "2";
 
 /// What the 404 answers name.
-pub const DOORS: &str = "POST /write, /api/v2/write and /api/v3/write_lp take line protocol, POST /api/v1/write takes Prometheus' remote write; GET or POST /api/wql asks; \
+pub const DOORS: &str = "POST /write, /api/v2/write and /api/v3/write_lp take line protocol, POST /api/v1/write takes Prometheus' remote write; GET or POST /api/wql asks, and /api/v1/query and /api/v1/query_range as in Prometheus; \
     GET /api/live goes on; GET /api/wql/explain, /api/queries, /api/rollups, /health, /ready, /ping and /metrics tell, and / shows a page in a browser; POST /api/flush, /api/compact and /api/backup work";
 
 impl Failure {
@@ -167,7 +167,7 @@ pub async fn no_such_door(uri: Uri) -> Response {
         return json_answer(StatusCode::NOT_FOUND, &json!({ "code": "not found", "message": message }));
     }
     let message = if path.starts_with("/api/v1/") {
-        format!("of Prometheus' API waterclock has POST /api/v1/write, and so there is no {path}; {DOORS}")
+        format!("of Prometheus' API there is no {path} here; {DOORS}")
     } else {
         format!("there is no {path} here; {DOORS}")
     };

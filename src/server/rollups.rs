@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use crate::db::{QueryOptions, RefreshScope, RollupStatus};
 use crate::error::{Error, Kind};
 use crate::server::params::Params;
+use crate::server::queries::Caller;
 use crate::server::reply::{Failure, json_answer};
-use crate::server::wql::{Caller, ask, client_of};
+use crate::server::wql::{ask, client_of};
 use crate::server::{Doors, body};
 
 type Outcome = Result<(StatusCode, Value), Failure>;

@@ -7,21 +7,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::db::QueryOptions;
-use crate::error::Error;
+use crate::db::{Db, QueryOptions};
 use crate::guard::Guard;
-use crate::metrics::{QUERIES, QUERY_SECONDS};
 use crate::query::Answer;
 use crate::server::cells::TimeFormat;
 use crate::server::format::{Format, respond};
 use crate::server::params::Params;
-use crate::server::queries::Ticket;
+use crate::server::queries::{self, Answered, Asked, Caller, Ticket};
 use crate::server::reply::Failure;
 use crate::server::{Doors, body};
 
@@ -54,13 +51,6 @@ pub struct Running {
     pub answer: Answer,
     /// On the list of queries until this is dropped.
     pub held: Ticket,
-}
-
-/// Who asks, and how long that may take.
-#[derive(Clone, Copy, Default)]
-pub struct Caller {
-    pub client: Option<SocketAddr>,
-    pub timeout: Option<Duration>,
 }
 
 pub fn client_of(request: &Request) -> Option<SocketAddr> {
@@ -141,47 +131,15 @@ pub async fn ask(
     options: QueryOptions,
     caller: Caller,
 ) -> Result<Running, Failure> {
-    let guard = doors.db.guard();
-    let guard = Arc::new(match caller.timeout {
-        Some(timeout) => guard.within(timeout),
-        None => guard,
-    });
-    // Dropped with the request when its client has gone.
-    let mut waiting = CancelOnDrop(Some(Arc::clone(&guard)));
-    let now = doors.db.clock().now();
-    let limits = &doors.db.config().limits;
-    let database = options.database.clone();
-    let ticket =
-        doors.queries.enter(limits, &database, &text, caller.client, now, Arc::clone(&guard)).await?;
-    let db = Arc::clone(&doors.db);
-    let outcome = doors
-        .blocking(move || {
-            let outcome = guard.admit().and_then(|()| db.query(&text, &options, &guard));
-            let word = match &outcome {
-                Ok(_) => "ok",
-                Err(Error::Rejected(rejection)) if rejection.code == "cancelled" => "cancelled",
-                Err(Error::Rejected(rejection)) if rejection.code == "query_killed" => "killed",
-                Err(_) => "error",
-            };
-            metrics::counter!(QUERIES, "outcome" => word).increment(1);
-            metrics::histogram!(QUERY_SECONDS).record(guard.elapsed().as_secs_f64());
-            let answer = outcome?;
-            guard.settle(answer.batch.get_array_memory_size());
-            ticket.answering(&answer.stats);
-            Ok(Running { answer, held: ticket })
+    let asked = Asked { database: options.database.clone(), statement: text.clone(), caller };
+    let work = move |db: &Db, guard: &Guard| {
+        let answer = db.query(&text, &options, guard)?;
+        Ok(Answered {
+            bytes: answer.batch.get_array_memory_size(),
+            rollups: answer.stats.rollups.iter().map(|used| used.name.clone()).collect(),
+            answer,
         })
-        .await;
-    // What is left to be sent ends with the connection.
-    waiting.0 = None;
-    outcome
-}
-
-struct CancelOnDrop(Option<Arc<Guard>>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(guard) = &self.0 {
-            guard.cancel();
-        }
-    }
+    };
+    let (answer, held) = queries::run(doors, asked, work).await?;
+    Ok(Running { answer, held })
 }

@@ -1,0 +1,46 @@
+//! PromQL: text to a tree, a tree and samples to values, as Prometheus 3.5 gives them.
+//!
+//! Invariant: samples come from the same scan as everything else (`scan`); a query reads one view. What a sentence of an answer says
+//! (an error, a warning) are Prometheus' own words, since dashboards and alerts look for them.
+//! Not here: HTTP and JSON (`server`), which tables there are (`db`).
+
+mod aggregate;
+mod annotations;
+mod answer; // a whole query
+mod arithmetic;
+pub mod ast;
+mod binary;
+mod buckets;
+mod check; // types of expressions
+mod eval;
+pub mod functions; // which there are
+mod labels;
+mod lex;
+mod parse;
+pub mod print;
+mod range; // functions of windows
+mod sample; // functions of one sample
+mod select; // selectors to samples
+mod value;
+mod vector_functions;
+mod window; // samples to steps
+
+pub use annotations::Said;
+pub use answer::{Answer, Data, Query};
+pub use check::matches_empty;
+pub use lex::duration as parse_duration;
+pub use parse::{NAME, SyntaxError, parse, parse_selector};
+pub use select::{METRICS_TABLE, Selection, Source, Wanted};
+pub use value::{Run, Series, Steps, is_absent};
+
+use crate::error::{Error, Kind};
+
+/// The code of errors that come up while a query runs.
+pub const FAILED: &str = "promql_execution";
+
+/// The code of texts that are no PromQL.
+pub const MALFORMED: &str = "promql_syntax";
+
+fn failure(what: impl Into<String>) -> Error {
+    Error::rejected(Kind::OverLimit, FAILED, what)
+}

@@ -1,0 +1,274 @@
+//! Aggregations: the samples of many series at a step to those of their groups.
+//!
+//! Invariant: series are grouped once per query, and each group is computed column by column, in the order of the series.
+//! Not here: which labels make a group (`labels`).
+
+use hashbrown::HashMap;
+use storage_format::point::TagSet;
+
+use crate::error::Result;
+use crate::promql::annotations::Annotations;
+use crate::promql::arithmetic::{Mean, Sum, nan_first, quantile};
+use crate::promql::ast::{Aggregate, Aggregator};
+use crate::promql::failure;
+use crate::promql::labels::{Choice, with};
+use crate::promql::print::number_text;
+use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent, joined};
+
+/// Series of equal labels after the grouping, by their place.
+struct Groups(Vec<(TagSet, Vec<usize>)>);
+
+impl Groups {
+    fn of(series: &[Series], choice: &Choice) -> Groups {
+        let mut places: HashMap<TagSet, usize> = HashMap::new();
+        let mut groups: Vec<(TagSet, Vec<usize>)> = Vec::new();
+        for (at, one) in series.iter().enumerate() {
+            let labels = choice.of_labels(&one.labels);
+            let place = *places.entry(labels).or_insert_with_key(|labels| {
+                groups.push((labels.clone(), Vec::new()));
+                groups.len() - 1
+            });
+            groups[place].1.push(at);
+        }
+        Groups(groups)
+    }
+}
+
+/// `param` has one value per step.
+pub fn aggregate(
+    aggregate: &Aggregate,
+    param: Option<&Column>,
+    series: Vec<Series>,
+    steps: Steps,
+    annotations: &Annotations<'_>,
+) -> Result<Vec<Series>> {
+    let Groups(groups) = Groups::of(&series, &Choice::of(&aggregate.grouping));
+    if let (Aggregator::Topk | Aggregator::Bottomk, Some(param)) = (aggregate.op, param) {
+        return choose(aggregate.op, param, series, &groups, steps);
+    }
+    let mut out = Vec::with_capacity(groups.len());
+    for (labels, members) in groups {
+        let columns: Vec<&Column> = members.iter().map(|at| &series[*at].values).collect();
+        let values = match aggregate.op {
+            Aggregator::Quantile => {
+                let param = param.expect("the parser asks for one");
+                quantiles(param, &columns)
+            }
+            op => folded(op, &columns, steps.count),
+        };
+        out.push(Series { labels, values });
+    }
+    out.retain(|one| !one.is_empty());
+    if let (Aggregator::Quantile, Some(param), Some(span)) =
+        (aggregate.op, param, aggregate.param.as_ref().map(|param| param.span))
+    {
+        for (step, quantile) in param.iter().enumerate() {
+            if out.iter().any(|one| !is_absent(one.values[step])) {
+                annotations.check_quantile(*quantile, span);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn folded(op: Aggregator, columns: &[&Column], steps: usize) -> Column {
+    match op {
+        Aggregator::Sum => {
+            let add = |sum: &mut Sum, value| sum.add(value);
+            fold(columns, steps, Sum::new, add, |sum| sum.sum + sum.lost)
+        }
+        Aggregator::Avg => fold(columns, steps, Mean::new, Mean::add, Mean::mean),
+        Aggregator::Count => fold(columns, steps, |_| 1.0, |count, _| *count += 1.0, |count| count),
+        Aggregator::Group => fold(columns, steps, |_| 1.0, |_, _| {}, |one| one),
+        Aggregator::Min => fold(columns, steps, |value| value, least, |value| value),
+        Aggregator::Max => fold(columns, steps, |value| value, most, |value| value),
+        Aggregator::Stddev => {
+            fold(columns, steps, Spread::new, Spread::add, |spread| spread.variance().sqrt())
+        }
+        Aggregator::Stdvar => fold(columns, steps, Spread::new, Spread::add, Spread::variance),
+        Aggregator::Topk | Aggregator::Bottomk | Aggregator::Quantile | Aggregator::CountValues => {
+            unreachable!("bug: {} has a parameter", op.name())
+        }
+    }
+}
+
+fn fold<T: Copy>(
+    columns: &[&Column],
+    steps: usize,
+    new: impl Fn(f64) -> T,
+    add: impl Fn(&mut T, f64),
+    end: impl Fn(T) -> f64,
+) -> Column {
+    let mut states: Vec<Option<T>> = vec![None; steps];
+    for column in columns {
+        for (state, value) in states.iter_mut().zip(column.iter()) {
+            if is_absent(*value) {
+                continue;
+            }
+            match state {
+                Some(state) => add(state, *value),
+                None => *state = Some(new(*value)),
+            }
+        }
+    }
+    states.into_iter().map(|state| state.map_or(ABSENT, &end)).collect()
+}
+
+fn least(least: &mut f64, value: f64) {
+    if value < *least || least.is_nan() {
+        *least = value;
+    }
+}
+
+fn most(most: &mut f64, value: f64) {
+    if value > *most || most.is_nan() {
+        *most = value;
+    }
+}
+
+/// Count, mean and squares of differences (Welford).
+#[derive(Clone, Copy)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn new(value: f64) -> Spread {
+        Spread { count: 1.0, mean: value, squares: if value.is_finite() { 0.0 } else { f64::NAN } }
+    }
+
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let delta = value - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (value - self.mean);
+    }
+
+    fn variance(self) -> f64 {
+        self.squares / self.count
+    }
+}
+
+fn quantiles(param: &Column, columns: &[&Column]) -> Column {
+    let mut values = Vec::with_capacity(columns.len());
+    let at_step = |(step, wanted): (usize, &f64)| {
+        values.clear();
+        values.extend(columns.iter().map(|column| column[step]).filter(|value| !is_absent(*value)));
+        if values.is_empty() { ABSENT } else { quantile(*wanted, &mut values) }
+    };
+    param.iter().enumerate().map(at_step).collect()
+}
+
+/// `topk` and `bottomk`: at each step some of the series stay, with their labels. At a single step they come in order.
+fn choose(
+    op: Aggregator,
+    param: &Column,
+    mut series: Vec<Series>,
+    groups: &[(TagSet, Vec<usize>)],
+    steps: Steps,
+) -> Result<Vec<Series>> {
+    let mut order = Vec::new();
+    for (_, members) in groups {
+        let mut ranked: Vec<usize> = Vec::with_capacity(members.len());
+        for (step, wanted) in param.iter().enumerate() {
+            let wanted = count_of(*wanted)?;
+            let value = |at: usize| series[at].values[step];
+            ranked.clear();
+            ranked.extend(members.iter().copied().filter(|at| !is_absent(value(*at))));
+            // NaN comes last either way; equal values stay in the order of the series.
+            ranked.sort_by(|a, b| {
+                let (a, b) = (value(*a), value(*b));
+                match op {
+                    Aggregator::Topk => nan_first(b, a),
+                    _ if a.is_nan() || b.is_nan() => nan_first(b, a),
+                    _ => nan_first(a, b),
+                }
+            });
+            for at in ranked.drain(wanted.min(ranked.len())..) {
+                series[at].values[step] = ABSENT;
+            }
+        }
+        // Of a single step: the ranking itself.
+        order.extend(ranked);
+    }
+    if steps.count > 1 {
+        series.retain(|one| !one.is_empty());
+        return Ok(series);
+    }
+    Ok(order.into_iter().map(|at| series[at].clone()).collect())
+}
+
+fn count_of(param: f64) -> Result<usize> {
+    if param.is_nan() {
+        return Err(failure("Parameter value is NaN"));
+    }
+    if param <= i64::MIN as f64 || param >= i64::MAX as f64 {
+        return Err(failure(format!(
+            "Scalar value {} overflows int64",
+            crate::promql::print::number_g(param)
+        )));
+    }
+    Ok(param.max(0.0) as usize)
+}
+
+/// `count_values`: a series per value, with the value as a label.
+pub fn count_values(
+    aggregate: &Aggregate,
+    label: &[u8],
+    series: Vec<Series>,
+    steps: Steps,
+) -> Result<Vec<Series>> {
+    let Some(label) = std::str::from_utf8(label).ok().filter(|label| !label.is_empty()) else {
+        return Err(failure(format!("invalid label name {}", crate::promql::print::quoted_bytes(label))));
+    };
+    let Groups(groups) = Groups::of(&series, &Choice::of(&aggregate.grouping));
+    let mut out = Vec::new();
+    for (labels, members) in groups {
+        let mut counts: HashMap<u64, Column> = HashMap::new();
+        let mut order = Vec::new();
+        for at in members {
+            for (step, value) in series[at].values.iter().enumerate().filter(|(_, value)| !is_absent(**value))
+            {
+                // All NaN are one value, and 0 and -0 are two.
+                let bits = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
+                let column = counts.entry(bits).or_insert_with(|| {
+                    order.push(bits);
+                    vec![ABSENT; steps.count]
+                });
+                let before = column[step];
+                column[step] = if is_absent(before) { 1.0 } else { before + 1.0 };
+            }
+        }
+        for bits in order {
+            let labels = with(&labels, label, &number_text(f64::from_bits(bits)));
+            out.push(Series { labels, values: counts.remove(&bits).expect("each value is counted once") });
+        }
+    }
+    joined(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(op: Aggregator, columns: &[&[f64]]) -> Vec<String> {
+        let owned: Vec<Column> = columns.iter().map(|column| column.to_vec()).collect();
+        let borrowed: Vec<&Column> = owned.iter().collect();
+        let text = |value: f64| if is_absent(value) { "none".to_string() } else { number_text(value) };
+        folded(op, &borrowed, owned[0].len()).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn steps_without_samples_have_no_group() {
+        let given: [&[f64]; 3] = [&[1.0, ABSENT, 2.0], &[3.0, ABSENT, f64::NAN], &[ABSENT; 3]];
+        assert_eq!(columns(Aggregator::Sum, &given), ["4", "none", "NaN"]);
+        assert_eq!(columns(Aggregator::Count, &given), ["2", "none", "2"]);
+        assert_eq!(columns(Aggregator::Max, &given), ["3", "none", "2"]);
+        assert_eq!(columns(Aggregator::Min, &given), ["1", "none", "2"]);
+        assert_eq!(columns(Aggregator::Avg, &given), ["2", "none", "NaN"]);
+        assert_eq!(columns(Aggregator::Stdvar, &given), ["1", "none", "NaN"]);
+        assert_eq!(columns(Aggregator::Group, &given), ["1", "none", "1"]);
+    }
+}

@@ -1,0 +1,128 @@
+//! A whole query: checked, its selections known, run over its sources.
+//!
+//! Invariant: an answer over a range is sorted by labels; at one time it stands in the order of evaluation, which `sort` and `topk` decide.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::guard::Guard;
+use crate::promql::MALFORMED;
+use crate::promql::annotations::{Annotations, Said};
+use crate::promql::ast::{Expr, Type};
+use crate::promql::eval::{Evaluator, Times, selections};
+use crate::promql::parse::parse;
+use crate::promql::select::{Selection, Source};
+use crate::promql::value::{Column, Run, Series, Steps, Value, series_bytes};
+use crate::scan::Touched;
+
+/// What is asked, and when.
+#[derive(Debug)]
+pub struct Query {
+    text: String,
+    expr: Expr,
+    steps: Steps,
+    lookback: i64,
+}
+
+pub struct Answer {
+    pub steps: Steps,
+    pub data: Data,
+    pub said: Said,
+    pub elapsed: Duration,
+    /// Samples read, stale markers among them.
+    pub samples: u64,
+}
+
+/// Columns have one entry per step.
+pub enum Data {
+    Scalar(Column),
+    Text(Vec<u8>),
+    /// At one time.
+    Vector(Vec<Series>),
+    /// Over the steps of a range.
+    Matrix(Vec<Series>),
+    /// A range vector at one time.
+    Runs(Vec<Run>),
+}
+
+impl Query {
+    /// At one time. All times are milliseconds.
+    pub fn instant(text: &str, time: i64, lookback: i64) -> Result<Query> {
+        let expr = parsed(text)?;
+        Ok(Query { text: text.to_string(), expr, steps: Steps::instant(time), lookback })
+    }
+
+    /// At each step of a range.
+    pub fn range(text: &str, steps: Steps, lookback: i64) -> Result<Query> {
+        let expr = parsed(text)?;
+        if !matches!(expr.returns(), Type::Scalar | Type::Vector) {
+            let what = format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                expr.returns().name()
+            );
+            return Err(Error::invalid(MALFORMED, what));
+        }
+        Ok(Query { text: text.to_string(), expr, steps, lookback })
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn times(&self) -> Times {
+        Times { steps: self.steps, lookback: self.lookback }
+    }
+
+    pub fn selections(&self) -> Vec<Selection> {
+        selections(&self.expr, &self.times())
+    }
+
+    /// `sources` are those of the selections, in their order. `over_range` says which form the answer has.
+    pub fn run(&self, over_range: bool, sources: Vec<Vec<Source>>, guard: &Guard) -> Result<Answer> {
+        let touched = Touched::default();
+        let annotations = Annotations::new(&self.text);
+        let evaluator = Evaluator::new(self.times(), sources, guard, &touched, &annotations);
+        let data = if self.expr.returns() == Type::Matrix {
+            Data::Runs(evaluator.runs(&self.expr, self.steps)?)
+        } else {
+            match evaluator.eval(&self.expr, self.steps)? {
+                Value::Text(text) => Data::Text(text),
+                Value::Scalar(column) if over_range => {
+                    Data::Matrix(vec![Series { labels: Default::default(), values: column }])
+                }
+                Value::Scalar(column) => Data::Scalar(column),
+                Value::Vector(vector) if over_range => {
+                    let mut series = vector.series;
+                    series.sort_by(|a, b| a.labels.as_bytes().cmp(b.labels.as_bytes()));
+                    Data::Matrix(series)
+                }
+                Value::Vector(vector) => Data::Vector(vector.series),
+            }
+        };
+        drop(evaluator);
+        let samples = touched.rows.into_inner();
+        Ok(Answer {
+            steps: self.steps,
+            data,
+            said: annotations.into_said(),
+            elapsed: guard.elapsed(),
+            samples,
+        })
+    }
+}
+
+impl Answer {
+    /// What it takes in memory.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.data {
+            Data::Scalar(column) => column.len() * 8,
+            Data::Text(text) => text.len(),
+            Data::Vector(series) | Data::Matrix(series) => series.len() * series_bytes(self.steps.count),
+            Data::Runs(runs) => runs.iter().map(|run| size_of::<Run>() + run.samples.len() * 16).sum(),
+        }
+    }
+}
+
+fn parsed(text: &str) -> Result<Expr> {
+    parse(text).map_err(|error| Error::invalid(MALFORMED, error.in_query(text)))
+}

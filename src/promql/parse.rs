@@ -1,0 +1,655 @@
+//! Tokens to a tree: the grammar of PromQL as of Prometheus 3.5 with its default flags.
+//!
+//! Our own and not the crate promql-parser, because an annotation and an error of Prometheus name the place in the query, which that
+//! crate's tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
+//! Prometheus' own. It is the second opinion on this grammar in `tests/promql.rs`.
+//! Invariant: what comes back has been type-checked (`check`). Trees are no deeper than [`DEPTH_MAX`], so that no query overflows a stack.
+//! Not here: what words mean when evaluated (`functions`, `eval`).
+
+use std::fmt;
+
+use crate::promql::ast::{
+    Aggregate, Aggregator, At, Binary, BinaryOp, Expr, Group, Grouping, MatchTest, Matcher, Matching, Moved,
+    Node, Selector, Side, Span, Subquery, Type,
+};
+use crate::promql::check::check;
+use crate::promql::functions;
+use crate::promql::lex::{Kind, Token, tokens};
+
+/// Nested parentheses, calls and operators in a row. Each takes some kilobytes of stack when evaluated; threads have 2 MiB.
+pub const DEPTH_MAX: usize = 200;
+
+/// What is wrong, and where: Prometheus' sentence without the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    pub span: Span,
+    pub what: String,
+}
+
+impl SyntaxError {
+    pub fn new(span: Span, what: impl Into<String>) -> SyntaxError {
+        SyntaxError { span, what: what.into() }
+    }
+
+    /// As Prometheus prints it.
+    pub fn in_query(&self, query: &str) -> String {
+        format!("{}: parse error: {}", place(query, self.span), self.what)
+    }
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// `line:column` of where a span begins, columns being bytes.
+pub fn place(query: &str, span: Span) -> String {
+    let before = &query.as_bytes()[..span.start.min(query.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    format!("{line}:{}", before.len() - line_start + 1)
+}
+
+pub fn parse(query: &str) -> Result<Expr, SyntaxError> {
+    let mut parser = Parser { tokens: tokens(query)?, at: 0, selectors: 0, depth: 0 };
+    if parser.peek() == &Kind::End {
+        return Err(SyntaxError::new(Span::default(), "no expression found in input"));
+    }
+    let expr = parser.expr(0)?;
+    if parser.peek() != &Kind::End {
+        return Err(parser.unexpected("", ""));
+    }
+    check(&expr)?;
+    Ok(expr)
+}
+
+/// What `match[]` takes: one vector selector.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SyntaxError> {
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, selectors: 0, depth: 0 };
+    if parser.peek() == &Kind::End {
+        return Err(SyntaxError::new(Span::default(), "no expression found in input"));
+    }
+    let expr = match parser.peek() {
+        Kind::Word(_) | Kind::Sign("{") => parser.selector()?,
+        _ => return Err(parser.unexpected("", "")),
+    };
+    if parser.peek() != &Kind::End {
+        return Err(parser.unexpected("", ""));
+    }
+    check(&expr)?;
+    match expr.node {
+        Node::Selector(selector) => Ok(selector.matchers),
+        _ => unreachable!("bug: `selector` gives a selector"),
+    }
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    selectors: usize,
+    depth: usize,
+}
+
+/// Words that stand for an aggregation where Prometheus has them behind a flag.
+const EXPERIMENTAL_AGGREGATORS: [&str; 2] = ["limitk", "limit_ratio"];
+
+/// Words that are never the name of a metric.
+const RESERVED: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+
+impl Parser {
+    fn token(&self) -> &Token {
+        &self.tokens[self.at]
+    }
+
+    fn peek(&self) -> &Kind {
+        &self.token().kind
+    }
+
+    fn peek_after(&self) -> &Kind {
+        &self.tokens[(self.at + 1).min(self.tokens.len() - 1)].kind
+    }
+
+    fn advance(&mut self) -> Token {
+        let token = self.token().clone();
+        // The end stays.
+        self.at = (self.at + 1).min(self.tokens.len() - 1);
+        token
+    }
+
+    fn end_of_last(&self) -> usize {
+        self.tokens[self.at.saturating_sub(1)].span.end
+    }
+
+    /// The word here in lower case.
+    fn word(&self) -> Option<String> {
+        match self.peek() {
+            Kind::Word(word) => Some(word.to_ascii_lowercase()),
+            _ => None,
+        }
+    }
+
+    fn take_word(&mut self, wanted: &str) -> bool {
+        let found = self.word().is_some_and(|word| word == wanted);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn take_sign(&mut self, wanted: &str) -> bool {
+        let found = matches!(self.peek(), Kind::Sign(sign) if *sign == wanted);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn expect_sign(&mut self, wanted: &str, context: &str, expected: &str) -> Result<(), SyntaxError> {
+        if self.take_sign(wanted) { Ok(()) } else { Err(self.unexpected(context, expected)) }
+    }
+
+    fn unexpected(&self, context: &str, expected: &str) -> SyntaxError {
+        let what = match self.peek() {
+            Kind::End => "end of input".to_string(),
+            Kind::Word(word) => {
+                let lower = word.to_ascii_lowercase();
+                if binary_word(&lower).is_some() {
+                    format!("<op:{word}>")
+                } else if Aggregator::ALL.iter().any(|op| op.name() == lower) {
+                    format!("<aggr:{word}>")
+                } else if RESERVED.contains(&lower.as_str())
+                    || ["by", "without", "offset"].contains(&lower.as_str())
+                {
+                    format!("<{word}>")
+                } else {
+                    format!("identifier {word:?}")
+                }
+            }
+            Kind::Number(number) => format!("number \"{number}\""),
+            Kind::Duration(milliseconds) => {
+                format!("duration {:?}", crate::promql::print::duration_text(*milliseconds))
+            }
+            Kind::Text(text) => format!("string {:?}", String::from_utf8_lossy(text)),
+            Kind::Sign(sign) if binary_sign(sign).is_some() => format!("<op:{sign}>"),
+            Kind::Sign(sign) => format!("{sign:?}"),
+        };
+        let context = if context.is_empty() { String::new() } else { format!(" in {context}") };
+        let expected = if expected.is_empty() { String::new() } else { format!(", expected {expected}") };
+        SyntaxError::new(self.token().span, format!("unexpected {what}{context}{expected}"))
+    }
+
+    /// One level deeper, if that may be.
+    fn deeper(&mut self) -> Result<(), SyntaxError> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            let what =
+                format!("the expression nests deeper than {DEPTH_MAX} levels; split it into several queries");
+            return Err(SyntaxError::new(self.token().span, what));
+        }
+        Ok(())
+    }
+
+    /// An expression whose operators bind at least as strongly as `weakest`.
+    fn expr(&mut self, weakest: u8) -> Result<Expr, SyntaxError> {
+        let depth = self.depth;
+        self.deeper()?;
+        let mut left = self.unary()?;
+        while let Some(op) = self.binary_op().filter(|op| op.precedence() >= weakest) {
+            // A long row of operators is a deep tree.
+            self.deeper()?;
+            let op_span = self.advance().span;
+            let (returns_bool, matching) = self.modifiers()?;
+            let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
+            let right = self.expr(next)?;
+            let span = Span { start: left.span.start, end: right.span.end };
+            let binary = Binary { op, op_span, left, right, returns_bool, matching };
+            left = Expr { node: Node::Binary(Box::new(binary)), span };
+        }
+        self.depth = depth;
+        Ok(left)
+    }
+
+    fn binary_op(&self) -> Option<BinaryOp> {
+        match self.peek() {
+            Kind::Sign(sign) => binary_sign(sign),
+            Kind::Word(word) => binary_word(&word.to_ascii_lowercase()),
+            _ => None,
+        }
+    }
+
+    fn modifiers(&mut self) -> Result<(bool, Matching), SyntaxError> {
+        let returns_bool = self.take_word("bool");
+        let mut matching = Matching::default();
+        let on = match self.word().as_deref() {
+            Some("on") => true,
+            Some("ignoring") => false,
+            _ => return Ok((returns_bool, matching)),
+        };
+        self.advance();
+        matching.on = on;
+        matching.labels = self.labels()?;
+        let many = match self.word().as_deref() {
+            Some("group_left") => Side::Left,
+            Some("group_right") => Side::Right,
+            _ => return Ok((returns_bool, matching)),
+        };
+        self.advance();
+        let include = if self.peek() == &Kind::Sign("(") { self.labels()? } else { Vec::new() };
+        matching.group = Some(Group { many, include });
+        Ok((returns_bool, matching))
+    }
+
+    /// `(a, b, "c d")`
+    fn labels(&mut self) -> Result<Vec<String>, SyntaxError> {
+        self.expect_sign("(", "grouping opts", "\"(\"")?;
+        let mut labels = Vec::new();
+        while !self.take_sign(")") {
+            let token = self.token().clone();
+            match token.kind {
+                Kind::Word(word) if !word.contains(':') => labels.push(word),
+                Kind::Text(text) => match String::from_utf8(text) {
+                    Ok(label) if !label.is_empty() => labels.push(label),
+                    _ => return Err(SyntaxError::new(token.span, "invalid label name in grouping opts")),
+                },
+                _ => return Err(self.unexpected("grouping opts", "label")),
+            }
+            self.advance();
+            if !self.take_sign(",") && self.peek() != &Kind::Sign(")") {
+                return Err(self.unexpected("grouping opts", "\",\" or \")\""));
+            }
+        }
+        Ok(labels)
+    }
+
+    fn unary(&mut self) -> Result<Expr, SyntaxError> {
+        let start = self.token().span.start;
+        let negative = match self.peek() {
+            Kind::Sign("+") => false,
+            Kind::Sign("-") => true,
+            _ => return self.postfix(),
+        };
+        self.advance();
+        // Weaker than `^`, stronger than what follows `*` in strength.
+        let operand = self.expr(BinaryOp::Pow.precedence())?;
+        let span = Span { start, end: operand.span.end };
+        if let Node::Number { value, is_duration } = operand.node {
+            let value = if negative { -value } else { value };
+            return Ok(Expr { node: Node::Number { value, is_duration }, span });
+        }
+        Ok(Expr { node: Node::Unary { negative, operand: Box::new(operand) }, span })
+    }
+
+    fn postfix(&mut self) -> Result<Expr, SyntaxError> {
+        let mut expr = self.primary()?;
+        loop {
+            match self.peek() {
+                Kind::Sign("[") => expr = self.brackets(expr)?,
+                Kind::Sign("@") => self.at_modifier(&mut expr)?,
+                Kind::Word(word) if word.eq_ignore_ascii_case("offset") => self.offset(&mut expr)?,
+                _ => return Ok(expr),
+            }
+            expr.span.end = self.end_of_last();
+        }
+    }
+
+    /// `[range]` and `[range:step]`.
+    fn brackets(&mut self, inner: Expr) -> Result<Expr, SyntaxError> {
+        self.advance();
+        let range = self.positive_duration("subquery or range selector")?;
+        if self.take_sign(":") {
+            let step = match self.peek() {
+                Kind::Sign("]") => None,
+                _ => Some(self.positive_duration("subquery selector")?),
+            };
+            self.expect_sign("]", "subquery selector", "\"]\"")?;
+            let span = Span { start: inner.span.start, end: self.end_of_last() };
+            self.deeper()?;
+            let subquery = Subquery { inner, range, step, moved: Moved::default() };
+            return Ok(Expr { node: Node::Subquery(Box::new(subquery)), span });
+        }
+        self.expect_sign("]", "subquery or range", "\":\" or \"]\"")?;
+        let span = Span { start: inner.span.start, end: self.end_of_last() };
+        let Node::Selector(selector) = inner.node else {
+            return Err(SyntaxError::new(inner.span, "ranges only allowed for vector selectors"));
+        };
+        if selector.moved.offset != 0 {
+            return Err(SyntaxError::new(inner.span, "no offset modifiers allowed before range"));
+        }
+        if selector.moved.at.is_some() {
+            return Err(SyntaxError::new(inner.span, "no @ modifiers allowed before range"));
+        }
+        Ok(Expr { node: Node::Range { selector, range }, span })
+    }
+
+    /// A duration, or a number of seconds. Milliseconds.
+    fn duration(&mut self, context: &str) -> Result<i64, SyntaxError> {
+        let token = self.token().clone();
+        let milliseconds = match token.kind {
+            Kind::Duration(milliseconds) => milliseconds,
+            Kind::Number(seconds) => {
+                let milliseconds = (seconds * 1e3).round();
+                if milliseconds.is_nan() || milliseconds.abs() > (i64::MAX / 1_000_000) as f64 {
+                    return Err(SyntaxError::new(token.span, "duration out of range"));
+                }
+                milliseconds as i64
+            }
+            _ => return Err(self.unexpected(context, "number or duration")),
+        };
+        self.advance();
+        Ok(milliseconds)
+    }
+
+    fn positive_duration(&mut self, context: &str) -> Result<i64, SyntaxError> {
+        let span = self.token().span;
+        match self.duration(context)? {
+            positive if positive > 0 => Ok(positive),
+            _ => Err(SyntaxError::new(span, "duration must be greater than 0")),
+        }
+    }
+
+    fn sign(&mut self) -> i64 {
+        if self.take_sign("-") {
+            return -1;
+        }
+        self.take_sign("+");
+        1
+    }
+
+    fn offset(&mut self, expr: &mut Expr) -> Result<(), SyntaxError> {
+        self.advance();
+        let sign = self.sign();
+        let offset = sign * self.duration("offset")?;
+        let Some(moved) = moved(expr) else {
+            let what = "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+            return Err(SyntaxError::new(expr.span, what));
+        };
+        if moved.offset != 0 {
+            return Err(SyntaxError::new(expr.span, "offset may not be set multiple times"));
+        }
+        moved.offset = offset;
+        Ok(())
+    }
+
+    fn at_modifier(&mut self, expr: &mut Expr) -> Result<(), SyntaxError> {
+        self.advance();
+        let at = match self.word().as_deref() {
+            Some(word @ ("start" | "end")) => {
+                let at = if word == "start" { At::Start } else { At::End };
+                self.advance();
+                self.expect_sign("(", "@", "timestamp")?;
+                self.expect_sign(")", "@", "timestamp")?;
+                at
+            }
+            _ => {
+                let sign = self.sign();
+                let token = self.token().clone();
+                let seconds = match token.kind {
+                    Kind::Number(seconds) => sign as f64 * seconds,
+                    Kind::Duration(milliseconds) => sign as f64 * milliseconds as f64 / 1e3,
+                    _ => return Err(self.unexpected("@", "timestamp")),
+                };
+                self.advance();
+                let milliseconds = (seconds * 1e3).round();
+                if milliseconds.is_nan() || milliseconds.abs() >= i64::MAX as f64 {
+                    let what = format!("timestamp out of bounds for @ modifier: {seconds}");
+                    return Err(SyntaxError::new(expr.span, what));
+                }
+                At::Time(milliseconds as i64)
+            }
+        };
+        let Some(moved) = moved(expr) else {
+            let what = "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+            return Err(SyntaxError::new(expr.span, what));
+        };
+        if moved.at.is_some() {
+            return Err(SyntaxError::new(expr.span, "@ <timestamp> may not be set multiple times"));
+        }
+        moved.at = Some(at);
+        Ok(())
+    }
+
+    fn primary(&mut self) -> Result<Expr, SyntaxError> {
+        let token = self.token().clone();
+        let start = token.span.start;
+        match token.kind {
+            Kind::Number(value) => {
+                self.advance();
+                Ok(Expr { node: Node::Number { value, is_duration: false }, span: token.span })
+            }
+            Kind::Duration(milliseconds) => {
+                self.advance();
+                let value = milliseconds as f64 / 1e3;
+                Ok(Expr { node: Node::Number { value, is_duration: true }, span: token.span })
+            }
+            Kind::Text(text) => {
+                self.advance();
+                Ok(Expr { node: Node::Text(text), span: token.span })
+            }
+            Kind::Sign("(") => {
+                self.advance();
+                let inner = self.expr(0)?;
+                self.expect_sign(")", "", "")?;
+                let span = Span { start, end: self.end_of_last() };
+                Ok(Expr { node: Node::Paren(Box::new(inner)), span })
+            }
+            Kind::Sign("{") => self.selector(),
+            Kind::Word(word) => {
+                let lower = word.to_ascii_lowercase();
+                let next = self.peek_after().clone();
+                let followed =
+                    |wanted: &str| matches!(&next, Kind::Word(next) if next.eq_ignore_ascii_case(wanted));
+                let opens = next == Kind::Sign("(") || followed("by") || followed("without");
+                if opens && EXPERIMENTAL_AGGREGATORS.contains(&lower.as_str()) {
+                    let what = format!(
+                        "{lower}() is experimental and must be enabled with --enable-feature=promql-experimental-functions"
+                    );
+                    return Err(SyntaxError::new(token.span, what));
+                }
+                if opens && let Some(op) = Aggregator::ALL.into_iter().find(|op| op.name() == lower) {
+                    return self.aggregate(op);
+                }
+                if next == Kind::Sign("(")
+                    && binary_word(&lower).is_none()
+                    && !RESERVED.contains(&lower.as_str())
+                {
+                    return self.call(&word);
+                }
+                if RESERVED.contains(&lower.as_str()) {
+                    return Err(self.unexpected("", ""));
+                }
+                self.selector()
+            }
+            _ => Err(self.unexpected("", "")),
+        }
+    }
+
+    fn call(&mut self, name: &str) -> Result<Expr, SyntaxError> {
+        let token = self.advance();
+        let Some(function) = functions::find(name) else {
+            return Err(SyntaxError::new(token.span, format!("unknown function with name {name:?}")));
+        };
+        let args = self.args()?;
+        let span = Span { start: token.span.start, end: self.end_of_last() };
+        Ok(Expr { node: Node::Call { function, args }, span })
+    }
+
+    fn args(&mut self) -> Result<Vec<Expr>, SyntaxError> {
+        self.expect_sign("(", "", "")?;
+        let mut args = Vec::new();
+        if self.take_sign(")") {
+            return Ok(args);
+        }
+        loop {
+            args.push(self.expr(0)?);
+            if self.take_sign(")") {
+                return Ok(args);
+            }
+            if !self.take_sign(",") {
+                return Err(self.unexpected("", ""));
+            }
+            if self.peek() == &Kind::Sign(")") {
+                let what = "trailing commas not allowed in function call args";
+                return Err(SyntaxError::new(self.token().span, what));
+            }
+        }
+    }
+
+    fn aggregate(&mut self, op: Aggregator) -> Result<Expr, SyntaxError> {
+        let start = self.advance().span.start;
+        let before = self.grouping()?;
+        if self.peek() != &Kind::Sign("(") {
+            return Err(self.unexpected("aggregation", ""));
+        }
+        let mut args = self.args()?;
+        let grouping = match before {
+            Some(grouping) => grouping,
+            None => self.grouping()?.unwrap_or_default(),
+        };
+        let span = Span { start, end: self.end_of_last() };
+        if args.is_empty() {
+            return Err(SyntaxError::new(span, "no arguments for aggregate expression provided"));
+        }
+        let expected = if op.param().is_some() { 2 } else { 1 };
+        if args.len() != expected {
+            let what = format!(
+                "wrong number of arguments for aggregate expression provided, expected {expected}, got {}",
+                args.len()
+            );
+            return Err(SyntaxError::new(span, what));
+        }
+        let inner = args.pop().expect("there is at least one");
+        let aggregate = Aggregate { op, inner, param: args.pop(), grouping };
+        Ok(Expr { node: Node::Aggregate(Box::new(aggregate)), span })
+    }
+
+    fn grouping(&mut self) -> Result<Option<Grouping>, SyntaxError> {
+        let without = match self.word().as_deref() {
+            Some("by") => false,
+            Some("without") => true,
+            _ => return Ok(None),
+        };
+        self.advance();
+        Ok(Some(Grouping { without, labels: self.labels()? }))
+    }
+
+    fn selector(&mut self) -> Result<Expr, SyntaxError> {
+        let start = self.token().span.start;
+        let mut name = None;
+        if let Kind::Word(word) = self.peek() {
+            name = Some(word.clone());
+            self.advance();
+        }
+        let mut matchers = Vec::new();
+        if self.take_sign("{") {
+            matchers = self.matchers()?;
+        }
+        if let Some(name) = &name {
+            matchers.push(Matcher { label: NAME.to_string(), test: MatchTest::Equal, value: name.clone() });
+        }
+        let id = self.selectors;
+        self.selectors += 1;
+        let span = Span { start, end: self.end_of_last() };
+        let selector = Selector { id, name, matchers, moved: Moved::default() };
+        Ok(Expr { node: Node::Selector(selector), span })
+    }
+
+    fn matchers(&mut self) -> Result<Vec<Matcher>, SyntaxError> {
+        let mut matchers = Vec::new();
+        while !self.take_sign("}") {
+            let token = self.token().clone();
+            let (label, quoted) = match token.kind {
+                Kind::Word(word) => (word, false),
+                Kind::Text(text) => (utf8(text, token.span)?, true),
+                _ => return Err(self.unexpected("label matching", "identifier or \"}\"")),
+            };
+            self.advance();
+            let test = match self.peek() {
+                Kind::Sign("=") => Some(MatchTest::Equal),
+                Kind::Sign("!=") => Some(MatchTest::NotEqual),
+                Kind::Sign("=~") => Some(MatchTest::Matches),
+                Kind::Sign("!~") => Some(MatchTest::NotMatches),
+                _ => None,
+            };
+            match test {
+                // `{"a metric"}`
+                None if quoted => {
+                    matchers.push(Matcher { label: NAME.to_string(), test: MatchTest::Equal, value: label });
+                }
+                None => return Err(self.unexpected("label matching", "label matching operator")),
+                Some(test) => {
+                    self.advance();
+                    let value = self.token().clone();
+                    let Kind::Text(text) = value.kind else {
+                        return Err(self.unexpected("label matching", "string"));
+                    };
+                    self.advance();
+                    let value = utf8(text, value.span)?;
+                    if matches!(test, MatchTest::Matches | MatchTest::NotMatches)
+                        && let Err(why) = query_lang::pattern::whole_value(&value)
+                    {
+                        let span = Span { start: token.span.start, end: self.end_of_last() };
+                        return Err(SyntaxError::new(
+                            span,
+                            format!("error parsing regexp: {why}: `{value}`"),
+                        ));
+                    }
+                    matchers.push(Matcher { label, test, value });
+                }
+            }
+            if !self.take_sign(",") && self.peek() != &Kind::Sign("}") {
+                return Err(self.unexpected("label matching", "\",\" or \"}\""));
+            }
+        }
+        Ok(matchers)
+    }
+}
+
+/// The label that holds a metric's name.
+pub const NAME: &str = "__name__";
+
+fn utf8(bytes: Vec<u8>, span: Span) -> Result<String, SyntaxError> {
+    String::from_utf8(bytes).map_err(|_| SyntaxError::new(span, "a label or its value is no valid UTF-8"))
+}
+
+/// Where `offset` and `@` of an expression are kept, if it takes them.
+fn moved(expr: &mut Expr) -> Option<&mut Moved> {
+    match &mut expr.node {
+        Node::Selector(selector) | Node::Range { selector, .. } => Some(&mut selector.moved),
+        Node::Subquery(subquery) => Some(&mut subquery.moved),
+        _ => None,
+    }
+}
+
+fn binary_sign(sign: &str) -> Option<BinaryOp> {
+    Some(match sign {
+        "+" => BinaryOp::Add,
+        "-" => BinaryOp::Sub,
+        "*" => BinaryOp::Mul,
+        "/" => BinaryOp::Div,
+        "%" => BinaryOp::Mod,
+        "^" => BinaryOp::Pow,
+        "==" => BinaryOp::Equal,
+        "!=" => BinaryOp::NotEqual,
+        ">" => BinaryOp::Greater,
+        "<" => BinaryOp::Less,
+        ">=" => BinaryOp::GreaterEqual,
+        "<=" => BinaryOp::LessEqual,
+        _ => return None,
+    })
+}
+
+fn binary_word(word: &str) -> Option<BinaryOp> {
+    Some(match word {
+        "and" => BinaryOp::And,
+        "or" => BinaryOp::Or,
+        "unless" => BinaryOp::Unless,
+        "atan2" => BinaryOp::Atan2,
+        _ => return None,
+    })
+}
+
+/// The type that every expression of a query must have somewhere: for the checks.
+pub(super) fn is_value(kind: Type) -> bool {
+    matches!(kind, Type::Scalar | Type::Vector)
+}

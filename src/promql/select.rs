@@ -1,0 +1,211 @@
+//! From a selector to samples: which tables and fields it means, and their rows as times and values.
+//!
+//! The metrics of a database are the series of its table `metrics`, whose tags are the labels; and each number or boolean of any other
+//! table, named `<table>_<field>`, with the table's tags as labels. Where both have the same labels the table wins.
+//! Invariant: samples ascend in time; stale markers are among them.
+//! Not here: what is computed from samples (`window`).
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use query_lang::plan::{TagFilter, TagTest};
+use storage_format::point::{FieldType, TagSet, Time, TimeRange};
+
+use crate::error::Result;
+use crate::promql::ast::{MatchTest, Matcher};
+use crate::promql::labels::with;
+use crate::promql::parse::NAME;
+use crate::rows::Rows;
+use crate::scan::Captured;
+use crate::series::{CompiledFilter, Table};
+
+/// Where Prometheus metrics live: DESIGN §1.
+pub const METRICS_TABLE: &str = "metrics";
+
+/// Their field.
+pub const VALUE_FIELD: &str = "value";
+
+/// What one selector of a query needs.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub matchers: Vec<Matcher>,
+    pub range: TimeRange,
+}
+
+/// What of one table a selector means.
+pub struct Wanted {
+    pub filter: CompiledFilter,
+    /// Fields by number and name.
+    pub columns: Vec<(u32, String)>,
+    names: Vec<Name>,
+}
+
+/// What the series of a field are called.
+#[derive(Clone, Debug)]
+enum Name {
+    /// As their tags say.
+    InTags,
+    Field(Arc<str>),
+}
+
+/// What one selector reads of one table.
+pub struct Source {
+    pub captured: Captured,
+    names: Vec<Name>,
+}
+
+impl Wanted {
+    /// None if nothing of the table can match.
+    pub fn of(table: &Table, matchers: &[Matcher]) -> Result<Option<Wanted>> {
+        if *table.name == *METRICS_TABLE {
+            let Some((id, FieldType::Float)) = table.column(VALUE_FIELD) else { return Ok(None) };
+            return Ok(Some(Wanted {
+                filter: filter(matchers.iter())?,
+                columns: vec![(id, VALUE_FIELD.to_string())],
+                names: vec![Name::InTags],
+            }));
+        }
+        let by_name: Vec<Matcher> =
+            matchers.iter().filter(|matcher| matcher.label == NAME).cloned().collect();
+        let by_name = filter(by_name.iter())?;
+        let mut wanted = Wanted {
+            filter: filter(matchers.iter().filter(|matcher| matcher.label != NAME))?,
+            columns: Vec::new(),
+            names: Vec::new(),
+        };
+        for (id, column) in (0..).zip(table.columns()) {
+            if column.field_type == FieldType::Str {
+                continue;
+            }
+            let name = field_metric(&table.name, &column.name);
+            if by_name.passes(&TagSet::new([(NAME, name.as_str())])) {
+                wanted.columns.push((id, column.name.to_string()));
+                wanted.names.push(Name::Field(name.into()));
+            }
+        }
+        Ok((!wanted.columns.is_empty()).then_some(wanted))
+    }
+
+    pub fn source(self, captured: Captured) -> Source {
+        Source { captured, names: self.names }
+    }
+
+    /// The label sets that a series of the table stands for.
+    pub fn labels<'a>(&'a self, tags: &'a TagSet) -> impl Iterator<Item = TagSet> + 'a {
+        self.names.iter().map(|name| name.labels(tags))
+    }
+}
+
+impl Source {
+    pub fn into_parts(self) -> (Captured, Names) {
+        (self.captured, Names(self.names))
+    }
+}
+
+/// What the series of each column are called.
+pub struct Names(Vec<Name>);
+
+impl Names {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn labels(&self, column: usize, tags: &TagSet) -> TagSet {
+        self.0[column].labels(tags)
+    }
+}
+
+impl Name {
+    fn labels(&self, tags: &TagSet) -> TagSet {
+        match self {
+            Name::InTags => tags.clone(),
+            Name::Field(name) => with(tags, NAME, name),
+        }
+    }
+}
+
+/// The metric that a field of a table is.
+pub fn field_metric(table: &str, field: &str) -> String {
+    format!("{table}_{field}")
+}
+
+fn filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> Result<CompiledFilter> {
+    let test = |matcher: &Matcher| TagFilter::Match {
+        tag: matcher.label.clone(),
+        test: match matcher.test {
+            MatchTest::Equal => TagTest::Equal(matcher.value.clone()),
+            MatchTest::NotEqual => TagTest::NotEqual(matcher.value.clone()),
+            MatchTest::Matches => TagTest::Matches(matcher.value.clone()),
+            MatchTest::NotMatches => TagTest::NotMatches(matcher.value.clone()),
+        },
+    };
+    CompiledFilter::new(&TagFilter::And(matchers.map(test).collect()))
+}
+
+/// Appends the samples of one column.
+pub fn append_samples(rows: &[Rows], column: usize, times: &mut Vec<Time>, values: &mut Vec<f64>) {
+    for piece in rows {
+        let Some(Some(array)) = piece.columns.get(column) else { continue };
+        if array.null_count() == 0 {
+            times.extend_from_slice(&piece.times);
+            extend_values(array, values, None);
+        } else {
+            let valid = |row: &usize| array.is_valid(*row);
+            times.extend((0..piece.len()).filter(valid).map(|row| piece.times[row]));
+            extend_values(array, values, Some(&valid));
+        }
+    }
+}
+
+fn extend_values(array: &ArrayRef, values: &mut Vec<f64>, valid: Option<&dyn Fn(&usize) -> bool>) {
+    let rows = (0..array.len()).filter(|row| valid.is_none_or(|valid| valid(row)));
+    match array.data_type() {
+        DataType::Float64 => {
+            let floats = array.as_primitive::<Float64Type>().values();
+            match valid {
+                None => values.extend_from_slice(floats),
+                Some(_) => values.extend(rows.map(|row| floats[row])),
+            }
+        }
+        DataType::Int64 => {
+            let integers = array.as_primitive::<Int64Type>().values();
+            values.extend(rows.map(|row| integers[row] as f64));
+        }
+        DataType::UInt64 => {
+            let integers = array.as_primitive::<UInt64Type>().values();
+            values.extend(rows.map(|row| integers[row] as f64));
+        }
+        DataType::Boolean => {
+            let bools = array.as_boolean().values();
+            values.extend(rows.map(|row| f64::from(u8::from(bools.value(row)))));
+        }
+        other => unreachable!("bug: a field of type {other} was taken for a metric"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BooleanArray, Int64Array};
+
+    #[test]
+    fn numbers_and_booleans_become_samples_where_they_are() {
+        let rows = Rows {
+            times: vec![1, 2, 3].into(),
+            columns: vec![
+                Some(Arc::new(Int64Array::from(vec![Some(7), None, Some(9)]))),
+                Some(Arc::new(BooleanArray::from(vec![true, false, true]))),
+                None,
+            ],
+        };
+        let samples = |column: usize| {
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            append_samples(std::slice::from_ref(&rows), column, &mut times, &mut values);
+            times.into_iter().zip(values).collect::<Vec<_>>()
+        };
+        assert_eq!(samples(0), [(1, 7.0), (3, 9.0)]);
+        assert_eq!(samples(1), [(1, 1.0), (2, 0.0), (3, 1.0)]);
+        assert_eq!(samples(2), []);
+    }
+}

@@ -1,0 +1,172 @@
+//! Samples of one series to one value per step: the newest within the look-back, or a function of those in a window that slides.
+//!
+//! Invariant: windows are open on the left and closed on the right, `(t - length, t]`, and move forward only, so that each sample is
+//! passed once, however many windows it is in.
+//! Not here: what a function makes of a window (`range`), where samples come from (`select`).
+
+use std::ops::Range;
+
+use storage_format::point::Time;
+
+use crate::promql::ast::{At, Moved};
+use crate::promql::value::{Column, Steps, is_absent};
+
+/// Samples of one series: ascending times in nanoseconds, and as many values.
+#[derive(Clone, Copy)]
+pub struct Samples<'a> {
+    pub times: &'a [Time],
+    pub values: &'a [f64],
+}
+
+impl<'a> Samples<'a> {
+    pub fn slice(self, rows: Range<usize>) -> Samples<'a> {
+        Samples { times: &self.times[rows.clone()], values: &self.values[rows] }
+    }
+
+    pub fn len(self) -> usize {
+        self.times.len()
+    }
+}
+
+/// Where the windows of a selector end, step by step.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    pub steps: Steps,
+    /// Milliseconds.
+    pub offset: i64,
+    /// Milliseconds; the same for all steps.
+    pub at: Option<i64>,
+    /// Milliseconds.
+    pub length: i64,
+}
+
+impl Windows {
+    /// `start` and `end` are the query's, for `@`.
+    pub fn new(steps: Steps, moved: &Moved, length: i64, start: i64, end: i64) -> Windows {
+        let at = moved.at.map(|at| match at {
+            At::Time(time) => time,
+            At::Start => start,
+            At::End => end,
+        });
+        Windows { steps, offset: moved.offset, at, length }
+    }
+
+    /// The end of the window of a step, in milliseconds.
+    pub fn end(&self, step: i64) -> i64 {
+        self.at.unwrap_or(step).saturating_sub(self.offset)
+    }
+
+    /// All that any window holds, in nanoseconds.
+    pub fn hull(&self) -> storage_format::point::TimeRange {
+        let (first, last) = (self.end(self.steps.start), self.end(self.steps.end()));
+        let start = nanos(first.saturating_sub(self.length)).saturating_add(1);
+        storage_format::point::TimeRange::new(start, nanos(last).saturating_add(1))
+    }
+
+    /// Calls `each` with every step's time, its window's end (both in milliseconds) and the samples in it; `same` says that they are
+    /// those of the step before.
+    pub fn slide(&self, samples: Samples<'_>, mut each: impl FnMut(i64, i64, Range<usize>, bool)) {
+        let (mut first, mut next) = (0, 0);
+        let mut before = None;
+        for time in self.steps.times() {
+            let end = self.end(time);
+            let same = before == Some(end);
+            before = Some(end);
+            if !same {
+                let (from, to) = (nanos(end.saturating_sub(self.length)), nanos(end));
+                while next < samples.len() && samples.times[next] <= to {
+                    next += 1;
+                }
+                while first < next && samples.times[first] <= from {
+                    first += 1;
+                }
+            }
+            each(time, end, first..next, same);
+        }
+    }
+
+    /// The newest sample of each step's window, by what `of` makes of its row. A stale marker ends the series until its next sample.
+    pub fn newest(&self, samples: Samples<'_>, of: impl Fn(usize) -> f64) -> Column {
+        let mut column = Column::with_capacity(self.steps.count);
+        self.slide(samples, |_, _, rows, _| {
+            let newest = rows.last().filter(|row| !is_absent(samples.values[*row]));
+            column.push(newest.map_or(crate::promql::value::ABSENT, &of));
+        });
+        column
+    }
+}
+
+/// Milliseconds to nanoseconds, at the ends of time saturated.
+pub fn nanos(milliseconds: i64) -> Time {
+    milliseconds.saturating_mul(1_000_000)
+}
+
+/// A time in seconds, as Prometheus computes it from milliseconds.
+pub fn seconds(time: Time) -> f64 {
+    match time % 1_000_000 {
+        0 => (time / 1_000_000) as f64 / 1e3,
+        _ => time as f64 / 1e9,
+    }
+}
+
+/// Stale markers are no samples of a window.
+pub fn drop_stale(times: &mut Vec<Time>, values: &mut Vec<f64>) {
+    if !values.iter().any(|value| is_absent(*value)) {
+        return;
+    }
+    let mut kept = 0;
+    for row in 0..values.len() {
+        if !is_absent(values[row]) {
+            (times[kept], values[kept]) = (times[row], values[row]);
+            kept += 1;
+        }
+    }
+    times.truncate(kept);
+    values.truncate(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::value::ABSENT;
+
+    const MS: i64 = 1_000_000;
+
+    fn windows(length: i64, moved: Moved) -> Windows {
+        Windows::new(Steps::range(0, 40, 10), &moved, length, 0, 40)
+    }
+
+    #[test]
+    fn windows_are_open_on_the_left() {
+        let times: Vec<Time> = [0, 10, 15, 20, 40].into_iter().map(|time| time * MS).collect();
+        let samples = Samples { times: &times, values: &[0.0; 5] };
+        let mut seen = Vec::new();
+        windows(10, Moved::default()).slide(samples, |time, _, rows, _| seen.push((time, rows)));
+        assert_eq!(seen, [(0, 0..1), (10, 1..2), (20, 2..4), (30, 4..4), (40, 4..5)]);
+        let hull = windows(10, Moved::default()).hull();
+        assert_eq!((hull.start, hull.end), (-10 * MS + 1, 40 * MS + 1));
+    }
+
+    #[test]
+    fn a_fixed_window_is_the_same_at_each_step() {
+        let times = [5 * MS];
+        let samples = Samples { times: &times, values: &[1.0] };
+        let mut seen = Vec::new();
+        let fixed = Moved { offset: 10, at: Some(At::Time(15)) };
+        windows(10, fixed).slide(samples, |_, end, rows, same| seen.push((end, rows.len(), same)));
+        assert_eq!(seen, [(5, 1, false), (5, 1, true), (5, 1, true), (5, 1, true), (5, 1, true)]);
+    }
+
+    #[test]
+    fn a_stale_marker_ends_a_series() {
+        let times: Vec<Time> = [0, 12, 25].into_iter().map(|time| time * MS).collect();
+        let values = [1.0, ABSENT, 3.0];
+        let samples = Samples { times: &times, values: &values };
+        let column = windows(100, Moved::default()).newest(samples, |row| values[row]);
+        let present: Vec<bool> = column.iter().map(|value| !is_absent(*value)).collect();
+        assert_eq!(present, [true, true, false, true, true]);
+        let (mut times, mut values) = (times, values.to_vec());
+        drop_stale(&mut times, &mut values);
+        assert_eq!((times, values), (vec![0, 25 * MS], vec![1.0, 3.0]));
+    }
+}

@@ -1,0 +1,158 @@
+//! What a server says of itself, where Grafana and people look for it in Prometheus.
+//!
+//! Grafana chooses what it offers by `version` of `buildinfo`: it is the version of Prometheus whose API and language this is, and the
+//! other fields say who really answers. There are no rules and no alerts here, so their lists are empty.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hashbrown::HashMap;
+use query_lang::time::format_time;
+use serde_json::{Map, Value, json};
+use storage_format::point::{TagSet, TimeRange};
+
+use crate::db::Db;
+use crate::guard::Guard;
+use crate::promql::NAME;
+use crate::server::Doors;
+use crate::server::prometheus::{answer, limit, params, success, text_answer};
+use crate::server::queries::{self, Answered, Asked, Caller};
+use crate::server::reply::Failure;
+use crate::server::wql::client_of;
+
+/// Whose API and language this is.
+const PROMETHEUS_VERSION: &str = "3.5.0";
+
+/// Entries of each list of `tsdb`, unless `limit` says otherwise.
+const TOP_DEFAULT: usize = 10;
+
+pub async fn build() -> Response {
+    success(json!({
+        "version": PROMETHEUS_VERSION,
+        "revision": concat!("waterclock-", env!("CARGO_PKG_VERSION")),
+        "branch": "waterclock",
+        "buildUser": "waterclock",
+        "buildDate": "",
+        "goVersion": "",
+    }))
+}
+
+pub async fn runtime(State(doors): State<Arc<Doors>>) -> Response {
+    let time = |time| format_time(time);
+    success(json!({
+        "startTime": time(doors.started),
+        "CWD": "",
+        "hostname": "",
+        "serverTime": time(doors.db.clock().now()),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": time(doors.started),
+        "corruptionCount": 0,
+        "goroutineCount": 0,
+        "GOMAXPROCS": rayon::current_num_threads(),
+        "GOMEMLIMIT": 0,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": "",
+    }))
+}
+
+pub async fn flags() -> Response {
+    success(json!({}))
+}
+
+pub async fn config() -> Response {
+    success(json!({ "yaml": "" }))
+}
+
+pub async fn rules() -> Response {
+    success(json!({ "groups": [] }))
+}
+
+pub async fn alerts() -> Response {
+    success(json!({ "alerts": [] }))
+}
+
+pub async fn metadata() -> Response {
+    success(json!({}))
+}
+
+pub async fn ready() -> Response {
+    text_answer("Waterclock is ready.\n")
+}
+
+pub async fn tsdb(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+    answer(statistics(&doors, request).await)
+}
+
+async fn statistics(doors: &Arc<Doors>, request: Request) -> Result<Response, Failure> {
+    let client = client_of(&request);
+    let params = params(doors, request).await?;
+    let top = limit(&params)?.unwrap_or(TOP_DEFAULT);
+    let database = params.database(&["db"])?;
+    let statement = "/api/v1/status/tsdb".to_string();
+    let asked = Asked { database: database.clone(), statement, caller: Caller { client, timeout: None } };
+    let work = move |db: &Db, guard: &Guard| {
+        let series = db.promql_series(&[], TimeRange::ALL, &database, guard)?;
+        Ok(Answered { answer: cardinalities(&series, top), bytes: 0, rollups: Vec::new() })
+    };
+    let (data, _held) = queries::run(doors, asked, work).await?;
+    Ok(success(data))
+}
+
+/// What multiplies the series: names, labels and pairs with the most of them.
+fn cardinalities(series: &[TagSet], top: usize) -> Value {
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
+    let mut labels: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
+    for one in series {
+        *by_name.entry(one.get(NAME).unwrap_or_default()).or_default() += 1;
+        for (label, value) in one.iter() {
+            *labels.entry(label).or_default().entry(value).or_default() += 1;
+        }
+    }
+    let values = labels.iter().map(|(label, values)| (label.to_string(), values.len()));
+    let bytes = labels.iter().map(|(label, values)| {
+        let text: usize = values.keys().map(|value| value.len()).sum();
+        (label.to_string(), text)
+    });
+    let pairs = labels.iter().flat_map(|(label, values)| {
+        values.iter().map(move |(value, count)| (format!("{label}={value}"), *count))
+    });
+    let pair_count: usize = labels.values().map(HashMap::len).sum();
+    let mut data = Map::new();
+    data.insert("headStats".to_string(), json!({ "numSeries": series.len(), "numLabelPairs": pair_count }));
+    data.insert(
+        "seriesCountByMetricName".to_string(),
+        most(by_name.into_iter().map(|(name, count)| (name.to_string(), count)), top),
+    );
+    data.insert("labelValueCountByLabelName".to_string(), most(values, top));
+    data.insert("memoryInBytesByLabelName".to_string(), most(bytes, top));
+    data.insert("seriesCountByLabelValuePair".to_string(), most(pairs, top));
+    Value::Object(data)
+}
+
+fn most(counts: impl Iterator<Item = (String, usize)>, top: usize) -> Value {
+    let mut counts: Vec<(String, usize)> = counts.collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    counts.truncate(top);
+    counts.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first() {
+        let series = [
+            TagSet::new([(NAME, "up"), ("job", "a"), ("host", "1")]),
+            TagSet::new([(NAME, "up"), ("job", "a"), ("host", "2")]),
+            TagSet::new([(NAME, "down"), ("job", "a"), ("host", "3")]),
+        ];
+        let found = cardinalities(&series, 1);
+        assert_eq!(found["headStats"], json!({ "numSeries": 3, "numLabelPairs": 6 }));
+        assert_eq!(found["seriesCountByMetricName"], json!([{ "name": "up", "value": 2 }]));
+        assert_eq!(found["labelValueCountByLabelName"], json!([{ "name": "host", "value": 3 }]));
+        assert_eq!(found["seriesCountByLabelValuePair"], json!([{ "name": "job=a", "value": 3 }]));
+    }
+}

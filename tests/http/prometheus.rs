@@ -1,0 +1,162 @@
+//! Prometheus' API over a socket: what Grafana and other clients send, and the shape of what they get.
+
+use serde_json::{Value as Json, json};
+
+use crate::support::server::{Reply, Server, folder};
+
+fn server(folder: &std::path::Path) -> Server {
+    let server = Server::start(folder, &[]);
+    let body =
+        "cpu,host=a usage=1 1000000000\ncpu,host=b usage=2.5 1000000000\ncpu,host=a usage=3 16000000000\n";
+    assert_eq!(server.post("/write", body.as_bytes()).status, 204);
+    server
+}
+
+fn form(server: &Server, path: &str, form: &str) -> Reply {
+    server.send("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], Some(form.as_bytes()))
+}
+
+fn data(reply: &Reply) -> Json {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = reply.json();
+    assert_eq!(answer["status"], "success");
+    answer["data"].clone()
+}
+
+#[test]
+fn queries_answer_as_prometheus_does() {
+    let folder = folder();
+    let server = server(folder.path());
+    let one = json!({
+        "resultType": "vector",
+        "result": [
+            { "metric": { "__name__": "cpu_usage", "host": "a" }, "value": [16.5, "3"] },
+            { "metric": { "__name__": "cpu_usage", "host": "b" }, "value": [16.5, "2.5"] },
+        ]
+    });
+    assert_eq!(data(&server.get("/api/v1/query?query=cpu_usage&time=16.5")), one);
+    assert_eq!(data(&form(&server, "/api/v1/query", "query=cpu_usage&time=16.5")), one);
+    assert_eq!(
+        data(&form(&server, "/api/v1/query?time=1", "query=cpu_usage&time=16.5")),
+        one,
+        "the form's counts"
+    );
+    let ranged = "query=sum(cpu_usage)&start=0&end=1970-01-01T00:00:30Z&step=15s";
+    let values = json!([[15, "3.5"], [30, "5.5"]]);
+    let matrix = json!({ "resultType": "matrix", "result": [{ "metric": {}, "values": values }] });
+    assert_eq!(data(&form(&server, "/api/v1/query_range", ranged)), matrix);
+    assert_eq!(data(&server.get(&format!("/api/v1/query_range?{ranged}"))), matrix);
+    let scalar = data(&form(&server, "/api/v1/query", "query=1%2B1&time=4"));
+    assert_eq!(scalar, json!({ "resultType": "scalar", "result": [4, "2"] }));
+    let limited = server.get("/api/v1/query?query=cpu_usage&time=16&limit=1&stats=all").json();
+    assert_eq!(limited["data"]["result"].as_array().map(Vec::len), Some(1));
+    assert_eq!(limited["warnings"], json!(["results truncated due to limit"]));
+    assert_eq!(limited["data"]["stats"]["samples"]["totalQueryableSamples"], 3);
+    assert_eq!(data(&server.get("/api/v1/query?query=cpu_usage&time=16&db=other"))["result"], json!([]));
+    let stale = server.get("/api/v1/query?query=cpu_usage%7Bhost=%22b%22%7D&time=16&lookback_delta=10s");
+    assert_eq!(data(&stale)["result"], json!([]));
+}
+
+#[test]
+fn errors_have_types_and_statuses() {
+    let folder = folder();
+    let server = server(folder.path());
+    let cases = [
+        (
+            "/api/v1/query?query=sum(",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis",
+        ),
+        (
+            "/api/v1/query?query=1&time=x",
+            400,
+            "bad_data",
+            "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+        ),
+        ("/api/v1/query?query=cpu_usage%2Bon()cpu_usage&time=2", 422, "execution", "found duplicate series"),
+        (
+            "/api/v1/query_range?query=1&start=10&end=0&step=1",
+            400,
+            "bad_data",
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ),
+        (
+            "/api/v1/query_range?query=1&start=0&end=10&step=0",
+            400,
+            "bad_data",
+            "zero or negative query resolution step widths",
+        ),
+        (
+            "/api/v1/query_range?query=1&start=0&end=11001&step=1",
+            400,
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points",
+        ),
+        (
+            "/api/v1/query_range?query=cpu_usage[5m]&start=0&end=1&step=1",
+            400,
+            "bad_data",
+            "invalid expression type \"range vector\" for range query",
+        ),
+        ("/api/v1/query?query=1&timeout=x", 400, "bad_data", "invalid parameter \"timeout\""),
+        ("/api/v1/series", 400, "bad_data", "no match[] parameter provided"),
+        ("/api/v1/labels?match[]=a%7B", 400, "bad_data", "invalid parameter \"match[]\""),
+        ("/api/v1/labels?limit=-1", 400, "bad_data", "limit must be non-negative"),
+        ("/api/v1/query?query=cpu_usage&timeout=0s", 503, "timeout", "ran longer than"),
+    ];
+    for (path, status, kind, says) in cases {
+        let reply = server.get(path);
+        let answer = reply.json();
+        assert_eq!((reply.status, answer["status"].as_str()), (status, Some("error")), "{path}: {answer}");
+        assert_eq!(answer["errorType"], kind, "{path}");
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains(says)), "{path}: {answer}");
+    }
+    assert_eq!(server.get("/api/v1/no_such_thing").status, 404);
+}
+
+#[test]
+fn what_there_is_can_be_listed() {
+    let folder = folder();
+    let server = server(folder.path());
+    assert_eq!(data(&server.get("/api/v1/labels")), json!(["__name__", "host"]));
+    assert_eq!(data(&server.get("/api/v1/label/__name__/values")), json!(["cpu_usage"]));
+    assert_eq!(
+        data(&server.get("/api/v1/label/host/values?match[]=cpu_usage&start=0&end=20")),
+        json!(["a", "b"])
+    );
+    assert_eq!(
+        data(&server.get("/api/v1/label/host/values?match[]=%7Bhost!%3D%22a%22,host!%3D%22%22%7D")),
+        json!(["b"])
+    );
+    assert_eq!(data(&server.get("/api/v1/label/none/values")), json!([]));
+    assert_eq!(data(&server.get("/api/v1/label/U__a_2e_b/values")), json!([]));
+    let series = json!([{ "__name__": "cpu_usage", "host": "a" }, { "__name__": "cpu_usage", "host": "b" }]);
+    assert_eq!(
+        data(&form(&server, "/api/v1/series", "match[]=cpu_usage&match[]=%7Bhost%3D%22a%22%7D")),
+        series
+    );
+    let cut = server.get("/api/v1/series?match[]=cpu_usage&limit=1").json();
+    assert_eq!(cut["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(cut["warnings"], json!(["results truncated due to limit"]));
+    assert_eq!(data(&server.get("/api/v1/status/buildinfo"))["version"], "3.5.0");
+    assert_eq!(data(&server.get("/api/v1/rules")), json!({ "groups": [] }));
+    assert_eq!(data(&server.get("/api/v1/alerts")), json!({ "alerts": [] }));
+    let cardinality = data(&server.get("/api/v1/status/tsdb"));
+    assert_eq!(cardinality["headStats"]["numSeries"], 2);
+    assert_eq!(cardinality["seriesCountByMetricName"], json!([{ "name": "cpu_usage", "value": 2 }]));
+    assert_eq!(server.get("/-/ready").status, 200);
+}
+
+#[test]
+fn queries_are_printed_and_taken_apart() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let printed = data(&form(&server, "/api/v1/format_query", "query=sum(rate(a[5m]))by(b)"));
+    assert_eq!(printed, "sum by (b) (rate(a[5m]))");
+    let tree = data(&server.get("/api/v1/parse_query?query=a%20%2B%20on(b)%20c%20offset%205m"));
+    assert_eq!((&tree["type"], &tree["op"]), (&json!("binaryExpr"), &json!("+")));
+    assert_eq!(tree["matching"], json!({ "card": "one-to-one", "labels": ["b"], "on": true, "include": [] }));
+    assert_eq!(tree["rhs"]["offset"], 300_000);
+    assert_eq!(server.get("/api/v1/parse_query?query=(").status, 400);
+}
