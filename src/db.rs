@@ -44,7 +44,6 @@ use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::ingest::{Target, parse_lines};
-use crate::promql::METRICS_TABLE;
 use crate::rollup::Rollups;
 use crate::scan::Tombstone;
 use crate::scan::View;

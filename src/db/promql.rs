@@ -9,12 +9,11 @@ use storage_format::point::{TagSet, TimeRange};
 use crate::db::Db;
 use crate::error::Result;
 use crate::guard::Guard;
-use crate::promql::METRICS_TABLE;
 use crate::promql::Wanted;
 use crate::promql::ast::Matcher;
 use crate::promql::{Answer, Query, Selection, Source};
 use crate::scan::Captured;
-use crate::series::Table;
+use crate::series::{METRICS_TABLE, Table};
 
 impl Db {
     /// `over_range` says which form the answer has.

@@ -18,13 +18,7 @@ use crate::promql::labels::with;
 use crate::promql::parse::NAME;
 use crate::rows::Rows;
 use crate::scan::Captured;
-use crate::series::{CompiledFilter, Table};
-
-/// Where Prometheus metrics live: DESIGN §1.
-pub const METRICS_TABLE: &str = "metrics";
-
-/// Their field.
-pub const VALUE_FIELD: &str = "value";
+use crate::series::{CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
 /// What one selector of a query needs.
 #[derive(Clone, Debug)]
@@ -59,10 +53,10 @@ impl Wanted {
     /// None if nothing of the table can match.
     pub fn of(table: &Table, matchers: &[Matcher]) -> Result<Option<Wanted>> {
         if *table.name == *METRICS_TABLE {
-            let Some((id, FieldType::Float)) = table.column(VALUE_FIELD) else { return Ok(None) };
+            let Some((id, FieldType::Float)) = table.column(METRIC_VALUE) else { return Ok(None) };
             return Ok(Some(Wanted {
                 filter: filter(matchers.iter())?,
-                columns: vec![(id, VALUE_FIELD.to_string())],
+                columns: vec![(id, METRIC_VALUE.to_string())],
                 names: vec![Name::InTags],
             }));
         }
