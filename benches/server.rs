@@ -51,11 +51,15 @@ impl Server {
     }
 
     pub fn post(&self, path: &str, body: &str) -> String {
+        String::from_utf8(self.post_for_bytes(path, body)).expect("the answer is text")
+    }
+
+    pub fn post_for_bytes(&self, path: &str, body: &str) -> Vec<u8> {
         let answer =
             self.agent.post(format!("{}{path}", self.url)).send(body).expect("the server answers 2xx");
-        let mut text = String::new();
-        answer.into_body().into_reader().read_to_string(&mut text).expect("the answer is text");
-        text
+        let mut bytes = Vec::new();
+        answer.into_body().into_reader().read_to_end(&mut bytes).expect("a whole answer");
+        bytes
     }
 
     pub fn block_bytes(&self) -> u64 {

@@ -131,7 +131,7 @@ settings! {
         queries_memory_bytes_max: usize = "768MiB", "memory of all queries together; more are answered 503";
         query_memory_bytes_max: usize = "512MiB", "memory of one query";
         object_cache_bytes_max: usize = "256MiB", "pieces of blocks from a bucket that are kept in memory";
-        query_rows_max: usize = "5000000", "rows of one answer";
+        query_rows_max: usize = "5000000", "rows that a query may need all at once; points that are sent as they are read are not counted";
         query_time_max: Duration = "60s", "time of one query";
         queries_running_max: usize = "32", "queries at the same time; more wait for queries_wait_max, then they are answered 503";
         queries_wait_max: Duration = "2s", "how long a query waits for others to end when queries_running_max of them run";

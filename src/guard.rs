@@ -252,7 +252,7 @@ impl Guard {
             Kind::OverLimit,
             "too_many_rows",
             format!(
-                "the answer would have {rows} rows, more than its limit of {} (query_rows_max); add `| limit N`, ask for less, or \
+                "the query needs {rows} rows at once, more than its limit of {} (query_rows_max); add `| limit N`, ask for less, or \
                  raise the limit",
                 self.rows_max
             ),

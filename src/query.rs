@@ -12,12 +12,14 @@ mod groups;
 mod join;
 mod points;
 mod scalar;
+mod stream;
 mod window;
 
 pub use answer::{Answer, AnswerColumn, Role, RollupUse, Stats, text_table};
 pub use frame::Frame;
 pub use groups::{Groups, finish};
 pub use join::join;
-pub use points::select_points;
+pub use points::{Points, PointsAsked};
 pub use scalar::Program;
+pub use stream::{Stream, row_steps};
 pub use window::{LOOK_BACK, StatePlan, aggregate, keys_of};

@@ -11,7 +11,7 @@ use arrow::array::{
     UInt64Array, make_array, new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{filter, interleave};
+use arrow::compute::{FilterBuilder, interleave};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use storage_format::chunk::{ColumnValues, Values};
 use storage_format::point::{Time, TimeRange};
@@ -66,13 +66,13 @@ impl Rows {
 
     /// Only the rows that the mask, which has no nulls, lets pass.
     pub fn filter(&self, passes: &BooleanArray) -> Rows {
-        let column = |column: &Option<ArrayRef>| {
-            column.as_ref().map(|array| filter(array, passes).expect("the mask has one entry per row"))
-        };
-        let kept = self.times.iter().zip(passes.values()).filter(|(_, passes)| *passes);
+        // What the mask says is looked up once for all columns.
+        let passes = FilterBuilder::new(passes).optimize().build();
+        let kept = |array: &dyn Array| passes.filter(array).expect("the mask has one entry per row");
+        let times = kept(&Int64Array::new(self.times.clone(), None));
         Rows {
-            times: kept.map(|(time, _)| *time).collect(),
-            columns: self.columns.iter().map(column).collect(),
+            times: times.as_primitive::<Int64Type>().values().clone(),
+            columns: self.columns.iter().map(|column| column.as_deref().map(kept)).collect(),
         }
     }
 

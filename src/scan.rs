@@ -7,11 +7,13 @@
 
 mod memory;
 mod read;
+mod search;
 mod tasks;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use roaring::RoaringBitmap;
 use storage_format::point::{TagSet, TimeRange};
@@ -29,6 +31,7 @@ use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 pub use memory::StateLayer;
 use memory::{Layers, Place};
 pub use read::Part;
+pub use search::Search;
 
 /// What is live, all at one sequence.
 #[derive(Clone, Copy)]
@@ -89,6 +92,15 @@ pub struct Touched {
     pub rows: AtomicU64,
     pub bytes: AtomicU64,
     pub files: AtomicU64,
+}
+
+impl Touched {
+    /// What was read, but not for which series.
+    pub fn add_work(&self, other: &Touched) {
+        self.rows.fetch_add(other.rows.load(Relaxed), Relaxed);
+        self.bytes.fetch_add(other.bytes.load(Relaxed), Relaxed);
+        self.files.fetch_max(other.files.load(Relaxed), Relaxed);
+    }
 }
 
 /// What a scan needs of a view, taken under the lock without touching the disk.

@@ -12,7 +12,7 @@ pub mod body; // bytes in: limits and compression
 mod cells; // Arrow columns, one value at a time
 mod csv;
 mod influx_query; // the few InfluxQL statements that v1 clients begin with
-mod format; // which form an answer has, and sending it
+mod format; // which form an answer has
 mod ipc; // Arrow's stream
 mod json;
 mod live; // statements that go on
@@ -25,6 +25,7 @@ mod queries; // what runs, and ending it
 mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;
+mod send; // answers, piece by piece
 mod wql;
 mod write; // line protocol, three versions
 

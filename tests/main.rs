@@ -31,6 +31,7 @@ mod retention;
 mod retention_crash;
 mod rules;
 mod scripts;
+mod streams;
 mod transfer;
 
 #[path = "../benches/subjects.rs"]

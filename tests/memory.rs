@@ -4,6 +4,8 @@
 //! Not here: random operations on short series (`random`).
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -186,6 +188,60 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
     let peak = peak.into_inner();
     assert!(peak <= LIMIT, "{} MiB", peak >> 20);
     assert_eq!(server.stop().code(), Some(0));
+}
+
+/// An answer many times what a query may hold, to a client that takes it little by little.
+#[test]
+fn a_slow_client_slows_the_scan_and_fills_no_memory() {
+    const ROWS: usize = 150_000;
+    const LIMIT: u64 = 8 << 20;
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--set", "query_memory_bytes_max=8MiB"]);
+    let line = |i: usize| {
+        let values =
+            (0..8).map(|field| format!("long_name_of_field_{field}={}", (i * 8 + field) as f64 / 7.0));
+        format!("m,host=h{} {} {i}\n", i % 10, values.collect::<Vec<_>>().join(","))
+    };
+    for part in (0..ROWS).collect::<Vec<_>>().chunks(30_000) {
+        let body: String = part.iter().map(|i| line(*i)).collect();
+        assert_eq!(server.post("/write", body.as_bytes()).status, 204);
+    }
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    let before = server.memory_bytes();
+    let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    let head =
+        "GET /api/wql?q=m&format=ndjson HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    let (mut text, mut bytes) = (vec![0; 256 << 10], Vec::new());
+    let (mut rows, mut peak, mut reads) = (0, 0, 0);
+    loop {
+        let read = socket.read(&mut text).unwrap();
+        if read == 0 {
+            break;
+        }
+        rows += memchr::memchr_iter(b'\n', &text[..read])
+            .filter(|end| text[end.saturating_sub(1)] == b'}')
+            .count();
+        bytes.extend_from_slice(&text[..read]);
+        bytes.drain(..bytes.len().saturating_sub(4 << 10));
+        reads += 1;
+        if reads % 16 == 0 {
+            peak = peak.max(server.memory_bytes());
+            let listed = server.get("/api/queries").json();
+            let held = listed["queries"][0]["memory_bytes"].as_u64().unwrap_or_default();
+            assert!(held <= LIMIT, "{listed}");
+        }
+        if reads < 20 {
+            wait(20);
+        }
+    }
+    assert!(rows.abs_diff(ROWS) <= reads, "{rows} rows");
+    let growth = peak.saturating_sub(before);
+    assert!(growth <= 4 * LIMIT, "{} MiB, from {} MiB", growth >> 20, before >> 20);
+    // The rows were on their way before all were read: what gave them is said behind them.
+    let end = String::from_utf8_lossy(&bytes);
+    assert!(end.contains("x-waterclock-stats: {") && end.contains("\"rows_read\":"), "{end}");
+    assert!(end.ends_with("\r\n\r\n"), "{end}");
 }
 
 /// As a client does that was told to come again later.

@@ -66,7 +66,8 @@ fn explain_read(read: &Read) -> Vec<String> {
     match &read.shape {
         Shape::Points { fields } => {
             let fields: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
-            lines.push(format!("  points: {}", fields.join(", ")));
+            let order = if read.newest_first { ", the newest first" } else { "" };
+            lines.push(format!("  points: {}{order}", fields.join(", ")));
         }
         Shape::Aggregate(aggregate) => {
             explain_aggregate(aggregate, &mut lines);

@@ -52,6 +52,9 @@ pub struct Read {
     /// Which points count.
     pub condition: Option<Scalar>,
     pub shape: Shape,
+    /// Points come ordered by time from the newest, then series, in place of from the oldest.
+    pub newest_first: bool,
+    /// No more rows than this are looked at by the steps.
     pub limit: Option<u64>,
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
-use query_lang::catalog::Catalog;
+use query_lang::catalog::{Catalog, FieldInfo};
 use query_lang::live::Unranged;
 use query_lang::plan::{
     Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step, TagFilter,
@@ -25,7 +25,10 @@ use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::flush::tags_of;
 use crate::guard::Guard;
-use crate::query::{Answer, Frame, Program, StatePlan, Stats, finish, join, select_points, text_table};
+use crate::query::{
+    Answer, Frame, Points, PointsAsked, Program, StatePlan, Stats, Stream, finish, join, row_steps,
+    text_table,
+};
 use crate::rollup::{Access, Due, Rollup};
 use crate::scan::Captured;
 use crate::scan::Scan;
@@ -82,7 +85,15 @@ pub struct RollupStatus {
 }
 
 impl Db {
+    /// All of the answer, with plain texts.
     pub fn query(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        let mut answer = self.stream(text, options, guard)?.whole(guard)?;
+        answer.stats.elapsed = guard.elapsed();
+        Ok(answer)
+    }
+
+    /// The answer as it is read. Statements that change things have done it when this returns.
+    pub fn stream(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Stream> {
         let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
@@ -118,9 +129,7 @@ impl Db {
             tracing::debug!(statement = describe(statement), "query");
             answer = Some(self.run(planned, &statement.kind, options, guard)?);
         }
-        let mut answer = answer.unwrap_or_else(|| text_table(&[], &[]));
-        answer.stats.elapsed = guard.elapsed();
-        Ok(answer)
+        Ok(answer.unwrap_or_else(|| Stream::of_answer(text_table(&[], &[]))))
     }
 
     /// Plans a statement that goes on as of now, over a range.
@@ -143,9 +152,9 @@ impl Db {
         DatabaseCatalog::new(&self.core.registry, &live.rollups, &live.blocks, database)
     }
 
-    fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
-        match plan {
-            Plan::Select(select) => self.select(&select, options, guard),
+    fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Stream> {
+        let answer = match plan {
+            Plan::Select(select) => return self.stream_of(&select, options, guard),
             Plan::Let { name } => Ok(text_table(&["let"], &[vec![name]])),
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
@@ -170,7 +179,8 @@ impl Db {
                 self.submit_now(Change::Delete(tombstone))?;
                 Ok(text_table(&["deleted"], &[vec![format!("from {}", delete.table)]]))
             }
-        }
+        };
+        answer.map(Stream::of_answer)
     }
 
     fn table(&self, database: &str, name: &str) -> Result<Arc<Table>> {
@@ -179,13 +189,24 @@ impl Db {
         })
     }
 
+    /// All of the answer to a planned query, with plain texts.
     pub fn select(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Answer> {
+        self.stream_of(select, options, guard)?.whole(guard)
+    }
+
+    fn stream_of(&self, select: &Select, options: &QueryOptions, guard: &Guard) -> Result<Stream> {
+        if let Shape::Points { fields } = &select.read.shape
+            && let Some(steps) = row_steps(&select.steps)?
+        {
+            let points = self.points(&select.read, fields, options, guard)?;
+            return Stream::of_points(points, steps, guard);
+        }
         let mut stats = Stats::default();
         let frame = self.frame(select, options, guard, &mut stats)?;
         if !stats.rollups.is_empty() {
             metrics::counter!(crate::metrics::QUERIES_FROM_ROLLUPS).increment(1);
         }
-        Ok(Answer { stats, ..Answer::of_frame(frame) })
+        Ok(Stream::of_answer(Answer { stats, ..Answer::of_frame(frame) }))
     }
 
     fn frame(
@@ -208,27 +229,48 @@ impl Db {
         Ok(frame)
     }
 
+    fn points(
+        &self,
+        read: &Read,
+        fields: &[FieldInfo],
+        options: &QueryOptions,
+        guard: &Guard,
+    ) -> Result<Points> {
+        let table = self.table(&options.database, &read.table)?;
+        let filter = CompiledFilter::new(&read.filter)?;
+        let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+        let columns = crate::rollup::columns_of(&table, &names);
+        let condition = read.condition.as_ref().map(Program::new).transpose()?;
+        let captured = {
+            let live = self.core.live.read();
+            let range = self.visible_part(&live, &table, read.range);
+            Captured::points(&live.view(), &table, &filter, range, &columns)
+        };
+        let scan = captured.open_within(guard)?;
+        // All metrics together have many more labels than one of them.
+        let tags = match *table.name == *METRICS_TABLE {
+            true => tags_of(scan.series_tags()),
+            false => table.tags(),
+        };
+        let asked = PointsAsked {
+            fields: fields.to_vec(),
+            tags,
+            condition,
+            newest_first: read.newest_first,
+            limit: read.limit,
+        };
+        Ok(Points::new(scan, asked, guard))
+    }
+
     fn read(&self, read: &Read, options: &QueryOptions, guard: &Guard, stats: &mut Stats) -> Result<Frame> {
         let table = self.table(&options.database, &read.table)?;
         let touched = Touched::default();
         let frame = match &read.shape {
             Shape::Points { fields } => {
-                let filter = CompiledFilter::new(&read.filter)?;
-                let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
-                let columns = crate::rollup::columns_of(&table, &names);
-                let condition = read.condition.as_ref().map(Program::new).transpose()?;
-                let captured = {
-                    let live = self.core.live.read();
-                    let range = self.visible_part(&live, &table, read.range);
-                    Captured::points(&live.view(), &table, &filter, range, &columns)
-                };
-                let scan = captured.open_within(guard)?;
-                // All metrics together have many more labels than one of them.
-                let tags = match *table.name == *METRICS_TABLE {
-                    true => tags_of(scan.series_tags()),
-                    false => table.tags(),
-                };
-                select_points(&scan, fields, &tags, condition.as_ref(), read.limit, guard, &touched)?
+                let mut points = self.points(read, fields, options, guard)?;
+                let frame = points.all(guard)?;
+                points.count(stats);
+                frame
             }
             Shape::Aggregate(aggregate) => {
                 let range = read_range(read.range, aggregate);

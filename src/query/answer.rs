@@ -1,4 +1,4 @@
-//! What a statement answers: columns in Arrow, and what it took to make them.
+//! What a statement answers: columns in Arrow, and what it took to make them. Whole; as it is sent it is a `Stream`.
 //!
 //! Invariant: there are as many columns in the batch as descriptions, in the same order; a column of role time is
 //! nanoseconds in UTC.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::query::Frame;
 use crate::scan::Touched;
@@ -55,15 +55,8 @@ pub struct RollupUse {
 
 impl Answer {
     pub fn new(columns: Vec<AnswerColumn>, arrays: Vec<ArrayRef>, warnings: Vec<String>) -> Answer {
-        let field = |(column, array): (&AnswerColumn, &ArrayRef)| {
-            Field::new(&column.name, array.data_type().clone(), true)
-        };
-        let schema = Schema::new(columns.iter().zip(&arrays).map(field).collect::<Vec<_>>());
-        let rows = arrays.first().map_or(0, |array| array.len());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::new(schema), arrays, &options)
-            .expect("the columns of an answer have one length");
-        Answer { columns, batch, stats: Stats::default(), warnings }
+        let schema = schema_of(&columns, &arrays);
+        Answer { batch: batch_of(schema, arrays), columns, stats: Stats::default(), warnings }
     }
 
     pub fn of_frame(frame: Frame) -> Answer {
@@ -83,6 +76,20 @@ impl Stats {
         self.bytes_read += touched.bytes.load(Relaxed);
         self.files += touched.files.load(Relaxed);
     }
+}
+
+pub fn schema_of(columns: &[AnswerColumn], arrays: &[ArrayRef]) -> SchemaRef {
+    let field = |(column, array): (&AnswerColumn, &ArrayRef)| {
+        Field::new(&column.name, array.data_type().clone(), true)
+    };
+    Arc::new(Schema::new(columns.iter().zip(arrays).map(field).collect::<Vec<_>>()))
+}
+
+pub fn batch_of(schema: SchemaRef, arrays: Vec<ArrayRef>) -> RecordBatch {
+    let rows = arrays.first().map_or(0, |array| array.len());
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, arrays, &options)
+        .expect("the columns of an answer have one length, and the types of its schema")
 }
 
 /// A small answer of texts: what `show` and the statements that change things say.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampNanosecondArray, UInt32Array};
 use arrow::compute::{filter, take};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use query_lang::plan::{Aggregate, Computed, Rank, SortKey, Step};
@@ -48,11 +48,17 @@ impl Frame {
     pub fn step(self, step: &Step, guard: &Guard) -> Result<Frame> {
         guard.check()?;
         let before = self.heap_bytes();
-        let frame = match step {
-            Step::Where(condition) => {
-                let passes = Program::new(condition)?.passes(&self.input(None));
-                self.filter(&passes)
-            }
+        let frame = self.stepped(step, guard)?;
+        guard.check_rows(frame.rows)?;
+        let after = frame.heap_bytes();
+        guard.reserve(after)?;
+        guard.release(before);
+        Ok(frame)
+    }
+
+    fn stepped(self, step: &Step, guard: &Guard) -> Result<Frame> {
+        Ok(match step {
+            Step::Where(condition) => self.passing(&Program::new(condition)?),
             Step::Extend(computed) => self.extend(computed)?,
             Step::Aggregate(aggregate) => self.aggregate(aggregate, guard)?,
             Step::Fill(asked) => fill(self, asked, guard)?,
@@ -69,15 +75,26 @@ impl Frame {
                 let len = usize::try_from(*count)
                     .map_or(self.rows, |count| count.min(self.rows))
                     .min(self.rows - start);
-                self.map(|array| array.slice(start, len), len)
+                self.slice(start, len)
             }
             Step::Join(_) => unreachable!("bug: a join is done where both sides are"),
-        };
-        guard.check_rows(frame.rows)?;
-        let after = frame.heap_bytes();
-        guard.reserve(after)?;
-        guard.release(before);
-        Ok(frame)
+        })
+    }
+
+    /// Only the rows that meet a condition.
+    pub fn passing(self, condition: &Program) -> Frame {
+        let passes = condition.passes(&self.input(None));
+        self.filter(&passes)
+    }
+
+    pub fn slice(self, start: usize, len: usize) -> Frame {
+        self.map(|array| array.slice(start, len), len)
+    }
+
+    /// With all texts as they are, in place of numbers for them.
+    pub fn unpacked(self) -> Frame {
+        let rows = self.rows;
+        self.map(unpacked, rows)
     }
 
     pub fn find(&self, name: &str) -> Option<usize> {
@@ -117,7 +134,7 @@ impl Frame {
         FrameInput { frame: self, groups }
     }
 
-    fn extend(mut self, computed: &[Computed]) -> Result<Frame> {
+    pub fn extend(mut self, computed: &[Computed]) -> Result<Frame> {
         for Computed { name, value } in computed {
             let program = Program::new(value)?;
             let groups = program.looks_around().then(|| self.groups()).transpose()?;
@@ -255,8 +272,8 @@ impl Columns for FrameInput<'_> {
         match (column.role, self.frame.column(&column.name)) {
             // What a series lacks is the empty text.
             (ColumnRole::Tag, None) => Some(Value::Constant(Constant::Str(String::new()))),
-            (ColumnRole::Tag, Some(array)) => Some(Value::Column(without_nulls(array))),
-            (_, array) => array.cloned().map(Value::Column),
+            (ColumnRole::Tag, Some(array)) => Some(Value::Column(without_nulls(&unpacked(array)))),
+            (_, array) => array.map(unpacked).map(Value::Column),
         }
     }
 
@@ -271,6 +288,14 @@ fn without_nulls(array: &ArrayRef) -> ArrayRef {
     }
     let texts = array.as_string::<i32>().iter().map(Option::unwrap_or_default);
     Arc::new(arrow::array::StringArray::from_iter_values(texts))
+}
+
+/// Texts as they are, in place of numbers for them.
+fn unpacked(array: &ArrayRef) -> ArrayRef {
+    match array.as_dictionary_opt::<Int32Type>() {
+        None => Arc::clone(array),
+        Some(numbered) => take(numbered.values(), numbered.keys(), None).expect("each number has its text"),
+    }
 }
 
 /// Bytes that are equal where the values are.

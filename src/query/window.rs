@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::compute::filter;
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Aggregate, Computed, Grouping, Read, Window};
@@ -251,10 +251,14 @@ impl Columns for PointInput<'_> {
     }
 }
 
-/// The points that meet a condition. `fields` are the names of the rows' columns.
+/// Which points meet a condition. `fields` are the names of the rows' columns.
+pub fn mask(rows: &Rows, tags: &TagSet, fields: &[String], condition: &Program) -> BooleanArray {
+    condition.passes(&PointInput { rows, tags, fields, names: &[], computed: &[] })
+}
+
+/// The points that meet a condition.
 pub fn passing(rows: &Rows, tags: &TagSet, fields: &[String], condition: &Program) -> Rows {
-    let input = PointInput { rows, tags, fields, names: &[], computed: &[] };
-    rows.filter(&condition.passes(&input))
+    rows.filter(&mask(rows, tags, fields, condition))
 }
 
 /// A bucket per session of these rows. Those of a slice before are joined with them later, as those of other series are.

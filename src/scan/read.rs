@@ -60,8 +60,10 @@ impl Scan {
             let mut result = new();
             let mut held = guard.hold();
             let is_whole = task.times == TimeRange::ALL;
-            self.run_task(&task, keep, touched, &mut held, &mut |tags, pieces| {
-                each(&mut result, Part { tags, rows: &pieces, is_whole })
+            let series: Vec<usize> = task.series.clone().collect();
+            let look = Look { series: &series, times: task.times, columns: None, keep };
+            self.look(&look, touched, &mut held, &mut |at, pieces| {
+                each(&mut result, Part { tags: &self.series[at].tags, rows: &pieces, is_whole })
             })?;
             Ok(result)
         });
@@ -77,11 +79,13 @@ impl Scan {
         let touched = Touched::default();
         let ahead = (guard.memory_max() / 4 / task_bytes(guard)).clamp(1, rayon::current_num_threads());
         for some in self.tasks(guard).chunks(ahead) {
-            let run = |task| {
+            let run = |task: &Task| {
                 let mut held = guard.hold();
                 let mut out: Vec<(&TagSet, Vec<Rows>)> = Vec::new();
-                self.run_task(task, false, &touched, &mut held, &mut |tags, pieces| {
-                    out.push((tags, pieces));
+                let series: Vec<usize> = task.series.clone().collect();
+                let look = Look { series: &series, times: task.times, columns: None, keep: false };
+                self.look(&look, &touched, &mut held, &mut |at, pieces| {
+                    out.push((&self.series[at].tags, pieces));
                     Ok(())
                 })?;
                 Ok((out, held))
@@ -97,23 +101,24 @@ impl Scan {
         Ok(())
     }
 
-    fn run_task<'a>(
-        &'a self,
-        task: &Task,
-        keep: bool,
+    /// Decodes and merges, series after series.
+    pub(super) fn look(
+        &self,
+        look: &Look<'_>,
         touched: &Touched,
         held: &mut Held<'_>,
-        each: &mut dyn FnMut(&'a TagSet, Vec<Rows>) -> Result<()>,
+        each: &mut dyn FnMut(usize, Vec<Rows>) -> Result<()>,
     ) -> Result<()> {
-        let series = &self.series[task.series.clone()];
-        let from_blocks = self.read_blocks(series, task.times, keep, touched, held)?;
-        let is_slice = task.times != TimeRange::ALL;
+        let from_blocks = self.read_blocks(look, touched, held)?;
+        let is_slice = look.times != TimeRange::ALL;
         // A long series counts once, with its first slice.
-        let is_first = is_slice && task.times.start == TimeRange::ALL.start;
+        let is_first = is_slice && look.times.start == TimeRange::ALL.start;
         touched.series.fetch_add(u64::from(is_first), Ordering::Relaxed);
         let hull = self.ranges.hull().unwrap_or(TimeRange::ALL);
-        let wanted = Wanted { ids: &self.ids, times: task.times.intersect(hull) };
-        for (at, sources) in series.iter().enumerate() {
+        let ids: Vec<u32> = look.wanted(&self.ids).copied().collect();
+        let wanted = Wanted { ids: &ids, times: look.times.intersect(hull) };
+        for (at, series) in look.series.iter().enumerate() {
+            let sources = &self.series[*series];
             held.check()?;
             let tombstones: Vec<&Tombstone> = self
                 .tombstones
@@ -129,12 +134,11 @@ impl Scan {
             for place in &sources.memory {
                 let decoded = self.memory.decode(*place, &sources.tags, &wanted)?;
                 held.grow(decoded.rows.iter().map(buffer_bytes).sum())?;
-                rows.extend(
-                    decoded.rows.into_iter().map(|found| apply(found, &tombstones, decoded.frozen_at)),
-                );
+                let decoded_rows = decoded.rows.into_iter().map(|found| look.in_place(found));
+                rows.extend(decoded_rows.map(|found| apply(found, &tombstones, decoded.frozen_at)));
             }
             if is_slice {
-                rows.iter_mut().for_each(|rows| *rows = rows.cut(task.times));
+                rows.iter_mut().for_each(|rows| *rows = rows.cut(look.times));
             }
             let mut merged = rows::in_time_order(rows, self.merge);
             if let Stale::Skipped { more } = self.stale {
@@ -148,7 +152,7 @@ impl Scan {
                 touched.series.fetch_add(u64::from(!is_slice), Ordering::Relaxed);
                 touched.rows.fetch_add(count as u64, Ordering::Relaxed);
                 held.count_rows(count as u64);
-                each(&sources.tags, pieces)?;
+                each(*series, pieces)?;
             }
         }
         Ok(())
@@ -168,7 +172,7 @@ impl Scan {
     }
 
     /// Whether the pages that this decodes are worth keeping for the next query.
-    fn may_keep(&self) -> bool {
+    pub(super) fn may_keep(&self) -> bool {
         let of_series = |sources: &SeriesSources| {
             let bytes = |(block, rows): &(u32, Range<u64>)| {
                 (rows.end - rows.start) * self.blocks[*block as usize].row_bytes
@@ -181,22 +185,21 @@ impl Scan {
 
     fn read_blocks(
         &self,
-        series: &[SeriesSources],
-        times: TimeRange,
-        keep: bool,
+        look: &Look<'_>,
         touched: &Touched,
         held: &mut Held<'_>,
     ) -> Result<Vec<(u32, BlockPart)>> {
         let mut parts = Vec::new();
-        let fields: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let fields: Vec<&str> = look.wanted(&self.columns).map(String::as_str).collect();
         for (number, block) in self.blocks.iter().enumerate() {
             let mut wanted: Vec<Range<u64>> = Vec::new();
-            let mut places: Vec<Vec<Range<u64>>> = vec![Vec::new(); series.len()];
-            for (place, sources) in places.iter_mut().zip(series) {
+            let mut places: Vec<Vec<Range<u64>>> = vec![Vec::new(); look.series.len()];
+            for (place, series) in places.iter_mut().zip(look.series) {
+                let sources = &self.series[*series];
                 for (_, rows) in sources.blocks.iter().filter(|(block, _)| *block == number as u32) {
-                    let rows = match times == TimeRange::ALL {
+                    let rows = match look.times == TimeRange::ALL {
                         true => rows.clone(),
-                        false => block.open.prune(rows.clone(), times),
+                        false => block.open.prune(rows.clone(), look.times),
                     };
                     if rows.is_empty() {
                         continue;
@@ -209,17 +212,47 @@ impl Scan {
                 }
             }
             if !wanted.is_empty() {
-                let pieces = match keep {
+                let mut pieces = match look.keep {
                     true => block.file.read_pages(&block.open, &fields, &wanted)?,
                     false => pieces(block.open.read(&fields, &wanted)?, &wanted),
                 };
                 let bytes = pieces.iter().map(|piece| buffer_bytes(&piece.rows)).sum();
                 held.grow(bytes)?;
+                for piece in &mut pieces {
+                    piece.rows = look.in_place(std::mem::take(&mut piece.rows));
+                }
                 touched.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                 parts.push((number as u32, BlockPart { pieces, places }));
             }
         }
         Ok(parts)
+    }
+}
+
+/// What is decoded together.
+pub(super) struct Look<'a> {
+    /// Which series, ascending.
+    pub series: &'a [usize],
+    pub times: TimeRange,
+    /// Which of the scan's columns; None for all. The others are None in the rows.
+    pub columns: Option<&'a [bool]>,
+    /// Whether decoded pages are kept for the next query.
+    pub keep: bool,
+}
+
+impl Look<'_> {
+    /// Those of the scan's columns that are wanted.
+    fn wanted<'b, T>(&self, columns: &'b [T]) -> impl Iterator<Item = &'b T> {
+        let is_wanted = |at: usize| self.columns.is_none_or(|wanted| wanted[at]);
+        columns.iter().enumerate().filter(move |(at, _)| is_wanted(*at)).map(|(_, column)| column)
+    }
+
+    /// The wanted columns at the places that they have among all.
+    fn in_place(&self, rows: Rows) -> Rows {
+        let Some(wanted) = self.columns else { return rows };
+        let mut decoded = rows.columns.into_iter();
+        let column = |wanted: &bool| if *wanted { decoded.next().flatten() } else { None };
+        Rows { times: rows.times, columns: wanted.iter().map(column).collect() }
     }
 }
 

@@ -2,40 +2,43 @@
 //!
 //! Invariant: a null is nothing between two commas, an empty text is `""`; NaN and the infinities stand as such.
 
-use bytes::Bytes;
 use std::io::Write;
 
-use crate::query::Answer;
+use arrow::array::RecordBatch;
+
+use crate::query::AnswerColumn;
 use crate::server::cells::{Cell, Cells, TimeFormat};
-use crate::server::json::PIECE_BYTES;
+use crate::server::format::{Encoder, PIECE_BYTES};
 
 pub struct Csv {
+    names: Vec<String>,
     cells: Vec<Cells>,
-    /// Taken by the first piece.
-    head: Option<Vec<u8>>,
     times: TimeFormat,
+    /// The time that was written last: rows of one time follow one another.
+    last_time: (Option<i64>, String),
     at: usize,
     end: usize,
 }
 
 impl Csv {
-    pub fn new(answer: &Answer, times: TimeFormat) -> Csv {
-        let mut head = Vec::new();
-        for (at, column) in answer.columns.iter().enumerate() {
-            separate(&mut head, at);
-            text(&mut head, &column.name);
-        }
-        head.push(b'\n');
-        Csv { cells: Cells::of(answer), head: Some(head), times, at: 0, end: answer.rows() }
+    pub fn new(columns: &[AnswerColumn], times: TimeFormat) -> Csv {
+        let names = columns.iter().map(|column| column.name.clone()).collect();
+        Csv { names, cells: Vec::new(), times, last_time: (None, String::new()), at: 0, end: 0 }
     }
 
-    fn row(&self, out: &mut Vec<u8>) {
+    fn row(&mut self, out: &mut Vec<u8>) {
         for (at, cells) in self.cells.iter().enumerate() {
             separate(out, at);
             let written = match cells.get(self.at) {
                 Cell::Null => Ok(()),
                 Cell::Time(time) => match self.times {
-                    TimeFormat::Rfc3339 => write!(out, "{}", query_lang::time::format_time(time)),
+                    TimeFormat::Rfc3339 => {
+                        if self.last_time.0 != Some(time) {
+                            self.last_time = (Some(time), query_lang::time::format_time(time));
+                        }
+                        out.extend_from_slice(self.last_time.1.as_bytes());
+                        Ok(())
+                    }
                     TimeFormat::Unit(unit) => write!(out, "{}", time.div_euclid(unit)),
                 },
                 Cell::Float(value) if value.is_finite() => {
@@ -49,6 +52,10 @@ impl Csv {
                     text(out, value);
                     Ok(())
                 }
+                Cell::Written(value) => {
+                    out.extend_from_slice(value);
+                    Ok(())
+                }
             };
             written.expect("memory can be written to");
         }
@@ -56,16 +63,26 @@ impl Csv {
     }
 }
 
-impl Iterator for Csv {
-    type Item = Bytes;
+impl Encoder for Csv {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        for (at, name) in self.names.iter().enumerate() {
+            separate(out, at);
+            text(out, name);
+        }
+        out.push(b'\n');
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        let mut out = self.head.take().unwrap_or_default();
+    fn take(&mut self, batch: RecordBatch) {
+        self.cells = Cells::of(&batch, &self.cells, text);
+        (self.at, self.end) = (0, batch.num_rows());
+    }
+
+    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
         while out.len() < PIECE_BYTES && self.at < self.end {
-            self.row(&mut out);
+            self.row(out);
             self.at += 1;
         }
-        (!out.is_empty()).then(|| out.into())
+        self.at < self.end
     }
 }
 
@@ -88,11 +105,13 @@ fn text(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::format::Format;
+    use crate::server::format::tests::encoded;
 
     #[test]
     fn what_is_hard_to_say() {
         let answer = crate::server::json::tests::hard();
-        let csv: Vec<u8> = Csv::new(&answer, TimeFormat::Unit(1_000_000)).flatten().collect();
+        let csv = encoded(Format::Csv, answer, TimeFormat::Unit(1_000_000));
         let expected = "time,host,f,\"\"\"u\"\"\"\n0,\"a,\"\"b\"\"\n\",0.1,18446744073709551615\n1500,\"\",NaN,\n-1,,-inf,0\n";
         assert_eq!(String::from_utf8(csv).unwrap(), expected);
     }

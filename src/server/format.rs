@@ -1,28 +1,49 @@
-//! The forms an answer can have, and sending it in one of them.
+//! The forms an answer can have.
 //!
-//! Invariant: an answer is made into text or file in bounded pieces, the next one when the client has taken the last, on a
-//! thread that may be busy. Every form says what gave the answer: JSON in itself, Arrow and Parquet in their metadata, and
-//! all of them in the headers `x-waterclock-stats` and `x-waterclock-warnings`.
-//! Not here: the forms themselves (`json`, `csv`, `ipc`, `parquet`).
+//! Invariant: an answer is made into text or file in bounded pieces. Every form says what gave the answer: JSON in itself,
+//! Arrow and Parquet in their metadata, and all of them in the headers `x-waterclock-stats` and `x-waterclock-warnings`, or in
+//! trailers of these names where the rows go out before all of them are read.
+//! Not here: the forms themselves (`json`, `csv`, `ipc`, `parquet`), and the sending (`send`).
 
-use std::io;
-
-use axum::body::{Body, Bytes};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use crate::query::Answer;
+use crate::query::{AnswerColumn, Stats};
 use crate::server::cells::TimeFormat;
 use crate::server::csv::Csv;
 use crate::server::ipc::Ipc;
 use crate::server::json;
 use crate::server::params::Params;
 use crate::server::parquet::Parquet;
-use crate::server::queries::Ticket;
 use crate::server::reply::Failure;
-use crate::server::wql::Running;
+
+/// An answer on its way into a form.
+pub trait Encoder: Send {
+    /// What stands before the rows.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
+
+    /// The rows to be written next; those before have been.
+    fn take(&mut self, batch: RecordBatch);
+
+    /// Writes a piece of the rows that were taken. Whether some are left.
+    fn rows(&mut self, out: &mut Vec<u8>) -> bool;
+
+    /// What stands after the rows.
+    fn end(&mut self, _said: &Said, _out: &mut Vec<u8>) {}
+
+    /// What can be said where rows are missing.
+    fn broken(&mut self, _why: &Failure, _out: &mut Vec<u8>) {}
+}
+
+/// What an answer says of itself.
+pub struct Said {
+    pub stats: Stats,
+    pub warnings: Vec<String>,
+}
+
+/// A piece of text: large enough that a system call and a compression step are worth it.
+pub const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Format {
@@ -36,14 +57,11 @@ pub enum Format {
 const STATS: HeaderName = HeaderName::from_static("x-waterclock-stats");
 const WARNINGS: HeaderName = HeaderName::from_static("x-waterclock-warnings");
 
+/// Announces the trailers.
+pub const TRAILER: HeaderValue = HeaderValue::from_static("x-waterclock-stats, x-waterclock-warnings");
+
 /// Bytes of the warnings in a header; clients give up on heads that are much larger.
 const WARNINGS_BYTES_MAX: usize = 4 << 10;
-
-/// An answer of so few rows costs less than the way to another thread.
-const ROWS_AT_ONCE: usize = 1_000;
-
-/// Pieces that wait for the client.
-const PIECES_AHEAD: usize = 2;
 
 impl Format {
     /// The parameter `format`, or else the first type of `Accept` that we have. Weights are not looked at: who weighs has
@@ -83,7 +101,7 @@ impl Format {
         })
     }
 
-    fn content_type(self) -> &'static str {
+    pub fn content_type(self) -> &'static str {
         match self {
             Format::Json => "application/json",
             Format::Ndjson => "application/x-ndjson",
@@ -93,49 +111,37 @@ impl Format {
         }
     }
 
-    fn pieces(self, answer: Answer, times: TimeFormat) -> Box<dyn Iterator<Item = Bytes> + Send> {
+    /// Whether numbers that are not finite cannot be said.
+    pub fn is_json(self) -> bool {
+        matches!(self, Format::Json | Format::Ndjson)
+    }
+
+    /// `said` is what is known before the rows, if it is.
+    pub fn encoder(
+        self,
+        columns: &[AnswerColumn],
+        schema: &SchemaRef,
+        said: Option<&Said>,
+        times: TimeFormat,
+    ) -> Box<dyn Encoder> {
         match self {
-            Format::Json => Box::new(json::Document::new(answer, times)),
-            Format::Ndjson => Box::new(json::Lines::new(&answer, times)),
-            Format::Csv => Box::new(Csv::new(&answer, times)),
-            Format::Arrow => Box::new(Ipc::new(answer)),
-            Format::Parquet => Box::new(Parquet::new(answer)),
+            Format::Json => Box::new(json::Document::new(columns, schema, times)),
+            Format::Ndjson => Box::new(json::Lines::new(columns, times)),
+            Format::Csv => Box::new(Csv::new(columns, times)),
+            Format::Arrow => Box::new(Ipc::new(columns, schema, said)),
+            Format::Parquet => Box::new(Parquet::new(columns, schema)),
         }
     }
 }
 
-pub fn respond(running: Running, format: Format, times: TimeFormat) -> Response {
-    let Running { mut answer, held } = running;
-    if matches!(format, Format::Json | Format::Ndjson) {
-        let unsaid = json::unsaid(&answer);
-        answer.warnings.extend(unsaid);
+impl Said {
+    /// As headers or trailers.
+    pub fn headers(&self) -> HeaderMap {
+        HeaderMap::from_iter([
+            (STATS, header_value(&json::stats_text(&self.stats))),
+            (WARNINGS, header_value(&json::warnings_text(&first_warnings(&self.warnings)))),
+        ])
     }
-    let head = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(format.content_type())),
-        (STATS, header_value(&json::stats_text(&answer.stats))),
-        (WARNINGS, header_value(&json::warnings_text(&first_warnings(&answer.warnings)))),
-    ];
-    if answer.rows() <= ROWS_AT_ONCE {
-        let whole: Vec<u8> = format.pieces(answer, times).flatten().collect();
-        return (head, whole).into_response();
-    }
-    (head, stream(format.pieces(answer, times), held)).into_response()
-}
-
-/// A body of pieces, the next one when the client has taken the last. The query stays on the list until then.
-pub fn stream(pieces: impl Iterator<Item = Bytes> + Send + 'static, held: Ticket) -> Body {
-    let (send, receive) = mpsc::channel::<io::Result<Bytes>>(PIECES_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        for piece in pieces {
-            // Place and memory go with the last piece, or with the connection. An answer cut short must not look whole.
-            let piece = held.guard().check().map(|()| piece).map_err(io::Error::other);
-            let ended = piece.is_err();
-            if send.blocking_send(piece).is_err() || ended {
-                return;
-            }
-        }
-    });
-    Body::from_stream(ReceiverStream::new(receive))
 }
 
 fn first_warnings(warnings: &[String]) -> Vec<String> {
@@ -166,8 +172,28 @@ fn header_value(json: &str) -> HeaderValue {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::query::Answer;
+
+    /// An answer in a form, as it goes out.
+    pub fn pieces(format: Format, answer: Answer, times: TimeFormat) -> Vec<Vec<u8>> {
+        let said = Said { stats: answer.stats, warnings: answer.warnings };
+        let mut encoder = format.encoder(&answer.columns, answer.batch.schema_ref(), Some(&said), times);
+        let (mut pieces, mut out) = (Vec::new(), Vec::new());
+        encoder.begin(&mut out);
+        encoder.take(answer.batch);
+        while encoder.rows(&mut out) {
+            pieces.push(std::mem::take(&mut out));
+        }
+        encoder.end(&said, &mut out);
+        pieces.push(out);
+        pieces
+    }
+
+    pub fn encoded(format: Format, answer: Answer, times: TimeFormat) -> Vec<u8> {
+        pieces(format, answer, times).concat()
+    }
 
     #[test]
     fn headers_are_json_in_ascii() {

@@ -1,83 +1,105 @@
 //! Answers as an Arrow IPC stream: the columns as the engine has them.
 //!
-//! Invariant: each field carries its role (time, tag, value) in its metadata under `role`, the schema `waterclock.stats` and `waterclock.warnings`; times are nanoseconds in UTC.
+//! Invariant: each field carries its role (time, tag, value) in its metadata under `role`; times are nanoseconds in UTC. What is
+//! known of an answer before its rows is in the schema under `waterclock.stats` and `waterclock.warnings`. A stream that ends early
+//! lacks its end.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use bytes::Bytes;
 
-use crate::query::{Answer, AnswerColumn};
+use crate::query::AnswerColumn;
 use crate::server::cells::role_name;
+use crate::server::format::{Encoder, Said};
 use crate::server::json;
 
 /// Rows of one message: a few megabytes of usual columns.
 const MESSAGE_ROWS: usize = 64 << 10;
 
 pub struct Ipc {
+    schema: SchemaRef,
     writer: StreamWriter<Vec<u8>>,
-    batch: RecordBatch,
+    batch: Option<RecordBatch>,
     at: usize,
-    finished: bool,
 }
 
+const MEMORY: &str = "memory can be written to";
+
 impl Ipc {
-    pub fn new(answer: Answer) -> Ipc {
-        let batch = with_metadata(answer);
-        let writer = StreamWriter::try_new(Vec::new(), batch.schema_ref()).expect("memory can be written to");
-        Ipc { writer, batch, at: 0, finished: false }
+    pub fn new(columns: &[AnswerColumn], schema: &SchemaRef, said: Option<&Said>) -> Ipc {
+        let schema = with_metadata(columns, schema, said);
+        let writer = StreamWriter::try_new(Vec::new(), &schema).expect(MEMORY);
+        Ipc { schema, writer, batch: None, at: 0 }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        match out.is_empty() {
+            true => *out = std::mem::take(self.writer.get_mut()),
+            false => out.append(self.writer.get_mut()),
+        }
     }
 }
 
 /// What an answer says of itself, for the metadata of a schema or a file.
-pub fn said_of(answer: &Answer) -> [(String, String); 2] {
-    let stats = json::stats_text(&answer.stats);
-    let warnings = json::warnings_text(&answer.warnings);
+pub fn said_of(said: &Said) -> [(String, String); 2] {
+    let stats = json::stats_text(&said.stats);
+    let warnings = json::warnings_text(&said.warnings);
     [("waterclock.stats".to_string(), stats), ("waterclock.warnings".to_string(), warnings)]
 }
 
 /// The columns with their roles, and what the answer says of itself.
-pub fn with_metadata(answer: Answer) -> RecordBatch {
+pub fn with_metadata(columns: &[AnswerColumn], schema: &SchemaRef, said: Option<&Said>) -> SchemaRef {
     let field = |(field, column): (&Arc<Field>, &AnswerColumn)| {
         let role = [("role".to_string(), role_name(column.role).to_string())];
         field.as_ref().clone().with_metadata(role.into())
     };
-    let schema = answer.batch.schema();
-    let fields: Vec<Field> = schema.fields().iter().zip(&answer.columns).map(field).collect();
-    let schema = Schema::new_with_metadata(fields, said_of(&answer).into());
-    answer.batch.with_schema(Arc::new(schema)).expect("only metadata were added")
+    let fields: Vec<Field> = schema.fields().iter().zip(columns).map(field).collect();
+    let said = said.map(said_of).into_iter().flatten().collect();
+    Arc::new(Schema::new_with_metadata(fields, said))
 }
 
-impl Iterator for Ipc {
-    type Item = Bytes;
+impl Encoder for Ipc {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        self.flush(out);
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        if self.finished {
-            return None;
+    fn take(&mut self, batch: RecordBatch) {
+        let batch = batch.with_schema(SchemaRef::clone(&self.schema)).expect("only metadata were added");
+        (self.batch, self.at) = (Some(batch), 0);
+    }
+
+    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(batch) = &self.batch else { return false };
+        let rows = MESSAGE_ROWS.min(batch.num_rows() - self.at);
+        self.writer.write(&batch.slice(self.at, rows)).expect("a part of the batch has its schema");
+        self.at += rows;
+        if self.at == batch.num_rows() {
+            self.batch = None;
         }
-        let rows = MESSAGE_ROWS.min(self.batch.num_rows() - self.at);
-        if rows > 0 {
-            self.writer.write(&self.batch.slice(self.at, rows)).expect("a part of the batch has its schema");
-            self.at += rows;
-        } else {
-            self.writer.finish().expect("memory can be written to");
-            self.finished = true;
-        }
-        Some(std::mem::take(self.writer.get_mut()).into())
+        self.flush(out);
+        self.batch.is_some()
+    }
+
+    fn end(&mut self, _: &Said, out: &mut Vec<u8>) {
+        self.writer.finish().expect(MEMORY);
+        self.flush(out);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::cells::TimeFormat;
+    use crate::server::format::Format;
+    use crate::server::format::tests::encoded;
 
     #[test]
     fn a_reader_gets_rows_and_roles_back() {
         let answer = crate::server::json::tests::hard();
         let rows = answer.batch.clone();
-        let stream: Vec<u8> = Ipc::new(answer).flatten().collect();
+        let stream = encoded(Format::Arrow, answer, TimeFormat::Rfc3339);
         let reader = arrow::ipc::reader::StreamReader::try_new(stream.as_slice(), None).unwrap();
         assert_eq!(reader.schema().field(1).metadata()["role"], "tag");
         assert_eq!(reader.schema().metadata()["waterclock.warnings"], r#"["careful"]"#);

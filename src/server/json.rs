@@ -1,151 +1,158 @@
 //! Answers as JSON: one document with columns, rows, stats and warnings, or one object per row (NDJSON).
 //!
-//! Invariant: text comes in pieces of about [`PIECE_BYTES`], made when the client has taken the last one, so that an
-//! answer costs its columns and not its text. A number JSON cannot say (NaN, infinities) is null, and a warning names the
-//! column; integers beyond 2^53 stay whole numbers.
+//! Invariant: text comes in pieces of about [`PIECE_BYTES`], so that an answer costs its columns and not its text. A number
+//! JSON cannot say (NaN, infinities) is null, and a warning names the column; integers beyond 2^53 stay whole numbers. What
+//! ends early says why in an object `error`.
 
 use std::io::Write;
 
-use bytes::Bytes;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, SchemaRef};
 use serde::Serialize;
 
-use crate::query::{Answer, AnswerColumn, RollupUse, Stats};
-use crate::server::cells::{Cell, Cells, TimeFormat, role_name};
+use crate::query::{AnswerColumn, RollupUse, Stats};
+use crate::server::cells::{Cell, Cells, TimeFormat, role_name, type_name};
+use crate::server::format::{Encoder, PIECE_BYTES, Said};
+use crate::server::reply::Failure;
 
-/// Large enough that a system call and a compression step are worth it.
-pub const PIECE_BYTES: usize = 64 << 10;
-
-/// The document, piece by piece.
+/// One document.
 pub struct Document {
-    answer: Answer,
+    columns: Vec<AnswerColumn>,
+    schema: SchemaRef,
     rows: Rows,
-    place: Place,
+    /// Whether rows are there already.
+    has_rows: bool,
 }
 
-#[derive(PartialEq)]
-enum Place {
-    Start,
-    Rows,
-    Done,
-}
-
-/// One object per row, piece by piece.
+/// One object per row.
 pub struct Lines {
     rows: Rows,
     /// `"name":`, as JSON.
     names: Vec<String>,
 }
 
+/// The rows of the batch that is being written.
 struct Rows {
     cells: Vec<Cells>,
     times: TimeFormat,
+    /// The time that was written last: rows of one time follow one another.
+    last_time: (Option<i64>, Vec<u8>),
     at: usize,
     end: usize,
 }
 
 impl Document {
-    pub fn new(answer: Answer, times: TimeFormat) -> Document {
-        Document { rows: Rows::new(&answer, times), answer, place: Place::Start }
-    }
-
-    fn head(&self, out: &mut Vec<u8>) {
-        let column = |(column, cells): (&AnswerColumn, &Cells)| ColumnJson {
-            name: column.name.clone(),
-            type_name: cells.type_name(),
-            role: role_name(column.role),
-        };
-        let columns: Vec<ColumnJson> = self.answer.columns.iter().zip(&self.rows.cells).map(column).collect();
-        out.extend_from_slice(b"{\"columns\":");
-        put(out, &columns);
-        out.extend_from_slice(b",\"rows\":[");
-    }
-
-    fn tail(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"],\"stats\":");
-        put(out, &StatsJson::from(&self.answer.stats));
-        out.extend_from_slice(b",\"warnings\":");
-        put(out, &self.answer.warnings);
-        out.extend_from_slice(b"}\n");
+    pub fn new(columns: &[AnswerColumn], schema: &SchemaRef, times: TimeFormat) -> Document {
+        let schema = SchemaRef::clone(schema);
+        Document { columns: columns.to_vec(), schema, rows: Rows::new(times), has_rows: false }
     }
 }
 
-impl Iterator for Document {
-    type Item = Bytes;
+impl Encoder for Document {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        let columns = self.columns.iter().zip(self.schema.fields()).map(|(column, field)| ColumnJson {
+            name: column.name.clone(),
+            type_name: type_name(field.data_type()),
+            role: role_name(column.role),
+        });
+        out.extend_from_slice(b"{\"columns\":");
+        put(out, &columns.collect::<Vec<_>>());
+        out.extend_from_slice(b",\"rows\":[");
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        if self.place == Place::Done {
-            return None;
-        }
-        let mut out = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        if self.place == Place::Start {
-            self.head(&mut out);
-            self.place = Place::Rows;
-        }
+    fn take(&mut self, batch: RecordBatch) {
+        self.rows.take(&batch);
+    }
+
+    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
         while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
-            out.extend_from_slice(if self.rows.at > 0 { b",\n[" } else { b"\n[" });
+            out.extend_from_slice(if self.has_rows { b",\n[" } else { b"\n[" });
+            self.has_rows = true;
             for column in 0..self.rows.cells.len() {
                 if column > 0 {
                     out.push(b',');
                 }
-                self.rows.put(&mut out, column);
+                self.rows.put(out, column);
             }
             out.push(b']');
             self.rows.at += 1;
         }
-        if self.rows.at == self.rows.end {
-            self.tail(&mut out);
-            self.place = Place::Done;
-        }
-        Some(out.into())
+        self.rows.at < self.rows.end
+    }
+
+    fn end(&mut self, said: &Said, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"],\"stats\":");
+        put(out, &StatsJson::from(&said.stats));
+        out.extend_from_slice(b",\"warnings\":");
+        put(out, &said.warnings);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn broken(&mut self, why: &Failure, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"],\"error\":");
+        put(out, &why.described());
+        out.extend_from_slice(b"}\n");
     }
 }
 
 impl Lines {
-    pub fn new(answer: &Answer, times: TimeFormat) -> Lines {
-        let name = |name: &String| format!("{}:", serde_json::Value::from(name.as_str()));
-        Lines {
-            rows: Rows::new(answer, times),
-            names: answer.columns.iter().map(|column| name(&column.name)).collect(),
-        }
+    pub fn new(columns: &[AnswerColumn], times: TimeFormat) -> Lines {
+        let name = |column: &AnswerColumn| format!("{}:", serde_json::Value::from(column.name.as_str()));
+        Lines { rows: Rows::new(times), names: columns.iter().map(name).collect() }
     }
 }
 
-impl Iterator for Lines {
-    type Item = Bytes;
+impl Encoder for Lines {
+    fn take(&mut self, batch: RecordBatch) {
+        self.rows.take(&batch);
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        if self.rows.at == self.rows.end {
-            return None;
-        }
-        let mut out = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
         while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
             for (column, name) in self.names.iter().enumerate() {
                 out.push(if column > 0 { b',' } else { b'{' });
                 out.extend_from_slice(name.as_bytes());
-                self.rows.put(&mut out, column);
+                self.rows.put(out, column);
             }
             out.extend_from_slice(b"}\n");
             self.rows.at += 1;
         }
-        Some(out.into())
+        self.rows.at < self.rows.end
+    }
+
+    fn broken(&mut self, why: &Failure, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"error\":");
+        put(out, &why.described());
+        out.extend_from_slice(b"}\n");
     }
 }
 
 impl Rows {
-    fn new(answer: &Answer, times: TimeFormat) -> Rows {
-        let cells = Cells::of(answer);
+    fn new(times: TimeFormat) -> Rows {
+        Rows { cells: Vec::new(), times, last_time: (None, Vec::new()), at: 0, end: 0 }
+    }
+
+    fn take(&mut self, batch: &RecordBatch) {
+        self.cells = Cells::of(batch, &self.cells, |out, text| put(out, &text));
+        self.at = 0;
         // An answer without columns has nothing to say per row.
-        let end = if cells.is_empty() { 0 } else { answer.rows() };
-        Rows { cells, times, at: 0, end }
+        self.end = if self.cells.is_empty() { 0 } else { batch.num_rows() };
     }
 
     /// The value of the current row.
-    fn put(&self, out: &mut Vec<u8>, column: usize) {
+    fn put(&mut self, out: &mut Vec<u8>, column: usize) {
         match self.cells[column].get(self.at) {
             Cell::Float(value) if !value.is_finite() => out.extend_from_slice(b"null"),
             Cell::Null => out.extend_from_slice(b"null"),
             Cell::Time(time) => match self.times {
-                TimeFormat::Rfc3339 => put(out, &query_lang::time::format_time(time)),
+                TimeFormat::Rfc3339 => {
+                    if self.last_time.0 != Some(time) {
+                        self.last_time.0 = Some(time);
+                        self.last_time.1.clear();
+                        put(&mut self.last_time.1, &query_lang::time::format_time(time));
+                    }
+                    out.extend_from_slice(&self.last_time.1);
+                }
                 TimeFormat::Unit(unit) => put(out, &time.div_euclid(unit)),
             },
             Cell::Float(value) => put(out, &value),
@@ -153,25 +160,39 @@ impl Rows {
             Cell::Unsigned(value) => put(out, &value),
             Cell::Boolean(value) => put(out, &value),
             Cell::Text(value) => put(out, &value),
+            Cell::Written(value) => out.extend_from_slice(value),
         }
     }
 }
 
-/// A warning for each column with numbers that have to be null.
-pub fn unsaid(answer: &Answer) -> Vec<String> {
-    let has_unsaid = |cells: &Cells| match cells {
-        Cells::Float(values) => values.iter().flatten().any(|value| !value.is_finite()),
-        _ => false,
-    };
-    let warning = |column: &AnswerColumn| {
-        format!(
-            "{} holds values that JSON cannot say (NaN or infinite); they are null here, and themselves in CSV, Arrow and Parquet",
-            column.name
-        )
-    };
-    let cells = Cells::of(answer);
-    let columns = answer.columns.iter().zip(&cells).filter(|(_, cells)| has_unsaid(cells));
-    columns.map(|(column, _)| warning(column)).collect()
+/// The columns with numbers that have to be null.
+#[derive(Default)]
+pub struct Unsaid(Vec<bool>);
+
+impl Unsaid {
+    pub fn look_at(&mut self, batch: &RecordBatch) {
+        self.0.resize(batch.num_columns(), false);
+        for (unsaid, array) in self.0.iter_mut().zip(batch.columns()) {
+            let floats = array.as_primitive_opt::<Float64Type>();
+            *unsaid |= floats.is_some_and(|floats| floats.iter().flatten().any(|value| !value.is_finite()));
+        }
+    }
+
+    /// A warning for each of them.
+    pub fn warnings(&self, columns: &[AnswerColumn]) -> Vec<String> {
+        let warning = |column: &AnswerColumn| {
+            format!(
+                "{} holds values that JSON cannot say (NaN or infinite); they are null here, and themselves in CSV, Arrow and Parquet",
+                column.name
+            )
+        };
+        columns
+            .iter()
+            .zip(&self.0)
+            .filter(|(_, unsaid)| **unsaid)
+            .map(|(column, _)| warning(column))
+            .collect()
+    }
 }
 
 /// `stats` of an answer, for what carries them beside it.
@@ -244,7 +265,9 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::query::Role;
+    use crate::query::{Answer, Role};
+    use crate::server::format::Format;
+    use crate::server::format::tests::encoded;
 
     /// Three rows with what is hard to say.
     pub fn hard() -> Answer {
@@ -260,14 +283,14 @@ pub mod tests {
         Answer::new(columns.map(column).to_vec(), arrays, vec!["careful".to_string()])
     }
 
-    fn text(pieces: impl Iterator<Item = Bytes>) -> String {
-        String::from_utf8(pieces.flatten().collect()).unwrap()
+    fn text(format: Format, answer: Answer, times: TimeFormat) -> String {
+        String::from_utf8(encoded(format, answer, times)).unwrap()
     }
 
     #[test]
     fn a_document_says_everything_once() {
         let document: serde_json::Value =
-            serde_json::from_str(&text(Document::new(hard(), TimeFormat::Rfc3339))).unwrap();
+            serde_json::from_str(&text(Format::Json, hard(), TimeFormat::Rfc3339)).unwrap();
         assert_eq!(document["columns"][0], json!({ "name": "time", "type": "time", "role": "time" }));
         assert_eq!(document["columns"][3], json!({ "name": "\"u\"", "type": "unsigned", "role": "value" }));
         assert_eq!(
@@ -279,13 +302,15 @@ pub mod tests {
             ])
         );
         assert_eq!(document["warnings"], json!(["careful"]));
-        let unsaid = unsaid(&hard());
+        let mut unsaid = Unsaid::default();
+        unsaid.look_at(&hard().batch);
+        let unsaid = unsaid.warnings(&hard().columns);
         assert!(unsaid.len() == 1 && unsaid[0].starts_with("f holds values"), "{unsaid:?}");
     }
 
     #[test]
     fn times_in_units_round_down() {
-        let lines = text(Lines::new(&hard(), TimeFormat::Unit(1_000_000_000)));
+        let lines = text(Format::Ndjson, hard(), TimeFormat::Unit(1_000_000_000));
         let first: Vec<&str> = lines.lines().map(|line| line.split(',').next().unwrap()).collect();
         assert_eq!(first, ["{\"time\":0", "{\"time\":1", "{\"time\":-1"]);
     }
@@ -294,7 +319,7 @@ pub mod tests {
     fn an_empty_answer_is_a_document_too() {
         let empty = crate::query::text_table(&[], &[]);
         let document: serde_json::Value =
-            serde_json::from_str(&text(Document::new(empty, TimeFormat::Rfc3339))).unwrap();
+            serde_json::from_str(&text(Format::Json, empty, TimeFormat::Rfc3339)).unwrap();
         assert_eq!(document["rows"], json!([]));
     }
 }

@@ -129,7 +129,7 @@ impl Ticket {
         &self.guard
     }
 
-    /// The work is done; from here on its answer is sent.
+    /// Its first rows are there; from here on its answer is sent, and perhaps still read.
     fn answering(&self, rollups: Vec<String>) {
         self.change(|query| {
             query.state = Phase::Answering;
@@ -166,10 +166,11 @@ pub struct Asked {
     pub caller: Caller,
 }
 
-/// An answer, what it takes in memory, and the rollups that gave it.
+/// An answer, and the rollups that gave it.
 pub struct Answered<T> {
     pub answer: T,
-    pub bytes: usize,
+    /// What it takes in memory; None if it is not all there yet: who reads the rest also counts the query.
+    pub bytes: Option<usize>,
     pub rollups: Vec<String>,
 }
 
@@ -195,16 +196,13 @@ pub async fn run<T: Send + 'static>(
     let outcome = doors
         .blocking(move || {
             let outcome = guard.admit().and_then(|()| work(&db, &guard));
-            let word = match &outcome {
-                Ok(_) => "ok",
-                Err(Error::Rejected(rejection)) if rejection.code == "cancelled" => "cancelled",
-                Err(Error::Rejected(rejection)) if rejection.code == "query_killed" => "killed",
-                Err(_) => "error",
-            };
-            metrics::counter!(QUERIES, "outcome" => word).increment(1);
-            metrics::histogram!(QUERY_SECONDS).record(guard.elapsed().as_secs_f64());
+            match &outcome {
+                Ok(Answered { bytes: None, .. }) => {}
+                Ok(_) => count(Ok(()), &guard),
+                Err(error) => count(Err(error), &guard),
+            }
             let Answered { answer, bytes, rollups } = outcome?;
-            guard.settle(bytes);
+            bytes.iter().for_each(|bytes| guard.settle(*bytes));
             ticket.answering(rollups);
             Ok((answer, ticket))
         })
@@ -212,6 +210,18 @@ pub async fn run<T: Send + 'static>(
     // What is left to be sent ends with the connection.
     waiting.0 = None;
     outcome
+}
+
+/// Counts a query that is over.
+pub fn count(outcome: Result<(), &Error>, guard: &Guard) {
+    let word = match outcome {
+        Ok(()) => "ok",
+        Err(Error::Rejected(rejection)) if rejection.code == "cancelled" => "cancelled",
+        Err(Error::Rejected(rejection)) if rejection.code == "query_killed" => "killed",
+        Err(_) => "error",
+    };
+    metrics::counter!(QUERIES, "outcome" => word).increment(1);
+    metrics::histogram!(QUERY_SECONDS).record(guard.elapsed().as_secs_f64());
 }
 
 struct CancelOnDrop(Option<Arc<Guard>>);

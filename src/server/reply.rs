@@ -67,6 +67,19 @@ impl Failure {
         Failure { at: None, rendered: None, ..self }
     }
 
+    /// What stands after `"error":`.
+    pub fn described(&self) -> ErrorJson<'_> {
+        let (line, column) = self.at.unzip();
+        ErrorJson {
+            code: self.code,
+            message: &self.message,
+            line,
+            column,
+            hint: self.hint.as_deref(),
+            rendered: self.rendered.as_deref(),
+        }
+    }
+
     /// An answer in the shape of the door, with the headers that go with the status.
     pub fn answer(&self, body: &impl Serialize) -> Response {
         let mut response = json_answer(self.status, body);
@@ -124,27 +137,13 @@ impl IntoResponse for Failure {
         if self.status.is_server_error() {
             tracing::warn!(code = self.code, error = self.message, "a request failed");
         }
-        let (line, column) = self.at.unzip();
-        self.answer(&ErrorAnswer {
-            error: ErrorJson {
-                code: self.code,
-                message: &self.message,
-                line,
-                column,
-                hint: self.hint.as_deref(),
-                rendered: self.rendered.as_deref(),
-            },
-        })
+        self.answer(&json!({ "error": self.described() }))
     }
 }
 
+/// An error as an object.
 #[derive(Serialize)]
-struct ErrorAnswer<'a> {
-    error: ErrorJson<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorJson<'a> {
+pub struct ErrorJson<'a> {
     code: &'a str,
     message: &'a str,
     line: Option<usize>,

@@ -8,18 +8,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::db::{Db, QueryOptions};
 use crate::guard::Guard;
-use crate::query::Answer;
+use crate::query::Stream;
 use crate::server::cells::TimeFormat;
-use crate::server::format::{Format, respond};
+use crate::server::format::Format;
 use crate::server::params::Params;
 use crate::server::queries::{self, Answered, Asked, Caller, Ticket};
 use crate::server::reply::Failure;
+use crate::server::send::respond;
 use crate::server::{Doors, body};
 
 const PARAMETERS: [&str; 9] = ["q", "db", "params", "from", "to", "rollups", "time", "format", "timeout"];
@@ -46,9 +48,11 @@ enum Purpose {
     Explain,
 }
 
-/// An answer, and the right to hold it in memory.
+/// An answer on its way, and the right to hold it in memory.
 pub struct Running {
-    pub answer: Answer,
+    pub stream: Stream,
+    /// Its first rows, if it has any.
+    pub first: Option<RecordBatch>,
     /// On the list of queries until this is dropped.
     pub held: Ticket,
 }
@@ -133,13 +137,17 @@ pub async fn ask(
 ) -> Result<Running, Failure> {
     let asked = Asked { database: options.database.clone(), statement: text.clone(), caller };
     let work = move |db: &Db, guard: &Guard| {
-        let answer = db.query(&text, &options, guard)?;
-        Ok(Answered {
-            bytes: answer.batch.get_array_memory_size(),
-            rollups: answer.stats.rollups.iter().map(|used| used.name.clone()).collect(),
-            answer,
-        })
+        let mut stream = db.stream(&text, &options, guard)?;
+        let first = stream.next(guard)?;
+        let is_whole = stream.has_ended();
+        if is_whole {
+            stream.end();
+            stream.stats.elapsed = guard.elapsed();
+        }
+        let bytes = first.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        let rollups = stream.stats.rollups.iter().map(|used| used.name.clone()).collect();
+        Ok(Answered { bytes: is_whole.then_some(bytes), rollups, answer: (stream, first) })
     };
-    let (answer, held) = queries::run(doors, asked, work).await?;
-    Ok(Running { answer, held })
+    let ((stream, first), held) = queries::run(doors, asked, work).await?;
+    Ok(Running { stream, first, held })
 }

@@ -121,6 +121,30 @@ fn an_answer_that_is_killed_does_not_look_whole() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_says_why_where_it_can() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--set", "query_memory_bytes_max=4MiB"]);
+    let lines: String = (0..400_000).map(|i| format!("m v={i}i {i}\n")).collect();
+    assert_eq!(server.post("/write", lines.as_bytes()).status, 204);
+    for format in ["ndjson", "json", "csv", "arrow", "parquet"] {
+        let mut client = ask(&server, &format!("/api/wql?format={format}"), "m");
+        client.read_exact(&mut [0]).unwrap();
+        let answering = wait_for(&server, "it is listed while it is sent", |queries| queries.len() == 1);
+        let path = format!("/api/queries/{}", answering[0]["id"]);
+        assert_eq!(server.send("DELETE", &path, &[], None).status, 200);
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest);
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{format}: the last chunk has come");
+        let end = String::from_utf8_lossy(&rest[rest.len().saturating_sub(1_000)..]).into_owned();
+        let says_why = end.contains(r#"{"code":"query_killed","message":"the query was killed"#);
+        assert_eq!(says_why, format.ends_with("json"), "{format}: {end}");
+        wait_for(&server, "the query is gone", <[Json]>::is_empty);
+    }
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("waterclock_queries_total{outcome=\"killed\"} 5"), "{metrics}");
+}
+
+#[test]
 fn a_request_may_set_itself_a_time() {
     let folder = folder();
     let server = busy(folder.path(), &NO_LIMIT);

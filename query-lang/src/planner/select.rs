@@ -14,7 +14,7 @@ use crate::catalog::RollupInfo;
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::plan::{
-    Aggregate, Computed, Grouping, Hop, OutputColumn, Read, Select, Shape, Step, TagFilter, Window,
+    Aggregate, Computed, Grouping, Hop, OutputColumn, Read, Select, Shape, SortKey, Step, TagFilter, Window,
 };
 use crate::print;
 use crate::rewrite;
@@ -60,6 +60,7 @@ impl Planner<'_> {
             let inner = &self.context.lets[at].query;
             let mut planned = self.query(inner, &self.zone(inner)?, at)?;
             query.stages.iter().try_for_each(|stage| self.step(&mut planned, stage, zone))?;
+            push_down(&mut planned.select);
             return Ok(planned);
         }
         let base = names::base(self.catalog, &query.source.name)?;
@@ -70,10 +71,7 @@ impl Planner<'_> {
             Some(at) if at == first_step => self.aggregated(base, query, range, zone, at)?,
             _ => self.points(base, query, range, zone)?,
         };
-        if let [Step::Limit { count, offset: 0 }, ..] = planned.select.steps.as_slice() {
-            planned.select.read.limit = Some(*count);
-            planned.select.steps.remove(0);
-        }
+        push_down(&mut planned.select);
         Ok(planned)
     }
 
@@ -142,6 +140,7 @@ impl Planner<'_> {
                 computed,
                 condition,
                 shape: Shape::Aggregate(aggregate),
+                newest_first: false,
                 limit: None,
             },
             steps: Vec::new(),
@@ -203,6 +202,7 @@ impl Planner<'_> {
                 computed: Vec::new(),
                 condition: all(conditions),
                 shape,
+                newest_first: false,
                 limit: None,
             },
             steps: Vec::new(),
@@ -348,6 +348,7 @@ impl Planned {
             computed: Vec::new(),
             condition: None,
             shape: Shape::Points { fields: Vec::new() },
+            newest_first: false,
             limit: None,
         };
         Planned { select: Select { read, steps: Vec::new() }, scope, window: None, in_order: true }
@@ -379,6 +380,26 @@ pub(super) fn filled_window(aggregate: &Aggregate) -> Option<Window> {
         (Window::Every { step: 1, .. }, None) => None,
         (window @ (Window::Every { .. } | Window::Calendar(_)), None) => Some(window.clone()),
         (Window::WholeRange | Window::Session { .. }, None) => None,
+    }
+}
+
+/// The first steps that the read can do itself: points in the order of time, and no more rows than a limit lets through.
+fn push_down(select: &mut Select) {
+    if select.read.limit.is_some() {
+        return;
+    }
+    if let (Shape::Points { .. }, [Step::Sort(keys), ..]) = (&select.read.shape, select.steps.as_slice())
+        && let [SortKey { column, descending }] = keys.as_slice()
+        && column == TIME
+    {
+        select.read.newest_first = *descending;
+        select.steps.remove(0);
+    }
+    if let [Step::Limit { count, offset }, ..] = *select.steps.as_slice() {
+        select.read.limit = Some(count.saturating_add(offset));
+        if offset == 0 {
+            select.steps.remove(0);
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl Points {
             text.push(b'\n');
         }
         for batch in self.stream {
-            let batch = batch?;
+            let batch = plain_texts(&batch?);
             let times = batch.column(0).as_primitive::<TimestampNanosecondType>();
             for row in 0..batch.num_rows() {
                 text.extend_from_slice(format_time(times.value(row)).as_bytes());
@@ -185,7 +185,7 @@ impl Points {
         let failed = |source| Error::io("write", "the lines", source);
         let mut line = LineText::new();
         for batch in self.stream {
-            let batch = batch?;
+            let batch = plain_texts(&batch?);
             let times = batch.column(0).as_primitive::<TimestampNanosecondType>();
             for row in 0..batch.num_rows() {
                 line.begin(&self.table);
@@ -210,6 +210,18 @@ impl Points {
         }
         out.flush().map_err(failed)
     }
+}
+
+/// The texts of tags come as numbers of texts.
+fn plain_texts(batch: &RecordBatch) -> RecordBatch {
+    let plain = |column: &ArrayRef| match column.data_type() {
+        DataType::Dictionary(..) => cast(column, &DataType::Utf8).expect("a dictionary becomes texts"),
+        _ => Arc::clone(column),
+    };
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns());
+    let columns = columns.map(|(field, column)| (field.name().as_str(), plain(column)));
+    RecordBatch::try_from_iter(columns).expect("the columns keep their length")
 }
 
 fn csv_type(data_type: &DataType) -> &'static str {

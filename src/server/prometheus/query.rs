@@ -12,13 +12,13 @@ use crate::db::Db;
 use crate::guard::Guard;
 use crate::promql::{self, Answer, MALFORMED, Query, Steps};
 use crate::server::Doors;
-use crate::server::format::stream;
 use crate::server::params::Params;
 use crate::server::prometheus::json::{Extras, pieces};
 use crate::server::prometheus::time::{duration, required_time, time};
 use crate::server::prometheus::{answer, bad_parameter, limit, params, success, tree};
 use crate::server::queries::{self, Answered, Asked, Caller};
 use crate::server::reply::Failure;
+use crate::server::send::stream;
 use crate::server::wql::client_of;
 
 /// How far back the newest sample may be, as in Prometheus.
@@ -55,7 +55,7 @@ async fn asked(doors: &Arc<Doors>, request: Request, form: Form) -> Result<Respo
     let asked = Asked { database: database.clone(), statement: query.text().to_string(), caller };
     let work = move |db: &Db, guard: &Guard| {
         let answer = db.promql(&query, form == Form::Range, &database, guard)?;
-        Ok(Answered { bytes: answer.heap_bytes(), rollups: Vec::new(), answer })
+        Ok(Answered { bytes: Some(answer.heap_bytes()), rollups: Vec::new(), answer })
     };
     let (answer, held): (Answer, _) = queries::run(doors, asked, work).await?;
     let body = stream(pieces(answer, &extras), held);

@@ -81,7 +81,7 @@ async fn asked(
     let work = move |db: &Db, guard: &Guard| {
         let all = db.promql_series(&wanted.selectors, wanted.range, &database, guard)?;
         let answer = of_series(all, wanted.limit.unwrap_or(usize::MAX));
-        Ok(Answered { bytes: 0, rollups: Vec::new(), answer })
+        Ok(Answered { bytes: Some(0), rollups: Vec::new(), answer })
     };
     let ((list, is_cut), _held) = queries::run(doors, asked, work).await?;
     Ok(success_cut(Value::Array(list), is_cut))

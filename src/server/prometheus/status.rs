@@ -94,7 +94,7 @@ async fn statistics(doors: &Arc<Doors>, request: Request) -> Result<Response, Fa
     let asked = Asked { database: database.clone(), statement, caller: Caller { client, timeout: None } };
     let work = move |db: &Db, guard: &Guard| {
         let series = db.promql_series(&[], TimeRange::ALL, &database, guard)?;
-        Ok(Answered { answer: cardinalities(&series, top), bytes: 0, rollups: Vec::new() })
+        Ok(Answered { answer: cardinalities(&series, top), bytes: Some(0), rollups: Vec::new() })
     };
     let (data, _held) = queries::run(doors, asked, work).await?;
     Ok(success(data))
