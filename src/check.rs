@@ -19,6 +19,7 @@ use crate::db::MANIFEST;
 use crate::disk::{Disk, ReadOnly};
 use crate::error::{Error, Kind, Result};
 
+pub use rebuild::of_blocks;
 pub use repair::repair;
 
 /// Where files go that a repair takes away.

@@ -21,6 +21,7 @@ mod shell;
 mod answer; // what /api/wql answers
 mod chart; // answers as pictures
 mod client; // requests to a server
+mod files; // the same for Parquet files by themselves
 mod live; // statements that go on
 mod folder; // a server within, for a folder that has none
 mod line_text; // values to line protocol

@@ -2,6 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, TimestampMillisecondArray,
+};
+use arrow::datatypes::Int32Type;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::clients::python;
 use crate::support::server::{Server, folder};
@@ -111,6 +120,89 @@ fn ranges_files_and_standard_input_reach_the_server() {
     let (code, out, err) = run(&["query", "--url", url, "--stats", "cpu | count by ()"]);
     assert_eq!((code, out.lines().count()), (Some(0), 3));
     assert!(err.contains("1 row in ") && err.contains("from raw points (2 series)"), "{err}");
+}
+
+#[test]
+fn parquet_goes_to_files_and_pipes() {
+    let (_folder, server) = with_points();
+    let output = waterclock(&["query", "--url", &server.url, "--format", "parquet", "cpu"]).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"PAR1"));
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(output.stdout)).unwrap();
+    assert_eq!(reader.metadata().file_metadata().num_rows(), 2);
+}
+
+/// As any other program would: no footer of ours.
+fn foreign(path: &std::path::Path) {
+    let texts: DictionaryArray<Int32Type> = vec![Some("a"), Some("b"), None].into_iter().collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("fare", Arc::new(Float64Array::from(vec![Some(2.5), None, Some(4.0)]))),
+        ("Timestamp", Arc::new(TimestampMillisecondArray::from(vec![1_000, 2_000, 61_000]))),
+        ("vendor", Arc::new(texts)),
+        ("passengers", Arc::new(Int32Array::from(vec![1, 2, 3]))),
+        ("paid", Arc::new(BooleanArray::from(vec![true, false, true]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create_new(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn files_of_others_are_asked_without_a_server() {
+    let folder = folder();
+    let path = folder.path().join("trips.2026.parquet");
+    foreign(&path);
+    let file = path.to_str().unwrap();
+    let expected =
+        "time,vendor,fare,paid,passengers\n1000,a,2.5,true,1\n2000,b,,false,2\n61000,,4.0,true,3\n";
+    let csv = ["query", "--format", "csv", "--time", "ms"];
+    assert_eq!(printed(&[&csv[..], &["--file", file, "trips"]].concat()), expected);
+    // In the other order, as with a list of files from the shell; and said in other words.
+    assert_eq!(printed(&[&csv[..], &["trips", "--file", file]].concat()), expected);
+    let flags = ["--table", "t", "--tags", "paid,vendor", "--time-column", "Timestamp", "--file", file];
+    let out = printed(&[&csv[..], &flags, &["t | every 1m sum(passengers) by paid, vendor"]].concat());
+    assert_eq!(out, "time,paid,vendor,sum_passengers\n0,false,b,2\n60000,true,,3\n0,true,a,1\n");
+    assert!(printed(&["query", "show tables", "--file", file]).contains("trips"));
+
+    let (code, _, err) = run(&["query", "--file", file]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("there is no statement behind --file"), "{err}");
+    assert_eq!(run(&["query", "--tags", "a", "cpu"]).0, Some(2), "only files have columns to be told");
+    let (code, _, err) = run(&["query", "--time-column", "when", "--file", file, "trips"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("there is no column when") && err.contains("Timestamp, vendor"), "{err}");
+    let (code, _, err) = run(&["query", "--file", env!("CARGO_BIN_EXE_waterclock"), "trips"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("it cannot be read as Parquet"), "{err}");
+    let (code, _, err) = run(&["query", "--file", "/nowhere.parquet", "trips"]);
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("waterclock: cannot open /nowhere.parquet"), "{err}");
+}
+
+#[test]
+fn blocks_are_asked_without_their_folder() {
+    let (folder, server) = with_points();
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    let more = "cpu,host=h1 usage=13 1767225600\n";
+    assert_eq!(server.post("/write?db=default&precision=s", more.as_bytes()).status, 204);
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    let of_table = folder.path().join("blocks/default/cpu");
+    let mut files: Vec<String> = std::fs::read_dir(of_table)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 2, "{files:?}");
+    // The server has them open; they are only looked at.
+    let csv = |files: &[String]| {
+        let mut args = vec!["query", "--format", "csv", "--time", "s", "cpu", "--file"];
+        args.extend(files.iter().map(String::as_str));
+        printed(&args)
+    };
+    assert_eq!(csv(&files), "time,host,n,usage\n1767225600,h1,1,13.0\n1767225660,h2,1000,50.0\n");
+    assert_eq!(csv(&files[..1]), "time,host,n,usage\n1767225600,h1,1,12.5\n1767225660,h2,1000,50.0\n");
+    assert_eq!(server.rows("cpu | count() as n by ()")[0][0], 2);
 }
 
 #[test]

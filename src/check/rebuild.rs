@@ -8,6 +8,7 @@
 //! beginning; that is right, because it holds every write since.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use storage_format::block::BlockKind;
@@ -20,7 +21,7 @@ use crate::check::blocks::fault;
 use crate::check::log;
 use crate::check::repair::Work;
 use crate::db::MANIFEST;
-use crate::disk::ReadOnly;
+use crate::disk::{Disk, ReadOnly};
 use crate::error::{Error, Result};
 
 const TYPES: [FieldType; 5] =
@@ -54,7 +55,7 @@ pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
     entries.sort_by_key(|entry| entry.id);
     let seq = entries.iter().map(|entry| entry.seq_max).max().unwrap_or(0);
     // Reading the log cleans up; that is for the start.
-    let mut tombstones = log::deletes(&ReadOnly::new(std::sync::Arc::clone(disk)), LOG_FOLDER)?;
+    let mut tombstones = log::deletes(&ReadOnly::new(Arc::clone(disk)), LOG_FOLDER)?;
     // A start adds the later ones by itself.
     tombstones.retain(|tombstone| tombstone.seq <= seq);
     for (name, blocks) in rollups {
@@ -64,25 +65,29 @@ pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
         ));
     }
     work.done.push(format!("{}: made again from {} blocks", disk.describe(MANIFEST), entries.len()));
+    Ok(Manifest { next_block, tombstones, ..of_blocks(disk, entries)? })
+}
+
+/// A manifest of these blocks and nothing else.
+pub fn of_blocks(disk: &Arc<dyn Disk>, entries: Vec<BlockEntry>) -> Result<Manifest> {
     let mut databases: Vec<String> = entries.iter().map(|entry| entry.database.clone()).collect();
     databases.sort();
     databases.dedup();
     Ok(Manifest {
-        next_block,
-        seq,
+        next_block: entries.iter().map(|entry| entry.id + 1).max().unwrap_or(1),
+        seq: entries.iter().map(|entry| entry.seq_max).max().unwrap_or(0),
         databases,
-        tables: tables(work, &entries)?,
+        tables: tables(disk, &entries)?,
         blocks: entries,
-        tombstones,
         ..Manifest::default()
     })
 }
 
 /// What the blocks say about their tables, older ones first, as the fields came.
-fn tables(work: &Work<'_>, entries: &[BlockEntry]) -> Result<Vec<TableEntry>> {
+fn tables(disk: &Arc<dyn Disk>, entries: &[BlockEntry]) -> Result<Vec<TableEntry>> {
     let mut tables: BTreeMap<(String, String), TableEntry> = BTreeMap::new();
     for entry in entries {
-        let block = BlockFile::alone(work.disk, entry.clone()).block()?;
+        let block = BlockFile::alone(disk, entry.clone()).block()?;
         let schema = block.schema();
         let table =
             tables.entry((entry.database.clone(), entry.table.clone())).or_insert_with(|| TableEntry {

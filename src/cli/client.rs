@@ -188,8 +188,21 @@ impl Client {
     fn bytes(&self, response: Response<Body>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = response.into_body().into_reader().read_to_end(&mut bytes);
-        read.map_err(|source| Error::io("read the answer of", &self.url, source))?;
+        read.map_err(|source| self.broken_off(&bytes, &source))?;
         Ok(bytes)
+    }
+
+    /// Why an answer ended early: the forms that can say it do so at their end.
+    pub fn broken_off(&self, last: &[u8], source: &std::io::Error) -> Error {
+        let start = memchr::memmem::rfind(last, b"\"error\":{").unwrap_or(last.len());
+        let end = memchr::memrchr(b'}', last).map_or(start, |end| end.max(start));
+        let object = [b"{", last.get(start..end).unwrap_or_default(), b"}"].concat();
+        let said = serde_json::from_slice::<ErrorBody>(&object).ok().map(|body| body.error.message);
+        let why = match said {
+            Some(message) => format!("the answer ended before its end: {message}"),
+            None => format!("{} broke off its answer: {source}; its log says why", self.url),
+        };
+        Error::rejected(Kind::Unavailable, "broken_answer", why)
     }
 
     fn checked(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>> {

@@ -20,16 +20,22 @@ use crate::server;
 pub fn open(folder: &Path) -> Result<Client> {
     let config = settings::load(None, vec![("data_dir".to_string(), folder.display().to_string())])?;
     let disk = Arc::new(LocalDisk::open_to_read(folder)?);
-    let db = Arc::new(Db::open(disk, Arc::new(SystemClock::new()), config)?);
+    let db = Db::open(disk, Arc::new(SystemClock::new()), config)?;
+    serve(db, folder.display().to_string())
+}
+
+/// A server on a database, likewise.
+pub fn serve(db: Db, name: String) -> Result<Client> {
+    let db = Arc::new(db);
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr().map_err(|source| Error::io("listen on", "the address", source))?;
     let recorder = server::record_metrics()?;
-    let name = folder.display().to_string();
+    let told = name.clone();
     let serve = move || {
         // Nobody waits for its end; what it could not answer, the client says.
         drop(server::run(listener, db, Arc::new(Health::default()), recorder, &name));
     };
     let thread = std::thread::Builder::new().name("folder".to_string()).spawn(serve);
-    thread.map_err(|source| Error::io("start a thread for", folder.display().to_string(), source))?;
+    thread.map_err(|source| Error::io("start a thread for", told, source))?;
     Client::new(&address.to_string())
 }

@@ -12,6 +12,8 @@ mod parquet; // Parquet of any writer
 mod send; // to the server, with patience
 mod source; // files, compression, fingerprints
 
+pub use parquet::is_block;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -44,21 +46,8 @@ pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// The table, where the file does not say it [default: the file's name]
-    #[arg(long, value_name = "TABLE")]
-    table: Option<String>,
-
-    /// The column with the time [default: time, else the only one of that type]
-    #[arg(long, value_name = "COLUMN")]
-    time_column: Option<String>,
-
-    /// The columns that are tags [default: what the file or the table says, else all texts]
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN,...")]
-    tags: Option<Vec<String>>,
-
-    /// The unit of times that are numbers
-    #[arg(long, value_enum, default_value_t = Precision::Ns)]
-    precision: Precision,
+    #[command(flatten)]
+    mapping: Mapping,
 
     /// Read and check everything, send nothing
     #[arg(long)]
@@ -73,12 +62,39 @@ pub struct Args {
     errors: u64,
 }
 
+/// How the columns of a file become points.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Mapping {
+    /// The table, where the file does not say it [default: the file's name]
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+
+    /// The column with the time [default: time, timestamp, ts, datetime or date, else the only one of that type]
+    #[arg(long, value_name = "COLUMN")]
+    time_column: Option<String>,
+
+    /// The columns that are tags [default: what the file or the table says, else all texts]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN,...")]
+    tags: Option<Vec<String>>,
+
+    /// The unit of times that are numbers
+    #[arg(long, value_enum, default_value_t = Precision::Ns)]
+    precision: Precision,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Precision {
     Ns,
     Us,
     Ms,
     S,
+}
+
+impl Mapping {
+    /// Whether anything is said about names, which files of ours say themselves.
+    pub fn says_names(&self) -> bool {
+        self.table.is_some() || self.time_column.is_some() || self.tags.is_some()
+    }
 }
 
 impl Precision {
@@ -174,14 +190,48 @@ fn reader(
     Ok(match input.form {
         Form::Lines => Box::new(lines::Lines::open(input, from)?),
         Form::Csv => Box::new(csv::Csv::open(args, client, input, from)?),
-        Form::Parquet => Box::new(parquet::Parquet::open(args, input, from)?),
+        Form::Parquet => Box::new(parquet::Parquet::open(&args.mapping, input, from)?),
     })
 }
 
+/// The points of a Parquet file as lines with times in nanoseconds, batch by batch. Says what is left out.
+pub fn parquet_lines(
+    path: &Path,
+    mapping: &Mapping,
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<Vec<String>> {
+    let input = source::input(path, Form::Parquet)?;
+    let mut reader = parquet::Parquet::open(mapping, &input, 0)?;
+    let mut batch = Batch::new();
+    let (mut refused, mut first, mut not_finite) = (0, None, 0);
+    while reader.next(&mut batch)? {
+        refused += batch.refused.len() as u64;
+        not_finite += batch.not_finite;
+        first = first.or(batch.refused.first().cloned());
+        each(&batch.lines.text)?;
+    }
+    let mut notes = Vec::new();
+    if let Some((row, why)) = first {
+        notes.push(format!(
+            "{}: {} left out, row {row} because {why}",
+            path.display(),
+            counted(refused, "row")
+        ));
+    }
+    if not_finite > 0 {
+        notes.push(format!(
+            "{}: {} left out because not finite",
+            path.display(),
+            counted(not_finite, "value")
+        ));
+    }
+    Ok(notes)
+}
+
 /// The table of a file that does not say it.
-fn table_of(args: &Args, input: &Input) -> String {
+fn table_of(mapping: &Mapping, input: &Input) -> String {
     let stem = || short(&input.path).split('.').next().unwrap_or_default().to_string();
-    args.table.clone().unwrap_or_else(stem)
+    mapping.table.clone().unwrap_or_else(stem)
 }
 
 fn load(path: &Path) -> Result<State> {

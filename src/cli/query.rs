@@ -1,24 +1,28 @@
 //! `waterclock query`: one script to the server, its answer to standard output.
 //!
 //! Invariant: standard output carries the answer and nothing else; warnings and the line that says how the answer was
-//! made go to standard error. csv, json and ndjson pass through byte for byte as the server gives them.
+//! made go to standard error. csv, json, ndjson and parquet pass through byte for byte as the server gives them.
 //! Not here: errors (`main` prints them), the table itself (`table`).
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgGroup, CommandFactory, ValueEnum};
 use serde_json::Value;
 
+use crate::cli::Cli;
 use crate::cli::chart;
 use crate::cli::client::{Client, DatabaseArgs, Params};
+use crate::cli::files;
 use crate::cli::folder;
+use crate::cli::import::Mapping;
 use crate::cli::live;
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Result};
 
 #[derive(clap::Args, Debug)]
+#[command(group(ArgGroup::new("of_files").args(["table", "time_column", "tags", "precision"]).multiple(true).requires("files")))]
 #[command(after_help = "Examples:
   waterclock query 'show tables'
   waterclock query 'cpu | last 1h | every 5m avg(usage), max(usage) by host'
@@ -27,16 +31,18 @@ use crate::error::{Error, Result};
   waterclock query --since 1h --format chart 'cpu | every 1m avg(usage) by host'
   waterclock query --live 'cpu | last 10m | every 5s avg(usage) by host'
   waterclock query - < statements.wql
+  waterclock query --format parquet 'cpu | last 1d' > cpu.parquet
+  waterclock query 'trips | every 1h count by vendor' --file trips-*.parquet
 
 Exit codes: 0 answered, 1 refused or not reachable, 2 wrong flags.")]
 pub struct Args {
     /// The statement, in single quotes; - reads it from standard input
-    #[arg(required_unless_present = "file", value_name = "STATEMENT")]
+    #[arg(required_unless_present_any = ["script", "files"], value_name = "STATEMENT")]
     statement: Option<String>,
 
     /// Read the statement from a file
-    #[arg(short, long, conflicts_with = "statement", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[arg(short = 'f', long, conflicts_with = "statement", value_name = "FILE")]
+    script: Option<PathBuf>,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -44,6 +50,14 @@ pub struct Args {
     /// A data folder or a backup that no server uses, instead of a server; it is only looked at
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+
+    /// Parquet files instead of a server: blocks of ours, or files of any other program. A statement that stands behind them
+    /// is taken for the last word
+    #[arg(long = "file", num_args = 1.., conflicts_with = "data_dir", value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    mapping: Mapping,
 
     /// table, vertical and chart are for people and round fractions; the others are exact
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -94,6 +108,8 @@ pub enum Format {
     Csv,
     Json,
     Ndjson,
+    /// A file, for a pipe or a redirection
+    Parquet,
     /// Lines over time, one per value column and group
     Chart,
 }
@@ -107,14 +123,31 @@ enum TimeText {
     Ns,
 }
 
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
+    if args.statement.is_none() && args.script.is_none() {
+        // `--file a.parquet b.parquet 'cpu | last 5m'`: flags take all that follows.
+        args.statement = args.files.pop().map(|last| last.display().to_string());
+        if args.files.is_empty() {
+            return Err(usage("there is no statement behind --file FILE"));
+        }
+    }
+    refuse_terminal(args.format)?;
     let statement = statement(&args)?;
-    let client = match &args.data_dir {
-        Some(folder) => folder::open(folder)?,
-        None => args.database.client()?,
+    let opened = match args.files.is_empty() {
+        true => None,
+        false => Some(files::open(&args.files, &args.mapping, &args.database.db)?),
+    };
+    let client = match (&opened, &args.data_dir) {
+        (Some(opened), _) => opened.client.clone(),
+        (None, Some(folder)) => folder::open(folder)?,
+        (None, None) => args.database.client()?,
     };
     let since = args.since.as_deref().map(since);
     let mut params = args.database.params();
+    if let Some(opened) = &opened {
+        terminal::note(&opened.notes);
+        params = vec![("db", &opened.database)];
+    }
     params.extend(args.from.as_deref().or(since.as_deref()).map(|from| ("from", from)));
     params.extend(args.to.as_deref().map(|to| ("to", to)));
     if args.no_rollups {
@@ -154,6 +187,19 @@ fn live_shape(format: Format) -> Result<live::Shape> {
     }
 }
 
+/// Ends the process as wrong flags do.
+fn usage(what: &str) -> Error {
+    Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, what).exit()
+}
+
+fn refuse_terminal(format: Format) -> Result<()> {
+    if format == Format::Parquet && terminal::is_stdout() {
+        let why = "Parquet is a file and no text for a terminal; write it to one: waterclock query --format parquet '...' > answer.parquet";
+        return Err(Error::invalid("format", why));
+    }
+    Ok(())
+}
+
 /// What is said beside an answer for people.
 pub struct Told {
     pub warnings: Vec<String>,
@@ -175,6 +221,10 @@ pub fn write(
         Format::Csv => return copy(client, statement, "text/csv", params, out).map(|()| None),
         Format::Ndjson => return copy(client, statement, "application/x-ndjson", params, out).map(|()| None),
         Format::Json => return copy(client, statement, "application/json", params, out).map(|()| None),
+        Format::Parquet => {
+            refuse_terminal(format)?;
+            return copy(client, statement, "application/vnd.apache.parquet", params, out).map(|()| None);
+        }
     };
     let mut params = params.clone();
     if format == Format::Chart {
@@ -204,7 +254,7 @@ fn param(text: &str) -> Result<(String, Value), String> {
 }
 
 fn statement(args: &Args) -> Result<String> {
-    match (&args.file, args.statement.as_deref()) {
+    match (&args.script, args.statement.as_deref()) {
         (Some(path), _) => terminal::read_file("read the statement in", path),
         (None, Some("-")) => {
             let mut text = String::new();
@@ -215,6 +265,9 @@ fn statement(args: &Args) -> Result<String> {
         (None, statement) => Ok(statement.unwrap_or_default().to_string()),
     }
 }
+
+/// Of the end of an answer, where it says why it is no whole one.
+const TAIL_BYTES: usize = 4 << 10;
 
 /// The body as it comes, piece by piece, so that an answer of any size needs no memory here.
 fn copy(
@@ -227,11 +280,19 @@ fn copy(
     let mut body = client.wql(statement, accept, params)?.into_body().into_reader();
     let mut piece = vec![0; 64 << 10];
     let mut last = b'\n';
+    let mut tail: Vec<u8> = Vec::new();
     loop {
-        let read = body.read(&mut piece);
-        let read = read.map_err(|source| Error::io("read the answer of", client.url(), source))?;
+        let read = match body.read(&mut piece) {
+            Ok(read) => read,
+            Err(source) => {
+                flush(out)?;
+                return Err(client.broken_off(&tail, &source));
+            }
+        };
         let Some(end) = read.checked_sub(1) else { break };
         last = piece[end];
+        tail.extend_from_slice(&piece[read.saturating_sub(TAIL_BYTES)..read]);
+        tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
         let written = out.write_all(&piece[..read]);
         written.map_err(|source| Error::io("write to", "standard output", source))?;
     }

@@ -10,7 +10,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, SchemaRef};
 use serde::Serialize;
 
-use crate::query::{AnswerColumn, RollupUse, Stats};
+use crate::query::{Answer, AnswerColumn, RollupUse, Stats};
 use crate::server::cells::{Cell, Cells, TimeFormat, role_name, type_name};
 use crate::server::format::{Encoder, PIECE_BYTES, Said};
 use crate::server::reply::Failure;
@@ -93,6 +93,24 @@ impl Encoder for Document {
         put(out, &why.described());
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// A whole answer as a document, with warnings of what it cannot say.
+pub fn document(answer: Answer, times: TimeFormat) -> Vec<u8> {
+    let Answer { columns, batch, stats, mut warnings } = answer;
+    let mut unsaid = Unsaid::default();
+    unsaid.look_at(&batch);
+    warnings.extend(unsaid.warnings(&columns));
+    let mut document = Document::new(&columns, batch.schema_ref(), times);
+    let (mut text, mut piece) = (Vec::new(), Vec::new());
+    document.begin(&mut text);
+    document.take(batch);
+    while document.rows(&mut piece) {
+        text.append(&mut piece);
+    }
+    text.append(&mut piece);
+    document.end(&Said { stats, warnings }, &mut text);
+    text
 }
 
 impl Lines {
@@ -265,7 +283,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::query::{Answer, Role};
+    use crate::query::Role;
     use crate::server::format::Format;
     use crate::server::format::tests::encoded;
 

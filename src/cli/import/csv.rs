@@ -65,11 +65,11 @@ impl Csv {
             layout: None,
             annotations: Annotations::default(),
             plain: None,
-            time_unit: args.precision.nanos(),
+            time_unit: args.mapping.precision.nanos(),
             skip_to: from,
             failed: Box::new(input.error("read")),
             file: input.path.display().to_string(),
-            default_table: table_of(args, input),
+            default_table: table_of(&args.mapping, input),
         };
         if !csv.is_annotated(input)? {
             csv.plain = Some(plain_layout(args, client, input, &csv)?);
@@ -324,7 +324,7 @@ fn plain_layout(args: &Args, client: &Client, input: &Input, csv: &Csv) -> Resul
     }
     let table = csv.default_table.clone();
     let (known_tags, known_fields) = known(args, client, &table);
-    let time = args.time_column.clone().unwrap_or_else(|| "time".to_string());
+    let time = args.mapping.time_column.clone().unwrap_or_else(|| "time".to_string());
     if !names.contains(&time) {
         let what = format!(
             "there is no column {time}; --time-column says which of these has the time: {}",
@@ -332,7 +332,7 @@ fn plain_layout(args: &Args, client: &Client, input: &Input, csv: &Csv) -> Resul
         );
         return Err(Error::invalid("time_column", format!("{}: {what}", csv.file)));
     }
-    let unknown = args.tags.iter().flatten().find(|tag| !names.contains(tag));
+    let unknown = args.mapping.tags.iter().flatten().find(|tag| !names.contains(tag));
     if let Some(tag) = unknown {
         return Err(Error::invalid("tags", format!("{}: there is no column {tag} for --tags", csv.file)));
     }
@@ -345,7 +345,7 @@ fn plain_layout(args: &Args, client: &Client, input: &Input, csv: &Csv) -> Resul
             _ => FieldType::Str,
         };
         let known = known_fields.iter().find(|(field, _)| field == name).map(|(_, field_type)| *field_type);
-        match &args.tags {
+        match &args.mapping.tags {
             _ if *name == time => Role::Time,
             Some(tags) if tags.contains(name) => Role::Tag,
             None if known_tags.contains(name) && known.is_none() => Role::Tag,

@@ -3,6 +3,7 @@
 //! Without a word on it texts are tags: rows of different texts stay different points then, whereas as fields the later
 //! one would replace the earlier. `--tags` says it otherwise.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -13,12 +14,15 @@ use serde::Deserialize;
 
 use crate::cli::export::FOOTER_KEY;
 use crate::cli::import::batch::{Batch, LINES_MAX, Reader};
-use crate::cli::import::source::Input;
-use crate::cli::import::{Args, table_of};
+use crate::cli::import::source::{self, Form, Input};
+use crate::cli::import::{Mapping, table_of};
 use crate::error::{Error, Result};
 
 /// The footer key of the database's own blocks.
 const BLOCK_KEY: &str = "waterclock.block";
+
+/// What others call the column with the time, the likeliest first.
+const TIME_NAMES: [&str; 5] = ["time", "timestamp", "ts", "datetime", "date"];
 
 #[derive(Deserialize)]
 struct Footer {
@@ -50,7 +54,7 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    pub fn open(args: &Args, input: &Input, from: u64) -> Result<Parquet> {
+    pub fn open(mapping: &Mapping, input: &Input, from: u64) -> Result<Parquet> {
         let file = input.path.display().to_string();
         let bad = |what: String| Error::invalid("parquet", format!("{file}: {what}"));
         let builder = ParquetRecordBatchReaderBuilder::try_new(input.open()?)
@@ -64,15 +68,22 @@ impl Parquet {
         let is_time = |place: usize| {
             matches!(type_of(place), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
         };
-        let time = match &args.time_column {
+        let time = match &mapping.time_column {
             Some(name) => place(name),
-            None => place("time").or_else(|| {
-                let mut times = (0..names.len()).filter(|place| is_time(*place));
-                times.next().filter(|_| times.next().is_none())
-            }),
+            None => place("time")
+                .or_else(|| {
+                    let usual = TIME_NAMES
+                        .iter()
+                        .filter_map(|usual| names.iter().position(|name| name.eq_ignore_ascii_case(usual)));
+                    usual.into_iter().find(|place| is_time(*place))
+                })
+                .or_else(|| {
+                    let mut times = (0..names.len()).filter(|place| is_time(*place));
+                    times.next().filter(|_| times.next().is_none())
+                }),
         };
         let time = time.ok_or_else(|| {
-            let wanted = args.time_column.as_deref().unwrap_or("time");
+            let wanted = mapping.time_column.as_deref().unwrap_or("time");
             bad(format!(
                 "there is no column {wanted}; --time-column says which of these has the time: {}",
                 names.join(", ")
@@ -87,12 +98,12 @@ impl Parquet {
             },
             DataType::Date32 => 86_400_000_000_000,
             DataType::Date64 => 1_000_000,
-            DataType::Int64 | DataType::Int32 | DataType::UInt32 => args.precision.nanos(),
+            DataType::Int64 | DataType::Int32 | DataType::UInt32 => mapping.precision.nanos(),
             other => return Err(bad(format!("the column {} is {other}, which is no time", names[time]))),
         };
         let (mut tags, mut fields) = (Vec::new(), Vec::new());
-        let of_footer = footer.as_ref().filter(|_| args.tags.is_none());
-        if let Some(unknown) = args.tags.iter().flatten().find(|tag| place(tag).is_none()) {
+        let of_footer = footer.as_ref().filter(|_| mapping.tags.is_none());
+        if let Some(unknown) = mapping.tags.iter().flatten().find(|tag| place(tag).is_none()) {
             return Err(bad(format!("there is no column {unknown} for --tags")));
         }
         for (at, column) in names.iter().enumerate().filter(|(at, _)| *at != time) {
@@ -100,7 +111,7 @@ impl Parquet {
                 list.iter().find(|known| known.column == *column).map(|known| known.name.clone())
             };
             let field = field_type(type_of(at));
-            let (tag, name) = match (of_footer, &args.tags) {
+            let (tag, name) = match (of_footer, &mapping.tags) {
                 (Some(footer), _) => match (named(&footer.tags), named(&footer.fields)) {
                     (Some(name), _) => (true, name),
                     (None, Some(name)) => (false, name),
@@ -121,8 +132,8 @@ impl Parquet {
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
         let batches = builder.with_batch_size(LINES_MAX).with_offset(from.min(rows) as usize).build();
         let batches = batches.map_err(|error| bad(error.to_string()))?;
-        let told = footer.map(|footer| footer.table).filter(|_| args.table.is_none());
-        let table = told.unwrap_or_else(|| table_of(args, input));
+        let told = footer.map(|footer| footer.table).filter(|_| mapping.table.is_none());
+        let table = told.unwrap_or_else(|| table_of(mapping, input));
         Ok(Parquet {
             batches,
             table,
@@ -149,6 +160,17 @@ impl Parquet {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(batch.column(place), wanted, &options).map_err(|error| self.bad(&error))
     }
+}
+
+/// Whether it is one of the database's own blocks of points, which is read as it is. Blocks of states are refused.
+pub fn is_block(path: &Path) -> Result<bool> {
+    let input = source::input(path, Form::Parquet)?;
+    let bad = |what: String| Error::invalid("parquet", format!("{}: {what}", path.display()));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(input.open()?)
+        .map_err(|error| bad(format!("it cannot be read as Parquet: {error}")))?;
+    footer(&builder).map_err(bad)?;
+    let mut pairs = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    Ok(pairs.any(|pair| pair.key == BLOCK_KEY))
 }
 
 /// What our own files say about themselves. Blocks of states are no points.

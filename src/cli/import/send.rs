@@ -70,7 +70,7 @@ impl<'a> Sender<'a> {
             return self.dry_run(file, batch);
         }
         // Times of other forms are written in nanoseconds already.
-        let precision = if form == Form::Lines { self.args.precision } else { Precision::Ns };
+        let precision = if form == Form::Lines { self.args.mapping.precision } else { Precision::Ns };
         let params = vec![
             ("db", self.args.database.db.as_str()),
             ("precision", precision.long_name()),

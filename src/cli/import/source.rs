@@ -72,7 +72,7 @@ fn form_of(path: &Path) -> Option<Form> {
     }
 }
 
-fn input(path: &Path, form: Form) -> Result<Input> {
+pub(super) fn input(path: &Path, form: Form) -> Result<Input> {
     let found = std::fs::metadata(path);
     let found = found.map_err(|source| Error::io("open", path.display().to_string(), source))?;
     Ok(Input { path: path.to_path_buf(), form, bytes: found.len() })

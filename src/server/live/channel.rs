@@ -22,7 +22,7 @@ use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::live::{Event, EventKind, Run, Statement};
 use crate::server::cells::TimeFormat;
-use crate::server::json::{Document, unsaid};
+use crate::server::json;
 use crate::server::reply::Failure;
 
 /// How long a run goes on after its last listener has left, so that one that comes back misses nothing.
@@ -392,10 +392,7 @@ fn text_of(event: Event, times: TimeFormat) -> String {
         .iter()
         .map(|(time, tags)| json!({ "time": time_json(*time, times), "tags": tags_json(tags) }))
         .collect();
-    let mut answer = event.answer;
-    let unsaid = unsaid(&answer);
-    answer.warnings.extend(unsaid);
-    let document: Vec<u8> = Document::new(answer, times).flatten().collect();
+    let document = json::document(event.answer, times);
     let document = std::str::from_utf8(&document).expect("JSON is text").trim_end();
     let (from, to) = (time_json(event.windows.start, times), time_json(event.windows.end, times));
     // The document is an object: its members follow.
