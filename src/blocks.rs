@@ -25,6 +25,7 @@ use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
+use crate::rows::Rows;
 use crate::series::Table;
 use crate::series::TagPostings;
 
@@ -167,6 +168,18 @@ impl BlockFile {
         rows: &[Range<u64>],
     ) -> Result<Vec<BlockPiece>> {
         self.store.read_pages(self.entry.id, block, fields, rows)
+    }
+
+    /// The last row of each series, in their order; kept for the queries after. None where they are not known yet and
+    /// not to be `read`, or take too much. `check` is asked now and then whether to go on.
+    pub fn newest(
+        &self,
+        block: &OpenBlock,
+        fields: &[&str],
+        read: bool,
+        check: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<Option<Rows>> {
+        self.store.newest(self.entry.id, block, fields, read, check)
     }
 
     /// Counts what answering from its index has added to an open block.

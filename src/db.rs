@@ -20,6 +20,7 @@ mod retention;
 mod samples; // Prometheus' samples and what belongs to them
 mod snapshot; // one moment, held still to be copied
 mod statements;
+mod tail; // reading no further back than needed
 mod verify; // rollups against raw points
 mod watch; // what changes behind statements that go on
 

@@ -146,6 +146,52 @@ impl Head {
         frozen.chain(active).filter(|capture| !capture.series.is_empty()).collect()
     }
 
+    /// The same for whoever wants nothing but the last value of each column.
+    pub fn capture_newest(
+        &self,
+        table: u32,
+        series: &RoaringBitmap,
+        ranges: &RangeSet,
+        columns: &[u32],
+    ) -> Vec<Capture> {
+        let is_asked = |of: u32, range: TimeRange| of == table && ranges.overlaps(range);
+        let frozen: Vec<&Arc<FrozenPartition>> =
+            self.frozen.iter().filter(|layer| is_asked(layer.table.id, layer.range)).collect();
+        let from = PartitionKey { table, start: Time::MIN };
+        let to = PartitionKey { table, start: Time::MAX };
+        let mut left = series.clone();
+        let mut captures = Vec::new();
+        for (_, partition) in self.active.range(from..=to).rev() {
+            if !is_asked(partition.table.id, partition.range) {
+                continue;
+            }
+            // What is being flushed of the same time, or of a later one, may be newer than what came since.
+            let is_newest = frozen.iter().all(|layer| layer.range.end <= partition.range.start);
+            let series = match is_newest {
+                true => partition.capture_newest(&mut left, ranges, columns),
+                false => partition.capture(&left, ranges, columns),
+            };
+            captures.push(Capture { frozen_at: None, series });
+        }
+        let frozen = frozen.into_iter().rev();
+        captures.extend(
+            frozen.map(|layer| Capture {
+                frozen_at: Some(layer.seq_max),
+                series: layer.capture(&left, ranges),
+            }),
+        );
+        captures.reverse();
+        captures.retain(|capture| !capture.series.is_empty());
+        captures
+    }
+
+    /// Where the table's last partition ends. None if there is none in memory.
+    pub fn end_of(&self, table: u32) -> Option<Time> {
+        let frozen = self.frozen.iter().filter(|layer| layer.table.id == table).map(|layer| layer.range.end);
+        let active = self.active.values().filter(|partition| partition.table.id == table);
+        active.map(|partition| partition.range.end).chain(frozen).max()
+    }
+
     /// The numbers of all series in memory, by table.
     pub fn series(&self) -> HashMap<u32, RoaringBitmap> {
         let mut all: HashMap<u32, RoaringBitmap> = HashMap::new();

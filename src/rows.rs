@@ -4,6 +4,7 @@
 //! the field; a column is None where no row does.
 //! Not here: where rows come from (`head`, `blocks`) and what is computed from them (`query`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,7 +12,7 @@ use arrow::array::{
     UInt64Array, make_array, new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{FilterBuilder, interleave};
+use arrow::compute::{FilterBuilder, concat, interleave};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use storage_format::chunk::{ColumnValues, Values};
 use storage_format::point::{Time, TimeRange};
@@ -23,6 +24,13 @@ pub const STALE_MARKER_BITS: u64 = 0x7ff0_0000_0000_0002;
 pub struct Rows {
     pub times: ScalarBuffer<Time>,
     pub columns: Vec<Option<ArrayRef>>,
+}
+
+/// Neighbouring rows of others, as they stand there: slices of their own would cost an allocation per series and column.
+#[derive(Clone, Debug)]
+pub struct Span<'a> {
+    pub of: &'a Rows,
+    pub rows: Range<usize>,
 }
 
 /// Who wins where two sources have a value for the same time.
@@ -98,6 +106,20 @@ impl Rows {
         self
     }
 
+    /// The rows of all of these, one after the other, in buffers of their own. A column is there in all of them or in none.
+    pub fn joined(parts: &[Rows]) -> Rows {
+        let columns = parts.first().map_or(0, |rows| rows.columns.len());
+        let column = |at: usize| {
+            let arrays: Option<Vec<&dyn Array>> =
+                parts.iter().map(|rows| rows.columns[at].as_deref()).collect();
+            Some(concat(&arrays?).expect("a column has one type"))
+        };
+        Rows {
+            times: parts.iter().flat_map(|rows| rows.times.iter().copied()).collect(),
+            columns: (0..columns).map(column).collect(),
+        }
+    }
+
     /// The same rows in buffers of their own.
     pub fn copied(&self) -> Rows {
         let copy = |array: &ArrayRef| {
@@ -117,6 +139,51 @@ impl Rows {
         let of_array = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_default();
         self.times.len() * 8 + self.columns.iter().flatten().map(of_array).sum::<usize>()
     }
+}
+
+impl<'a> Span<'a> {
+    pub fn all(of: &'a Rows) -> Span<'a> {
+        Span { of, rows: 0..of.len() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn times(&self) -> &'a [Time] {
+        &self.of.times[self.rows.clone()]
+    }
+
+    /// From the first time to just after the last. There must be rows.
+    pub fn hull(&self) -> TimeRange {
+        TimeRange::new(self.of.times[self.rows.start], self.of.times[self.rows.end - 1].saturating_add(1))
+    }
+
+    /// Only the rows inside the range.
+    pub fn cut(&self, range: TimeRange) -> Span<'a> {
+        let times = self.times();
+        let start = times.partition_point(|time| *time < range.start);
+        let end = times.partition_point(|time| *time < range.end).max(start);
+        Span { of: self.of, rows: self.rows.start + start..self.rows.start + end }
+    }
+
+    pub fn to_rows(&self) -> Rows {
+        if self.rows == (0..self.of.len()) {
+            self.of.clone()
+        } else {
+            self.of.slice(self.rows.start, self.len())
+        }
+    }
+}
+
+/// Puts pieces in the order of time. False, and in no order, if some overlap: those have to be merged.
+pub fn put_in_order(spans: &mut [Span<'_>]) -> bool {
+    spans.sort_by_key(|span| span.times()[0]);
+    spans.windows(2).all(|pair| pair[0].hull().end <= pair[1].times()[0])
 }
 
 /// Sources, the one that wins last, become pieces that do not overlap and ascend. Sources that do not overlap

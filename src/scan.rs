@@ -6,6 +6,7 @@
 //! Not here: what is computed from the rows (`query`, `compact`).
 
 mod memory;
+mod newest;
 mod read;
 mod search;
 mod tasks;
@@ -25,7 +26,7 @@ use crate::guard::Guard;
 use crate::head::Capture;
 use crate::head::FrozenPartition;
 use crate::head::Head;
-use crate::rows::Merge;
+use crate::rows::{Merge, Rows};
 use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
 pub use memory::StateLayer;
@@ -75,6 +76,8 @@ struct ScanBlock {
     open: Arc<OpenBlock>,
     /// Of one row of the scan's columns, decoded.
     row_bytes: u64,
+    /// The last row of each of its series, if that may be all that is read of some.
+    newest: Option<Rows>,
 }
 
 /// Where the rows of one series are, in the order in which they win.
@@ -83,6 +86,8 @@ struct SeriesSources {
     /// Index into [`Scan::blocks`] and the rows there, block by block.
     blocks: Vec<(u32, Range<u64>)>,
     memory: Vec<Place>,
+    /// Index into [`Scan::blocks`] and the number of the series there: the last row it has is wanted, and nothing else.
+    newest: Option<(u32, u32)>,
 }
 
 /// What a scan has touched, for the answer's `stats`.
@@ -113,6 +118,7 @@ pub struct Captured {
     files: Vec<Arc<BlockFile>>,
     tombstones: Vec<Arc<Tombstone>>,
     memory: Layers,
+    extent: Extent,
     stale: Stale,
 }
 
@@ -126,6 +132,15 @@ enum Stale {
     },
 }
 
+/// What is wanted of each series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All rows.
+    All,
+    /// Rows that hold the last value of each column; more of them where that is easier.
+    Newest,
+}
+
 impl Captured {
     /// The points of a table, without stale markers. `columns` are the fields wanted.
     pub fn points(
@@ -134,11 +149,13 @@ impl Captured {
         filter: &CompiledFilter,
         ranges: RangeSet,
         columns: &[(u32, String)],
+        extent: Extent,
     ) -> Captured {
         if *table.name != *METRICS_TABLE {
-            return Captured::samples(view, table, filter, ranges, columns);
+            return Captured::samples_of(view, table, filter, ranges, columns, extent);
         }
-        // Whether a row is a marker shows in its value, also where only the rows are counted.
+        // The newest row may be a marker, so that all are read. Whether it is shows in its value, also where only the rows
+        // are counted.
         let mut columns = columns.to_vec();
         let missing = !columns.iter().any(|(_, name)| name == METRIC_VALUE);
         let value = table.column(METRIC_VALUE).filter(|_| missing);
@@ -155,6 +172,17 @@ impl Captured {
         ranges: RangeSet,
         columns: &[(u32, String)],
     ) -> Captured {
+        Captured::samples_of(view, table, filter, ranges, columns, Extent::All)
+    }
+
+    fn samples_of(
+        view: &View<'_>,
+        table: &Arc<Table>,
+        filter: &CompiledFilter,
+        ranges: RangeSet,
+        columns: &[(u32, String)],
+        extent: Extent,
+    ) -> Captured {
         let key = TableKey::points(table);
         let about = |tombstone: &&Arc<Tombstone>| {
             tombstone.database == table.database
@@ -162,8 +190,13 @@ impl Captured {
                 && ranges.overlaps(tombstone.range)
         };
         let ids: Vec<u32> = columns.iter().map(|(id, _)| *id).collect();
-        let captures = view.head.capture(table.id, &table.matching(filter), &ranges, &ids);
+        let matching = table.matching(filter);
+        let captures = match extent {
+            Extent::All => view.head.capture(table.id, &matching, &ranges, &ids),
+            Extent::Newest => view.head.capture_newest(table.id, &matching, &ranges, &ids),
+        };
         Captured {
+            extent,
             columns: columns.iter().map(|(_, name)| name.clone()).collect(),
             ids,
             merge: Merge::Field,
@@ -186,6 +219,7 @@ impl Captured {
         columns: Vec<String>,
     ) -> Captured {
         Captured {
+            extent: Extent::All,
             columns,
             ids: Vec::new(),
             merge: Merge::Row,
@@ -207,6 +241,7 @@ impl Captured {
         };
         let captures = group.iter().map(capture).collect();
         Captured {
+            extent: Extent::All,
             columns: columns.iter().map(|column| column.name.to_string()).collect(),
             ids,
             merge: Merge::Field,
@@ -231,6 +266,7 @@ impl Captured {
         range: TimeRange,
     ) -> Captured {
         Captured {
+            extent: Extent::All,
             columns,
             ids: Vec::new(),
             merge,
@@ -246,7 +282,12 @@ impl Captured {
     /// Opens it for a query, which counts what was copied for it.
     pub fn open_within(self, guard: &Guard) -> Result<Scan> {
         guard.reserve(self.memory.heap_bytes())?;
-        self.open()
+        let extent = self.extent;
+        let mut scan = self.open()?;
+        if extent == Extent::Newest {
+            scan.keep_newest(guard)?;
+        }
+        Ok(scan)
     }
 
     /// Opens the blocks and finds the series in them.
@@ -307,7 +348,7 @@ impl Scan {
             }
             if found.len() > before {
                 let row_bytes = block.row_bytes(&self.columns);
-                self.blocks.push(ScanBlock { file: Arc::clone(file), open: block, row_bytes });
+                self.blocks.push(ScanBlock { file: Arc::clone(file), open: block, row_bytes, newest: None });
             }
         }
         Ok(())
@@ -318,7 +359,12 @@ impl Scan {
         found.sort_by(|a, b| a.tags.cmp(&b.tags).then_with(|| a.source.cmp(&b.source)));
         for Found { tags, source } in found {
             if self.series.last().is_none_or(|last| last.tags != tags) {
-                self.series.push(SeriesSources { tags, blocks: Vec::new(), memory: Vec::new() });
+                self.series.push(SeriesSources {
+                    tags,
+                    blocks: Vec::new(),
+                    memory: Vec::new(),
+                    newest: None,
+                });
             }
             let series = self.series.last_mut().expect("pushed above");
             match source {

@@ -237,6 +237,40 @@ impl Run {
         self.check_buckets(step, from, to, "host, dc", |series| vec![series.0.clone(), series.1.clone()]);
         self.check_buckets(step, from, to, "host", |series| vec![series.0.clone()]);
         self.check_buckets(step, from, to, "", |_| Vec::new());
+        self.check_newest(step, from, to);
+    }
+
+    /// What is read only as far as it is needed, against reading all of it.
+    fn check_newest(&mut self, step: i64, from: i64, to: i64) {
+        let range = *self.dice.pick(&["", "between", "since"]);
+        let range = match range {
+            "between" => format!("| between {from}ns and {to}ns "),
+            "since" => format!("| since {from}ns "),
+            _ => String::new(),
+        };
+        let by = *self.dice.pick(&["host, dc", "host", "()"]);
+        let fields = *self.dice.pick(&["last(f)", "last(n)", "last(f), last(n)"]);
+        let rows = 1 + self.dice.roll(6) as usize;
+        let ask =
+            |text: &str| self.ask(text, true).unwrap_or_else(|error| panic!("{error}\n{}", self.story()));
+        let short = ask(&format!("cpu {range}| {fields} by {by}"));
+        // The count wants every row.
+        let whole = ask(&format!("cpu {range}| {fields}, count by {by} | where {}", present(fields)));
+        let cells = |text: &str, less: usize| {
+            let cells = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<String>>();
+            let cut = |mut cells: Vec<String>| {
+                cells.truncate(cells.len() - less);
+                cells
+            };
+            text.lines().skip(1).map(cells).map(cut).collect::<Vec<Vec<String>>>()
+        };
+        assert_eq!(cells(&short, 0), cells(&whole, 1), "{fields} by {by} {range}\n{}", self.story());
+
+        let buckets = format!("cpu {range}| every {step}ns count, sum(f), last(n) by {by} | sort time desc");
+        let short = self.ask(&format!("{buckets} | limit {rows}"), true).unwrap();
+        let mut whole = cells(&self.ask(&buckets, true).unwrap(), 0);
+        whole.truncate(rows);
+        assert_eq!(cells(&short, 0), whole, "{buckets} | limit {rows}\n{}", self.story());
     }
 
     fn check_points(&mut self) {
@@ -319,6 +353,15 @@ impl Run {
 
     fn story(&self) -> String {
         format!("seed {}\n{}", self.seed, self.log)
+    }
+}
+
+/// The condition that a group has any of these fields: without the count it would not be there.
+fn present(fields: &str) -> &'static str {
+    match fields {
+        "last(f)" => "exists(last_f)",
+        "last(n)" => "exists(last_n)",
+        _ => "count > 0",
     }
 }
 

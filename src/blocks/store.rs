@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::buffer::ScalarBuffer;
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
+use rayon::prelude::*;
 use storage_format::block::{Block, BlockError, RowFault};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::Time;
@@ -35,6 +36,12 @@ struct PageKey {
     first_row: u64,
     column: Column,
 }
+
+/// In the place of a first row: the last rows of all series of the block, as one page.
+const NEWEST: u64 = u64::MAX;
+
+/// Last rows that are read in one go: each may be in a page of its own, so that this is some megabytes of a column.
+const NEWEST_AT_ONCE: usize = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Column {
@@ -195,6 +202,35 @@ impl BlockStore {
             pieces.push(BlockPiece { first_row: page.start, rows });
         }
         Ok(pieces)
+    }
+
+    /// The last row of each series, from memory, or `read`. None if they take more than may be kept.
+    pub(super) fn newest(
+        &self,
+        id: u64,
+        block: &OpenBlock,
+        fields: &[&str],
+        read: bool,
+        check: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<Option<Rows>> {
+        let places: Vec<Option<usize>> = fields.iter().map(|name| block.place(name)).collect();
+        let known = self.known(id, NEWEST, &places);
+        let bytes = block.series_count() as u64 * 8 * (1 + fields.len() as u64);
+        if known.is_some() || !read || !self.may_keep(bytes) {
+            return Ok(known);
+        }
+        let last = |series: u32| {
+            let end = block.index().rows(series).end;
+            end - 1..end
+        };
+        let rows: Vec<Range<u64>> = (0..block.series_count() as u32).map(last).collect();
+        let read = rows.par_chunks(NEWEST_AT_ONCE).map(|rows| {
+            check()?;
+            block.read(fields, rows)
+        });
+        let rows = Rows::joined(&read.collect::<Result<Vec<Rows>>>()?);
+        self.keep(id, NEWEST, &places, &rows);
+        Ok(Some(rows))
     }
 
     /// A page, if all of its columns are here.

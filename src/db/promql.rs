@@ -12,7 +12,7 @@ use crate::guard::Guard;
 use crate::promql::Wanted;
 use crate::promql::ast::Matcher;
 use crate::promql::{Answer, Query, Selection, Source};
-use crate::scan::Captured;
+use crate::scan::{Captured, Extent};
 use crate::series::{METRICS_TABLE, Table};
 
 impl Db {
@@ -31,7 +31,14 @@ impl Db {
             let live = self.core.live.read();
             let capture = |range: TimeRange, table: &Arc<Table>, wanted: Wanted| {
                 let range = self.visible_part(&live, table, range);
-                let captured = Captured::points(&live.view(), table, &wanted.filter, range, &wanted.columns);
+                let captured = Captured::points(
+                    &live.view(),
+                    table,
+                    &wanted.filter,
+                    range,
+                    &wanted.columns,
+                    Extent::All,
+                );
                 wanted.source(captured)
             };
             let of_selection = |(selection, wanted): (Selection, Vec<(Arc<Table>, Wanted)>)| {
@@ -60,7 +67,7 @@ impl Db {
                 let captured = {
                     let live = self.core.live.read();
                     let range = self.visible_part(&live, &table, range);
-                    Captured::points(&live.view(), &table, &wanted.filter, range, &[])
+                    Captured::points(&live.view(), &table, &wanted.filter, range, &[], Extent::All)
                 };
                 let scan = captured.open_within(guard)?;
                 for tags in scan.series_tags() {

@@ -21,6 +21,7 @@ use crate::db::inventory::{cardinality, keep_asked, keep_text};
 use crate::db::manifest::Edit;
 use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
+use crate::db::tail::Tail;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
 use crate::flush::tags_of;
@@ -30,10 +31,7 @@ use crate::query::{
     text_table,
 };
 use crate::rollup::{Access, Due, Rollup};
-use crate::scan::Captured;
-use crate::scan::Scan;
-use crate::scan::Tombstone;
-use crate::scan::Touched;
+use crate::scan::{Captured, Extent, Scan, Tombstone, Touched};
 use crate::series::{CompiledFilter, METRICS_TABLE, Table};
 
 /// How a request wants its statements run.
@@ -216,7 +214,7 @@ impl Db {
         guard: &Guard,
         stats: &mut Stats,
     ) -> Result<Frame> {
-        let mut frame = self.read(&select.read, options, guard, stats)?;
+        let mut frame = self.read_enough(select, options, guard, stats)?;
         for step in &select.steps {
             frame = match step {
                 Step::Join(asked) => {
@@ -244,7 +242,7 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             let range = self.visible_part(&live, &table, read.range);
-            Captured::points(&live.view(), &table, &filter, range, &columns)
+            Captured::points(&live.view(), &table, &filter, range, &columns, Extent::All)
         };
         let scan = captured.open_within(guard)?;
         // All metrics together have many more labels than one of them.
@@ -260,6 +258,31 @@ impl Db {
             limit: read.limit,
         };
         Ok(Points::new(scan, asked, guard))
+    }
+
+    /// What the steps need of the read.
+    fn read_enough(
+        &self,
+        select: &Select,
+        options: &QueryOptions,
+        guard: &Guard,
+        stats: &mut Stats,
+    ) -> Result<Frame> {
+        let Select { read, steps } = select;
+        let table = self.table(&options.database, &read.table)?;
+        let tail = Tail::of(read, steps, &self.core.live.read(), &table);
+        let Some(tail) = tail else { return self.read(read, options, guard, stats) };
+        let (rows, before) = (tail.rows, guard.memory());
+        for range in tail.take_while(|range| *range != read.range) {
+            let newer = Read { range, ..read.clone() };
+            let frame = self.read(&newer, options, guard, stats)?;
+            if frame.rows >= rows {
+                return Ok(frame);
+            }
+            drop(frame);
+            guard.release(guard.memory().saturating_sub(before));
+        }
+        self.read(read, options, guard, stats)
     }
 
     fn read(&self, read: &Read, options: &QueryOptions, guard: &Guard, stats: &mut Stats) -> Result<Frame> {
@@ -420,7 +443,14 @@ impl Db {
         let range = options.range.unwrap_or(TimeRange::ALL);
         let captured = {
             let live = self.core.live.read();
-            Captured::points(&live.view(), table, filter, self.visible_part(&live, table, range), &[])
+            Captured::points(
+                &live.view(),
+                table,
+                filter,
+                self.visible_part(&live, table, range),
+                &[],
+                Extent::All,
+            )
         };
         let scan = captured.open_within(guard)?;
         guard.check()?;

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use storage_format::point::{FieldType, TimeRange};
+use storage_format::chunk::{Cell, ColumnValues, Values};
+use storage_format::point::{FieldType, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::wal::{PointRow, Points};
 
 use crate::batch::BatchPart;
 use crate::head::SeriesHead;
 use crate::head::SeriesView;
+use crate::rows::{Rows, to_array};
 use crate::series::Table;
 
 /// Series per page. A page of pointers is 2 KiB: little waste for a partition with a single late point,
@@ -130,6 +132,29 @@ impl PartitionHead {
         series.iter().filter_map(view).collect()
     }
 
+    /// The same for whoever wants nothing but the last value of each column: of the series whose newest row has them all
+    /// only that row. Those are taken out of `series`, because what is older cannot matter.
+    pub fn capture_newest(
+        &self,
+        series: &mut RoaringBitmap,
+        ranges: &RangeSet,
+        columns: &[u32],
+    ) -> Vec<(u32, SeriesView)> {
+        let mut views = Vec::new();
+        let mut newest = NewestRows::new(columns.len());
+        for number in series.iter() {
+            let Some(head) = find(&self.pages, number) else { continue };
+            match head.newest(ranges, columns) {
+                Some((time, cells)) => newest.push(number, time, &cells),
+                None => views.extend(head.capture(ranges, columns).map(|view| (number, view))),
+            }
+        }
+        *series -= newest.series.iter().copied().collect::<RoaringBitmap>();
+        views.extend(newest.views());
+        views.sort_unstable_by_key(|(number, _)| *number);
+        views
+    }
+
     /// The numbers of the series in here.
     pub fn series(&self) -> RoaringBitmap {
         numbers(&self.pages)
@@ -149,6 +174,38 @@ impl PartitionHead {
             rows: self.rows,
             pages: self.pages,
         }
+    }
+}
+
+/// One row of each of some series, joined: buffers of their own would cost more than the values.
+struct NewestRows {
+    series: Vec<u32>,
+    times: Vec<Time>,
+    columns: Vec<Option<Values>>,
+}
+
+impl NewestRows {
+    fn new(columns: usize) -> NewestRows {
+        NewestRows { series: Vec::new(), times: Vec::new(), columns: vec![None; columns] }
+    }
+
+    fn push(&mut self, number: u32, time: Time, cells: &[Cell<'_>]) {
+        self.series.push(number);
+        self.times.push(time);
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            column.get_or_insert_with(|| Values::none(cell.field_type())).push(*cell);
+        }
+    }
+
+    fn views(self) -> impl Iterator<Item = (u32, SeriesView)> {
+        let array =
+            |values: Option<Values>| values.map(|values| to_array(ColumnValues { values, present: None }));
+        let columns = self.columns.into_iter().map(array).collect();
+        let rows = Arc::new(Rows { times: self.times.into(), columns });
+        self.series
+            .into_iter()
+            .enumerate()
+            .map(move |(row, number)| (number, SeriesView::Newest(Arc::clone(&rows), row)))
     }
 }
 

@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, OpenChunk, SealedChunk};
+use storage_format::chunk::{CHUNK_ROWS_MAX, Cell, Joined, OpenChunk, SealedChunk};
 use storage_format::corrupt;
 use storage_format::point::{FieldType, Time, TimeRange, Value};
 use storage_format::ranges::RangeSet;
 use storage_format::wal::StrRef;
 
 use crate::head::FrozenPartition;
-use crate::rows::{self, Merge, Rows};
+use crate::rows::{self, Merge, Rows, Span};
 
 /// Late rows that wait uncompressed. Few enough that a read sorts them in about a microsecond, many enough that
 /// compressing them pays.
@@ -119,6 +119,16 @@ impl SeriesHead {
         (!empty).then(|| SeriesView::Copy(Box::new(view)))
     }
 
+    /// The newest row, if it lies in the ranges, has all of the columns and needs no decoding. Every other row is older.
+    pub fn newest(&self, ranges: &RangeSet, columns: &[u32]) -> Option<(Time, Vec<Cell<'static>>)> {
+        // What came late is older than something that was there, but it may have been written for the same time.
+        if self.late.is_some() {
+            return None;
+        }
+        let time = self.open.last_time().filter(|time| ranges.contains(*time))?;
+        Some((time, self.open.last_row(columns)?))
+    }
+
     /// Rebuilds the series without the range.
     pub fn delete(&mut self, range: TimeRange, types: &[FieldType]) {
         // Most deletes are of a few series or of a short time: what they miss is left as it is.
@@ -183,10 +193,8 @@ fn merge(older: &[Arc<SealedChunk>], newer: &[Arc<SealedChunk>]) -> Vec<Arc<Seal
     let mut columns: Vec<u32> = older.iter().chain(newer).flat_map(|chunk| chunk.columns()).collect();
     columns.sort_unstable();
     columns.dedup();
-    let decode = |chunk: &Arc<SealedChunk>| {
-        sealed_rows(chunk, &columns).expect("bug: a chunk in memory does not decode")
-    };
-    let sources = older.iter().chain(newer).map(decode).collect();
+    let decode = |run| joined_rows(run, None, &columns).expect("bug: a chunk in memory does not decode");
+    let sources = [decode(older), decode(newer)].concat();
     seal_pieces(&columns, rows::in_time_order(sources, Merge::Field))
 }
 
@@ -208,6 +216,8 @@ pub enum SeriesView {
     Copy(Box<Chunks>),
     /// Of one that does not: shared as it is, because a flush looks at every series there is.
     Frozen(Arc<FrozenPartition>, u32),
+    /// Nothing but its newest row, which is this one of those of several series.
+    Newest(Arc<Rows>, usize),
 }
 
 pub struct Chunks {
@@ -243,24 +253,33 @@ impl SeriesView {
                     late_rows: head.late.as_ref().map_or(&[], |late| &late.rows),
                 }
             }
+            SeriesView::Newest(..) => Parts { main: &[], open: None, late: Vec::new(), late_rows: &[] },
         }
     }
 
-    /// The rows of each chunk that touches the times, with the wanted columns, in the order in which they win. A chunk
-    /// comes whole.
+    /// The newest row, if the view is nothing else.
+    pub fn newest(&self) -> Option<Span<'_>> {
+        match self {
+            SeriesView::Newest(rows, row) => Some(Span { of: rows, rows: *row..row + 1 }),
+            _ => None,
+        }
+    }
+
+    /// The rows of all chunks that touch the times, with the wanted columns, in the order in which they win. A chunk
+    /// comes whole; those that follow each other are joined. Not what [`SeriesView::newest`] gives.
     pub fn sources(&self, columns: &[u32], times: TimeRange) -> corrupt::Result<Vec<Rows>> {
         let touches = |chunk: &&Arc<SealedChunk>| times.overlaps(range_of(chunk));
         let Parts { main, open, late, late_rows } = self.chunks();
-        let mut sources = Vec::with_capacity(main.len() + 1);
-        for chunk in main.iter().filter(touches) {
-            sources.push(sealed_rows(chunk, columns)?);
-        }
-        sources.extend(open.map(|chunk| open_rows(chunk, columns)));
+        let from = main.partition_point(|chunk| chunk.last_time() < times.start);
+        let touched = main[from..].iter().take_while(touches).count();
+        let (main, after) = main[from..].split_at(touched);
+        let mut sources = joined_rows(main, open.filter(|_| after.is_empty()), columns)?;
+        // Late ones are of several runs.
         for chunk in late.into_iter().filter(touches) {
-            sources.push(sealed_rows(chunk, columns)?);
+            sources.extend(joined_rows(std::slice::from_ref(chunk), None, columns)?);
         }
         if !late_rows.is_empty() {
-            sources.push(open_rows(&open_chunk(late_rows.to_vec()), columns));
+            sources.extend(joined_rows(&[], Some(&open_chunk(late_rows.to_vec())), columns)?);
         }
         Ok(sources)
     }
@@ -269,12 +288,17 @@ impl SeriesView {
     pub fn rows_max(&self) -> usize {
         let Parts { main, open, late, late_rows } = self.chunks();
         let chunks = main.len() + late.len() + usize::from(open.is_some());
-        chunks * CHUNK_ROWS_MAX + late_rows.len()
+        let newest = usize::from(self.newest().is_some());
+        chunks * CHUNK_ROWS_MAX + late_rows.len() + newest
     }
 
     /// What the view holds of its own: chunks that are sealed, and series that are frozen, are shared.
     pub fn heap_bytes(&self) -> usize {
-        let SeriesView::Copy(chunks) = self else { return 0 };
+        let chunks = match self {
+            SeriesView::Copy(chunks) => chunks,
+            SeriesView::Frozen(..) => return 0,
+            SeriesView::Newest(rows, _) => return (1 + rows.columns.len()) * size_of::<u64>(),
+        };
         let shared = (chunks.main.len() + chunks.late.len()) * size_of::<Arc<SealedChunk>>();
         let open = chunks.open.as_ref().map_or(0, OpenChunk::heap_bytes);
         size_of::<Chunks>() + shared + open + chunks.late_rows.len() * LATE_ROW_BYTES
@@ -300,18 +324,36 @@ fn open_range(chunk: &OpenChunk) -> Option<TimeRange> {
     Some(TimeRange::new(chunk.first_time()?, chunk.last_time()?.saturating_add(1)))
 }
 
-fn sealed_rows(chunk: &SealedChunk, columns: &[u32]) -> corrupt::Result<Rows> {
-    let mut times = Vec::with_capacity(chunk.rows());
-    chunk.decode_times(&mut times)?;
-    let column = |column: &u32| Ok(chunk.decode_column(*column)?.map(rows::to_array));
-    Ok(Rows { times: times.into(), columns: columns.iter().map(column).collect::<corrupt::Result<_>>()? })
-}
+/// Chunks that are decoded into the same buffers: 16 of them are as many rows as a page of a block has, and their texts are
+/// far from what offsets of 32 bits can tell.
+const JOINED_CHUNKS_MAX: usize = 16;
 
-fn open_rows(chunk: &OpenChunk, columns: &[u32]) -> Rows {
-    let mut times = Vec::with_capacity(chunk.rows());
-    chunk.decode_times(&mut times);
-    let column = |column: &u32| chunk.decode_column(*column).map(rows::to_array);
-    Rows { times: times.into(), columns: columns.iter().map(column).collect() }
+/// The rows of chunks that follow each other.
+fn joined_rows(
+    sealed: &[Arc<SealedChunk>],
+    open: Option<&OpenChunk>,
+    columns: &[u32],
+) -> corrupt::Result<Vec<Rows>> {
+    let mut pieces = Vec::with_capacity(1 + sealed.len() / JOINED_CHUNKS_MAX);
+    let mut groups = sealed.chunks(JOINED_CHUNKS_MAX).peekable();
+    let mut open = open;
+    while groups.peek().is_some() || open.is_some() {
+        let group = groups.next().unwrap_or_default();
+        let last = if groups.peek().is_none() { open.take() } else { None };
+        let rows = group.iter().map(|chunk| chunk.rows()).sum::<usize>() + last.map_or(0, OpenChunk::rows);
+        let mut times = Vec::with_capacity(rows);
+        group.iter().try_for_each(|chunk| chunk.decode_times(&mut times))?;
+        last.iter().for_each(|chunk| chunk.decode_times(&mut times));
+        let column = |column: &u32| {
+            let mut joined = Joined::new(rows);
+            group.iter().try_for_each(|chunk| chunk.join_column(*column, &mut joined))?;
+            last.iter().for_each(|chunk| chunk.join_column(*column, &mut joined));
+            Ok(joined.finish().map(rows::to_array))
+        };
+        let columns = columns.iter().map(column).collect::<corrupt::Result<_>>()?;
+        pieces.push(Rows { times: times.into(), columns });
+    }
+    Ok(pieces)
 }
 
 fn seal(columns: &[u32], rows: &Rows) -> SealedChunk {

@@ -24,7 +24,7 @@ use crate::query::fill::fill;
 use crate::query::groups::{Groups, finish};
 use crate::query::scalar::{Columns, Program, Value, plain};
 use crate::query::window::StatePlan;
-use crate::rows::Rows;
+use crate::rows::{Rows, Span};
 
 #[derive(Clone)]
 pub struct Frame {
@@ -217,7 +217,7 @@ impl Frame {
                 .collect();
             // Rows of one time are of several series: steps lead from one to the next only within a piece.
             for piece in pieces {
-                let run = plan.close(plan.run(&series, &[piece]));
+                let run = plan.close(plan.run(&series, &[Span::all(&piece)]));
                 groups.add(Groups::key(&series, by.as_deref()), run, guard)?;
             }
         }

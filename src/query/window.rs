@@ -3,13 +3,12 @@
 //! Decisions are made per series and column; inside, free functions run over slices (`storage_format::state`).
 //! Invariant: a row falls into exactly one bucket, the one whose start is at or before it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::compute::filter;
 use query_lang::catalog::StateSpec;
-use query_lang::plan::{Aggregate, Computed, Grouping, Read, Window};
+use query_lang::plan::{Aggregate, Computed, Function, Grouping, OutputColumn, Read, Window};
 use query_lang::scalar::{ColumnRef, ColumnRole, Constant};
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
@@ -18,7 +17,7 @@ use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::Groups;
 use crate::query::scalar::{Columns, Program, Value};
-use crate::rows::Rows;
+use crate::rows::{Rows, Span};
 use crate::scan::{Scan, Touched};
 
 /// Which states to compute, and from which columns of a scan.
@@ -33,6 +32,8 @@ pub struct StatePlan {
     points: Option<PointProgram>,
     /// Points before this are read only for the steps that lead from them into the first bucket.
     counts_from: Time,
+    /// Nothing is asked but the last value of fields, so that rows may be missing, and points are not all counted.
+    newest: bool,
 }
 
 /// Where the values of a state come from.
@@ -73,6 +74,7 @@ impl StatePlan {
             whole_start,
             points: None,
             counts_from: Time::MIN,
+            newest: false,
         };
         plan.places = states.iter().map(|state| plan.place(state, &[])).collect();
         plan
@@ -98,7 +100,19 @@ impl StatePlan {
             }
             plan.points = Some(PointProgram { condition, computed });
         }
+        let is_last = |column: &OutputColumn| column.function == Function::Last;
+        plan.newest = plan.points.is_none()
+            && !plan.fields.is_empty()
+            && aggregate.window == Window::WholeRange
+            && aggregate.hop.is_none()
+            && aggregate.columns.iter().all(is_last)
+            && plan.places.iter().all(|place| matches!(place, Place::Points | Place::Field(_)));
         Ok(plan)
+    }
+
+    /// Whether the newest row of a series is enough, if it has all fields.
+    pub fn wants_newest(&self) -> bool {
+        self.newest
     }
 
     /// How far before a range the steps that lead into it may begin.
@@ -153,32 +167,41 @@ impl StatePlan {
     }
 
     /// The states of one series, or of a slice of it.
-    pub fn run(&self, tags: &TagSet, pieces: &[Rows]) -> StateRun {
+    pub fn run(&self, tags: &TagSet, pieces: &[Span<'_>]) -> StateRun {
         let mut run = StateRun::new(&self.keys);
         let mut windows = Vec::new();
-        for rows in pieces {
-            let (rows, computed) = match &self.points {
-                None => (Cow::Borrowed(rows), Vec::new()),
+        for span in pieces {
+            let (passing, computed) = match &self.points {
+                None => (None, Vec::new()),
                 Some(program) => {
-                    let (rows, computed) = program.apply(rows, tags, &self.fields);
-                    (Cow::Owned(rows), computed)
+                    let (rows, computed) = program.apply(&span.to_rows(), tags, &self.fields);
+                    (Some(rows), computed)
                 }
             };
+            let span = passing.as_ref().map_or_else(|| span.clone(), Span::all);
             windows.clear();
-            self.cut(&rows.times, &mut run, &mut windows);
+            self.cut(span.times(), &mut run, &mut windows);
+            for window in &mut windows {
+                window.rows = window.rows.start + span.rows.start..window.rows.end + span.rows.start;
+            }
             for ((key, place), states) in self.keys.iter().zip(&self.places).zip(&mut run.columns) {
+                let times = &span.of.times;
+                let of_time: ArrayRef;
                 let values = match place {
                     Place::Points => {
                         states.absorb_points(&windows);
                         continue;
                     }
-                    Place::Time => Some(Arc::new(Int64Array::new(rows.times.clone(), None)) as ArrayRef),
-                    Place::Field(at) => rows.columns[*at].clone(),
-                    Place::Computed(at) => Some(Arc::clone(&computed[*at])),
+                    Place::Time => {
+                        of_time = Arc::new(Int64Array::new(times.clone(), None));
+                        Some(&of_time)
+                    }
+                    Place::Field(at) => span.of.columns[*at].as_ref(),
+                    Place::Computed(at) => Some(&computed[*at]),
                 };
                 if let Some(values) = values {
                     debug_assert!(key.kind != StateKind::Points);
-                    states.absorb(&windows, &rows.times, &values);
+                    states.absorb(&windows, times, values);
                 }
             }
         }
@@ -337,11 +360,11 @@ pub fn aggregate(
     if plan.has_steps() {
         return aggregate_steps(scan, plan, by.as_deref(), guard, touched);
     }
-    scan.fold(
+    scan.fold_spans(
         guard,
         touched,
         Groups::default,
-        |groups, tags, pieces| {
+        |groups, tags, pieces, _| {
             let group = Groups::key(tags, by.as_deref());
             let mut run = plan.run(tags, pieces);
             if let Some(keep) = keep {
@@ -361,11 +384,11 @@ fn aggregate_steps(
     guard: &Guard,
     touched: &Touched,
 ) -> Result<Groups> {
-    let series = scan.fold(
+    let series = scan.fold_spans(
         guard,
         touched,
         Groups::default,
-        |series, tags, pieces| series.add(tags.clone(), plan.run(tags, pieces), guard),
+        |series, tags, pieces, _| series.add(tags.clone(), plan.run(tags, pieces), guard),
         |a, b| a.join(b, guard),
     )?;
     let mut groups = Groups::default();

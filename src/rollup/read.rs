@@ -24,9 +24,9 @@ use crate::query::aggregate;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rows::Rows;
-use crate::scan::Captured;
 use crate::scan::Touched;
 use crate::scan::View;
+use crate::scan::{Captured, Extent};
 use crate::series::{CompiledFilter, Table};
 
 /// What an aggregate reads, taken under the lock; to be run without it.
@@ -102,7 +102,8 @@ impl Access {
         }
         let need = need.intersect(&readable);
         let columns = columns_of(table, &state_plan.fields);
-        let raw = Captured::points(view, table, &CompiledFilter::new(filter)?, need, &columns);
+        let extent = if state_plan.wants_newest() { Extent::Newest } else { Extent::All };
+        let raw = Captured::points(view, table, &CompiledFilter::new(filter)?, need, &columns, extent);
         Ok(Access { by: plan.by.clone(), plan: state_plan, stored, raw })
     }
 
@@ -241,7 +242,8 @@ pub fn points_of_pairs(
     let filter = all_of([rollup.info.filter.clone(), named.unwrap_or(TagFilter::All)]);
     let plan = StatePlan::new(&rollup.info.states, window_of(&rollup.info), 0);
     let columns = columns_of(table, &plan.fields);
-    Ok(Some(Captured::points(view, table, &CompiledFilter::new(&filter)?, ranges, &columns)))
+    let filter = CompiledFilter::new(&filter)?;
+    Ok(Some(Captured::points(view, table, &filter, ranges, &columns, Extent::All)))
 }
 
 /// The states of the pairs, by group of the rollup.

@@ -10,7 +10,7 @@ use storage_format::state::StateRun;
 use crate::error::{Error, Result};
 use crate::head::Capture;
 use crate::head::SeriesView;
-use crate::rows::Rows;
+use crate::rows::{Rows, Span};
 use crate::series::{CompiledFilter, Table};
 
 /// States of rollups that are not in blocks yet: one layer in memory.
@@ -87,6 +87,14 @@ impl Layers {
         }
     }
 
+    /// The newest row, if that is all there is of the series. Of layers that take points.
+    pub fn newest(&self, place: Place) -> Option<Span<'_>> {
+        match self {
+            Layers::Points(layers) => layers[place.layer as usize].view(place).newest(),
+            Layers::None | Layers::States(_) => None,
+        }
+    }
+
     /// What was copied to be read without the lock. Sealed chunks and states are shared.
     pub fn heap_bytes(&self) -> usize {
         match self {
@@ -121,6 +129,7 @@ impl Layers {
         }
     }
 
+    /// Not what [`Layers::newest`] gives.
     pub fn decode(&self, place: Place, tags: &TagSet, wanted: &Wanted<'_>) -> Result<Decoded> {
         match self {
             Layers::None => Ok(Decoded { frozen_at: None, rows: Vec::new() }),

@@ -13,13 +13,13 @@ use storage_format::point::{TagSet, TimeRange};
 use crate::blocks::BlockPiece;
 use crate::error::Result;
 use crate::guard::{Guard, Held};
-use crate::rows::{self, Rows};
+use crate::rows::{self, Rows, Span};
 use crate::scan::Scan;
 use crate::scan::SeriesSources;
 use crate::scan::Stale;
 use crate::scan::Tombstone;
 use crate::scan::Touched;
-use crate::scan::memory::Wanted;
+use crate::scan::memory::{Decoded, Place, Wanted};
 use crate::scan::tasks::{Task, task_bytes};
 
 /// The rows of a series that one task brings.
@@ -54,7 +54,25 @@ impl Scan {
         each: impl Fn(&mut T, Part<'_>) -> Result<()> + Sync,
         join: impl Fn(T, T) -> Result<T> + Sync,
     ) -> Result<T> {
+        let each = |result: &mut T, tags: &TagSet, spans: &[Span<'_>], is_whole: bool| {
+            let rows: Vec<Rows> = spans.iter().map(Span::to_rows).collect();
+            each(result, Part { tags, rows: &rows, is_whole })
+        };
+        self.fold_spans(guard, touched, new, each, join)
+    }
+
+    /// The same for whoever only looks at the rows, where they were decoded.
+    pub fn fold_spans<T: Send>(
+        &self,
+        guard: &Guard,
+        touched: &Touched,
+        new: impl Fn() -> T + Sync,
+        each: impl Fn(&mut T, &TagSet, &[Span<'_>], bool) -> Result<()> + Sync,
+        join: impl Fn(T, T) -> Result<T> + Sync,
+    ) -> Result<T> {
         touched.files.fetch_add(self.blocks.len() as u64, Ordering::Relaxed);
+        let newest = self.blocks.iter().filter_map(|block| block.newest.as_ref());
+        touched.bytes.fetch_add(newest.map(|rows| buffer_bytes(rows) as u64).sum(), Ordering::Relaxed);
         let keep = self.may_keep();
         let done = self.tasks(guard).into_par_iter().map(|task| {
             let mut result = new();
@@ -62,8 +80,8 @@ impl Scan {
             let is_whole = task.times == TimeRange::ALL;
             let series: Vec<usize> = task.series.clone().collect();
             let look = Look { series: &series, times: task.times, columns: None, keep };
-            self.look(&look, touched, &mut held, &mut |at, pieces| {
-                each(&mut result, Part { tags: &self.series[at].tags, rows: &pieces, is_whole })
+            self.look(&look, touched, &mut held, &mut |at, spans| {
+                each(&mut result, &self.series[at].tags, spans, is_whole)
             })?;
             Ok(result)
         });
@@ -84,8 +102,8 @@ impl Scan {
                 let mut out: Vec<(&TagSet, Vec<Rows>)> = Vec::new();
                 let series: Vec<usize> = task.series.clone().collect();
                 let look = Look { series: &series, times: task.times, columns: None, keep: false };
-                self.look(&look, &touched, &mut held, &mut |at, pieces| {
-                    out.push((&self.series[at].tags, pieces));
+                self.look(&look, &touched, &mut held, &mut |at, spans| {
+                    out.push((&self.series[at].tags, spans.iter().map(Span::to_rows).collect()));
                     Ok(())
                 })?;
                 Ok((out, held))
@@ -107,68 +125,118 @@ impl Scan {
         look: &Look<'_>,
         touched: &Touched,
         held: &mut Held<'_>,
-        each: &mut dyn FnMut(usize, Vec<Rows>) -> Result<()>,
+        each: &mut dyn FnMut(usize, &[Span<'_>]) -> Result<()>,
     ) -> Result<()> {
         let from_blocks = self.read_blocks(look, touched, held)?;
         let is_slice = look.times != TimeRange::ALL;
         // A long series counts once, with its first slice.
         let is_first = is_slice && look.times.start == TimeRange::ALL.start;
-        touched.series.fetch_add(u64::from(is_first), Ordering::Relaxed);
-        let hull = self.ranges.hull().unwrap_or(TimeRange::ALL);
         let ids: Vec<u32> = look.wanted(&self.ids).copied().collect();
-        let wanted = Wanted { ids: &ids, times: look.times.intersect(hull) };
+        let mut series_read = u64::from(is_first);
+        let mut rows_read = 0;
         for (at, series) in look.series.iter().enumerate() {
             let sources = &self.series[*series];
             held.check()?;
-            let tombstones: Vec<&Tombstone> = self
-                .tombstones
-                .iter()
-                .map(Arc::as_ref)
-                .filter(|tombstone| tombstone.filter.passes(&sources.tags))
-                .collect();
-            let mut rows = Vec::new();
-            for (block, read) in &from_blocks {
-                let seq = self.blocks[*block as usize].file.entry.seq_max;
-                rows.extend(read.rows_of(at).map(|found| apply(found, &tombstones, Some(seq))));
-            }
-            for place in &sources.memory {
-                let decoded = self.memory.decode(*place, &sources.tags, &wanted)?;
-                held.grow(decoded.rows.iter().map(buffer_bytes).sum())?;
-                let decoded_rows = decoded.rows.into_iter().map(|found| look.in_place(found));
-                rows.extend(decoded_rows.map(|found| apply(found, &tombstones, decoded.frozen_at)));
-            }
+            let decoded = self.decode(sources, look, &ids, held)?;
+            let decoded = decoded.as_slice();
+            let mut spans: Vec<Span<'_>> = Vec::new();
+            from_blocks.iter().for_each(|(_, read)| spans.extend(read.rows_of(at)));
+            spans.extend(decoded.iter().flat_map(|source| &source.rows).map(Span::all));
+            spans.extend(self.newest_rows(sources));
             if is_slice {
-                rows.iter_mut().for_each(|rows| *rows = rows.cut(look.times));
+                spans.iter_mut().for_each(|span| *span = span.cut(look.times));
             }
-            let mut merged = rows::in_time_order(rows, self.merge);
+            spans.retain(|span| !span.is_empty());
+            let merged: Vec<Rows>;
+            if self.is_deleted_from(sources) || !rows::put_in_order(&mut spans) {
+                merged = self.merge(at, sources, &from_blocks, decoded, is_slice.then_some(look.times));
+                spans = merged.iter().map(Span::all).collect();
+            }
+            let values: Vec<Rows>;
             if let Stale::Skipped { more } = self.stale {
                 let wanted = self.columns.len() - more;
-                merged = merged.into_iter().map(|piece| piece.without_stale_markers(wanted)).collect();
-                merged.retain(|piece| !piece.is_empty());
+                let without = |span: &Span<'_>| span.to_rows().without_stale_markers(wanted);
+                values = spans.iter().map(without).filter(|rows| !rows.is_empty()).collect();
+                spans = values.iter().map(Span::all).collect();
             }
-            let pieces: Vec<Rows> = merged.into_iter().flat_map(|piece| self.cut(piece)).collect();
-            let count: usize = pieces.iter().map(Rows::len).sum();
+            self.cut(&mut spans);
+            let count: usize = spans.iter().map(Span::len).sum();
             if count > 0 {
-                touched.series.fetch_add(u64::from(!is_slice), Ordering::Relaxed);
-                touched.rows.fetch_add(count as u64, Ordering::Relaxed);
-                held.count_rows(count as u64);
-                each(*series, pieces)?;
+                series_read += u64::from(!is_slice);
+                rows_read += count as u64;
+                each(*series, &spans)?;
             }
         }
+        touched.series.fetch_add(series_read, Ordering::Relaxed);
+        touched.rows.fetch_add(rows_read, Ordering::Relaxed);
+        held.count_rows(rows_read);
         Ok(())
     }
 
-    /// Only what lies in the asked ranges.
-    fn cut(&self, piece: Rows) -> Vec<Rows> {
-        let (Some(first), Some(last)) = (piece.times.first(), piece.times.last()) else { return Vec::new() };
-        let hull = TimeRange::new(*first, last + 1);
-        match self.ranges.ranges() {
-            [one] if one.covers(hull) => vec![piece],
-            _ => {
-                let cuts = self.ranges.touching(hull).map(|range| piece.cut(range));
-                cuts.filter(|rows| !rows.is_empty()).collect()
-            }
+    /// What memory has of a series.
+    fn decode(
+        &self,
+        sources: &SeriesSources,
+        look: &Look<'_>,
+        ids: &[u32],
+        held: &mut Held<'_>,
+    ) -> Result<Vec<Decoded>> {
+        let hull = self.ranges.hull().unwrap_or(TimeRange::ALL);
+        let wanted = Wanted { ids, times: look.times.intersect(hull) };
+        let decode = |place: &Place| {
+            let mut decoded = self.memory.decode(*place, &sources.tags, &wanted)?;
+            held.grow(decoded.rows.iter().map(buffer_bytes).sum())?;
+            decoded.rows.iter_mut().for_each(|rows| *rows = look.in_place(std::mem::take(rows)));
+            Ok(decoded)
+        };
+        sources.memory.iter().map(decode).collect()
+    }
+
+    pub(super) fn is_deleted_from(&self, sources: &SeriesSources) -> bool {
+        self.tombstones.iter().any(|tombstone| tombstone.filter.passes(&sources.tags))
+    }
+
+    /// The rows of a series whose sources overlap, or which were deleted from.
+    fn merge(
+        &self,
+        at: usize,
+        sources: &SeriesSources,
+        from_blocks: &[(u32, BlockPart)],
+        decoded: &[Decoded],
+        slice: Option<TimeRange>,
+    ) -> Vec<Rows> {
+        let passes = |tombstone: &&Tombstone| tombstone.filter.passes(&sources.tags);
+        let tombstones: Vec<&Tombstone> = self.tombstones.iter().map(Arc::as_ref).filter(passes).collect();
+        let mut rows = Vec::new();
+        for (block, read) in from_blocks {
+            let seq = self.blocks[*block as usize].file.entry.seq_max;
+            rows.extend(read.rows_of(at).map(|span| apply(span.to_rows(), &tombstones, Some(seq))));
         }
+        for source in decoded {
+            rows.extend(source.rows.iter().map(|rows| apply(rows.clone(), &tombstones, source.frozen_at)));
+        }
+        rows.extend(self.newest_rows(sources).map(|span| span.to_rows()));
+        if let Some(times) = slice {
+            rows.iter_mut().for_each(|rows| *rows = rows.cut(times));
+        }
+        rows::in_time_order(rows, self.merge)
+    }
+
+    /// Only what lies in the asked ranges.
+    fn cut<'a>(&self, spans: &mut Vec<Span<'a>>) {
+        let is_inside = |span: &Span<'_>| match self.ranges.ranges() {
+            [one] => one.covers(span.hull()),
+            _ => false,
+        };
+        if spans.iter().all(is_inside) {
+            return;
+        }
+        let mut inside: Vec<Span<'a>> = Vec::new();
+        for span in spans.iter() {
+            inside.extend(self.ranges.touching(span.hull()).map(|range| span.cut(range)));
+        }
+        inside.retain(|span| !span.is_empty());
+        *spans = inside;
     }
 
     /// Whether the pages that this decodes are worth keeping for the next query.
@@ -265,14 +333,14 @@ struct BlockPart {
 }
 
 impl BlockPart {
-    fn rows_of(&self, series: usize) -> impl Iterator<Item = Rows> {
+    fn rows_of(&self, series: usize) -> impl Iterator<Item = Span<'_>> {
         self.places[series].iter().flat_map(|place| {
             let first = self.pieces.partition_point(|piece| piece.end() <= place.start);
             let overlapping = self.pieces[first..].iter().take_while(|piece| piece.first_row < place.end);
             overlapping.map(|piece| {
                 let start = place.start.max(piece.first_row) - piece.first_row;
                 let end = place.end.min(piece.end()) - piece.first_row;
-                piece.rows.slice(start as usize, (end - start) as usize)
+                Span { of: &piece.rows, rows: start as usize..end as usize }
             })
         })
     }
@@ -291,7 +359,7 @@ fn pieces(rows: Rows, ranges: &[Range<u64>]) -> Vec<BlockPiece> {
 }
 
 /// What freshly decoded rows take, which are slices of nothing.
-fn buffer_bytes(rows: &Rows) -> usize {
+pub(super) fn buffer_bytes(rows: &Rows) -> usize {
     let columns = rows.columns.iter().flatten().map(|array| array.get_buffer_memory_size());
     size_of_val(&*rows.times) + columns.sum::<usize>()
 }

@@ -11,7 +11,7 @@ use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::error::Result;
 use crate::guard::Guard;
-use crate::rows::Rows;
+use crate::rows::{Rows, Span};
 use crate::scan::read::Look;
 use crate::scan::{Scan, Stale, Touched};
 
@@ -49,8 +49,8 @@ impl Scan {
                 let mut held = guard.hold();
                 let look = Look { series: &series, times, columns: Some(columns), keep };
                 let mut passing: Vec<(usize, TimeRange)> = Vec::new();
-                self.look(&look, touched, &mut held, &mut |at, pieces| {
-                    passing.extend(search.passing(at, &pieces).map(|range| (at, range)));
+                self.look(&look, touched, &mut held, &mut |at, spans| {
+                    passing.extend(search.passing(at, &rows_of(spans)).map(|range| (at, range)));
                     Ok(())
                 })?;
                 let hull = passing.iter().map(|(_, range)| *range).reduce(hull);
@@ -61,7 +61,7 @@ impl Scan {
             }
             let mut held = guard.hold();
             let look = Look { series: &series, times, columns: None, keep };
-            self.look(&look, counted, &mut held, &mut |at, pieces| search.found(at, pieces))?;
+            self.look(&look, counted, &mut held, &mut |at, spans| search.found(at, rows_of(spans)))?;
             touched.bytes.fetch_add(again.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
             Ok(())
         })
@@ -97,6 +97,10 @@ impl Scan {
     pub fn asked(&self) -> TimeRange {
         self.ranges.hull().unwrap_or(TimeRange::new(0, 0))
     }
+}
+
+fn rows_of(spans: &[Span<'_>]) -> Vec<Rows> {
+    spans.iter().map(Span::to_rows).collect()
 }
 
 fn hull(a: TimeRange, b: TimeRange) -> TimeRange {

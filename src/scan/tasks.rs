@@ -23,6 +23,9 @@ pub(super) struct Task {
 /// Rows per task: enough to be worth a thread's while (some ms), few enough that a scan is spread over all of them.
 const TASK_ROWS: u64 = 128 * 1024;
 
+/// Finding a series and adding it to its group takes about as long as decoding so many rows.
+const SERIES_ROWS: u64 = 128;
+
 /// Bytes per task where rows are wide, and the share of a limit of memory that a task may take where that is less.
 const TASK_BYTES_MAX: usize = 16 << 20;
 const TASK_BYTES_MIN: usize = 64 << 10;
@@ -88,9 +91,9 @@ impl Scan {
         tasks
     }
 
-    /// What the rows of a series take, before those of equal times become one.
+    /// What the rows of a series take, before those of equal times become one, and what the series itself costs.
     fn size(&self, sources: &SeriesSources) -> Size {
-        let mut size = Size::default();
+        let mut size = Size { rows: SERIES_ROWS, bytes: 0 };
         for (block, rows) in &sources.blocks {
             size.add(rows.end - rows.start, self.blocks[*block as usize].row_bytes);
         }

@@ -8,6 +8,7 @@
 
 mod decimal; // floats as integers divided by a power of ten
 pub mod integers; // integers in the smallest of seven forms
+mod joined; // a column of chunks that follow each other
 mod packed; // bits above the smallest of each block
 mod sealed; // columns as checksummed bytes
 mod tsz; // the format of tsz-compress
@@ -16,6 +17,7 @@ mod values; // decoded columns
 #[cfg(test)]
 mod tests;
 
+pub use joined::Joined;
 pub use sealed::{SealedChunk, describe};
 pub use values::{Cell, ColumnValues, Values};
 
@@ -174,9 +176,47 @@ impl OpenChunk {
 
     /// `None` if no row has a value of this column.
     pub fn decode_column(&self, column: u32) -> Option<ColumnValues> {
-        let position = self.columns.iter().position(|known| known.id == column)?;
+        let mut joined = Joined::new(self.rows());
+        self.join_column(column, &mut joined);
+        joined.finish()
+    }
+
+    /// Appends the column's rows.
+    pub fn join_column(&self, column: u32, joined: &mut Joined) {
+        let Some(position) = self.columns.iter().position(|known| known.id == column) else {
+            return joined.add_missing(self.rows());
+        };
         let present = self.present(position);
-        Some(ColumnValues::from_dense(self.dense(position, present.as_ref())?, present))
+        let added = match (&present, self.columns.get(position).map(|column| &column.stream)) {
+            (None, Some(Stream::Int(stream))) => joined.ints(self.rows()).map(|slots| stream.decode(slots)),
+            _ => match (self.dense(position, present.as_ref()), present) {
+                (Some(dense), Some(present)) => joined.add_sparse(dense, present),
+                (Some(dense), None) => joined.add(dense),
+                (None, _) => Ok(()),
+            },
+        };
+        added.expect("bug: a column changed its type");
+    }
+
+    /// The values of these columns in the last row, if it has all of them: known without reading the streams. Strings
+    /// are not.
+    pub fn last_row<'a>(&self, columns: &[u32]) -> Option<Vec<Cell<'a>>> {
+        let rows = self.rows();
+        let value = |id: &u32| {
+            let column = self.columns.iter().find(|column| column.id == *id)?;
+            // A column that knows of the last row has a value there.
+            if usize::from(column.rows) != rows {
+                return None;
+            }
+            match &column.stream {
+                Stream::Float(stream) => Some(Cell::Float(stream.last())),
+                Stream::Int(stream) => Some(Cell::Int(stream.last())),
+                Stream::UInt(stream) => Some(Cell::UInt(stream.last() as u64)),
+                Stream::Bool(values) => values.last().map(Cell::Bool),
+                Stream::Str(_) => None,
+            }
+        };
+        columns.iter().map(value).collect()
     }
 
     pub fn columns(&self) -> impl Iterator<Item = u32> {
@@ -231,11 +271,16 @@ impl OpenChunk {
     /// The values of the rows that have one.
     fn dense(&self, position: usize, present: Option<&Bitmap>) -> Option<Values> {
         let count = present.map_or(self.rows(), Bitmap::count_ones);
+        let integers = |stream: &IntStream| {
+            let mut values = vec![0; count];
+            stream.decode(&mut values);
+            values
+        };
         Some(match &self.columns.get(position)?.stream {
             Stream::Float(stream) => Values::Float(stream.decode(count)),
-            Stream::Int(stream) => Values::Int(stream.decode(count)),
+            Stream::Int(stream) => Values::Int(integers(stream)),
             Stream::UInt(stream) => {
-                Values::UInt(stream.decode(count).into_iter().map(|value| value as u64).collect())
+                Values::UInt(integers(stream).into_iter().map(|value| value as u64).collect())
             }
             Stream::Bool(stream) => Values::Bool(stream.iter().collect()),
             Stream::Str(stream) => Values::Str(stream.decode()),

@@ -9,6 +9,7 @@
 
 pub mod floats; // XOR with the previous value
 pub mod integers; // difference to the previous value
+mod short; // small residuals, by table
 pub mod times; // difference to the previous difference, in a unit
 
 use crate::bits::{BitReader, BitWriter};
@@ -76,14 +77,21 @@ pub(crate) fn take_residuals(bytes: &[u8], mut unit: Option<Unit>, slots: &mut [
     let mut reader = BitReader::new(bytes);
     let mut factor = unit.map_or(1, Unit::nanos);
     let mut width = u32::from(WIDTH_START);
-    let mut slots = slots.iter_mut();
-    while slots.len() > 0 {
+    let mut slots = slots;
+    loop {
+        // Steps between times are equal, or of another size each.
+        if unit.is_none() {
+            slots = short::take_short(&mut reader, width, std::mem::take(&mut slots));
+        }
+        if slots.is_empty() {
+            break;
+        }
         let window = reader.peek();
         // A run of zeros in one step; zeros past the last slot are padding or damage.
         let zeros = window.leading_zeros().min(PEEK_ZEROS).min(slots.len() as u32);
         if zeros > 0 {
             reader.skip(zeros);
-            slots.nth(zeros as usize - 1);
+            slots = std::mem::take(&mut slots).get_mut(zeros as usize..).unwrap_or_default();
             continue;
         }
         let number = if window >> 62 == 0b10 {
@@ -109,8 +117,9 @@ pub(crate) fn take_residuals(bytes: &[u8], mut unit: Option<Unit>, slots: &mut [
             reader.skip(times::UNIT_CHANGE_BITS);
             continue;
         };
-        if let Some(slot) = slots.next() {
+        if let Some((slot, rest)) = std::mem::take(&mut slots).split_first_mut() {
             *slot = unzigzag(number).wrapping_mul(factor);
+            slots = rest;
         }
     }
     reader.finish()

@@ -50,6 +50,12 @@ impl Bitmap {
 
     /// Appends equal bits until there are `len`.
     pub fn extend_to(&mut self, len: usize, bit: bool) {
+        while self.len() < len && !self.len.is_multiple_of(64) {
+            self.push(bit);
+        }
+        let Some(words) = (len / 64).checked_sub(self.words.len()) else { return };
+        self.words.extend(std::iter::repeat_n(if bit { u64::MAX } else { 0 }, words));
+        self.len += 64 * words as u32;
         while self.len() < len {
             self.push(bit);
         }
@@ -65,6 +71,11 @@ impl Bitmap {
 
     pub fn count_ones(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub fn last(&self) -> Option<bool> {
+        let last = self.len.checked_sub(1)?;
+        self.words.last().map(|word| word >> (last % 64) & 1 == 1)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = bool> {
@@ -111,6 +122,17 @@ impl Bitmap {
             out.truncate(start);
             out.push(Form::Bits as u8);
             out.extend(self.words.iter().flat_map(|word| word.to_le_bytes()).take(bytes));
+        }
+    }
+
+    /// Takes what [`Bitmap::encode_ones`] writes, if that is what stands there.
+    pub fn take_ones(rest: &mut &[u8]) -> bool {
+        match rest.split_first() {
+            Some((form, after)) if *form == Form::Ones as u8 => {
+                *rest = after;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -177,6 +199,19 @@ mod tests {
             let mut rest = out.as_slice();
             prop_assert_eq!(Bitmap::decode(&mut rest, bits.len()).unwrap(), bitmap);
             prop_assert!(rest.is_empty());
+            let mut rest = out.as_slice();
+            prop_assert_eq!(Bitmap::take_ones(&mut rest), bits.iter().all(|bit| *bit));
+            prop_assert_eq!(rest.is_empty(), bits.iter().all(|bit| *bit));
+        }
+
+        #[test]
+        fn extending_is_pushing(bits in runs(), more in 0usize..300, bit: bool) {
+            let mut extended = Bitmap::of(bits.iter().copied());
+            extended.extend_to(bits.len() + more, bit);
+            prop_assert_eq!(&extended, &Bitmap::of(bits.iter().copied().chain(std::iter::repeat_n(bit, more))));
+            let whole = extended.clone();
+            extended.extend_to(bits.len(), !bit);
+            prop_assert_eq!(extended, whole);
         }
 
         #[test]

@@ -61,6 +61,13 @@ impl SeriesIndex {
         }
     }
 
+    /// The series that has the row.
+    pub fn series_at(&self, row: u64) -> u32 {
+        let after = self.starts.partition_point(|start| *start <= row);
+        assert!(after > 0 && after < self.starts.len(), "bug: no such row");
+        after as u32 - 1
+    }
+
     /// From the series' first time to just after its last.
     pub fn time(&self, series: u32) -> TimeRange {
         *self.times.get(series as usize).expect("bug: no such series")

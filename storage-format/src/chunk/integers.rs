@@ -158,44 +158,50 @@ fn put_residuals(out: &mut Vec<u8>, residuals: impl Iterator<Item = i64>) {
 }
 
 /// Reads a sequence of `count` values that takes all of `bytes`.
-pub(crate) fn decode(mut bytes: &[u8], count: usize) -> Result<Vec<i64>> {
+pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<Vec<i64>> {
+    let mut values = vec![0; count];
+    decode_into(bytes, &mut values)?;
+    Ok(values)
+}
+
+/// Reads a sequence that takes all of `bytes` into as many slots as it has values; they hold zeros.
+pub(crate) fn decode_into(mut bytes: &[u8], values: &mut [i64]) -> Result<()> {
     let rest = &mut bytes;
     let codec = IntCodec::from_byte(varint::take_u8(rest)?)
         .ok_or(Corrupt::new("a column has an unknown integer codec"))?;
-    let mut values = vec![0; count];
     match codec {
         IntCodec::Constant => values.fill(varint::take_i64(rest)?),
         IntCodec::Steady => {
             let (mut value, step) = (varint::take_i64(rest)?, varint::take_i64(rest)?);
-            for slot in &mut values {
+            for slot in values {
                 *slot = value;
                 value = value.wrapping_add(step);
             }
         }
         IntCodec::Delta => {
-            let deltas = place_first(rest, &mut values)?;
+            let deltas = place_first(rest, values)?;
             take_residuals(std::mem::take(rest), None, deltas)?;
-            sum_up(&mut values, 0);
+            sum_up(values, 0);
         }
         IntCodec::DeltaOfDelta => {
-            let deltas = place_first(rest, &mut values)?;
+            let deltas = place_first(rest, values)?;
             let seconds = place_first(rest, deltas)?;
             take_residuals(std::mem::take(rest), None, seconds)?;
             sum_up(deltas, 0);
-            sum_up(&mut values, 0);
+            sum_up(values, 0);
         }
-        IntCodec::Packed => packed::decode(rest, &mut values)?,
+        IntCodec::Packed => packed::decode(rest, values)?,
         IntCodec::PackedDelta => {
-            let deltas = place_first(rest, &mut values)?;
+            let deltas = place_first(rest, values)?;
             packed::decode(rest, deltas)?;
-            sum_up(&mut values, 0);
+            sum_up(values, 0);
         }
-        IntCodec::Tsz => tsz::decode(std::mem::take(rest), &mut values)?,
+        IntCodec::Tsz => tsz::decode(std::mem::take(rest), values)?,
     }
     if !rest.is_empty() {
         return Err(Corrupt::new("a column is longer than its rows"));
     }
-    Ok(values)
+    Ok(())
 }
 
 /// Reads the first number into the first slot and returns the other slots.

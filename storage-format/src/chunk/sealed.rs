@@ -9,6 +9,7 @@
 use super::CHUNK_ROWS_MAX;
 use super::decimal;
 use super::integers::{self, IntCodec};
+use super::joined::Joined;
 use super::values::{ColumnValues, Values};
 use crate::corrupt::{Corrupt, Result};
 use crate::gorilla::floats::{self, FloatStream};
@@ -79,13 +80,25 @@ impl SealedChunk {
 
     /// Appends the times to `out`.
     pub fn decode_times(&self, out: &mut Vec<Time>) -> Result<()> {
-        out.extend(decode_times(self.times_bytes())?);
-        Ok(())
+        decode_times(self.times_bytes(), out)
     }
 
     /// `None` if no row has a value of this column.
     pub fn decode_column(&self, column: u32) -> Result<Option<ColumnValues>> {
-        self.column_bytes(column).map(decode_column).transpose()
+        let mut joined = Joined::new(self.rows());
+        self.join_column(column, &mut joined)?;
+        Ok(joined.finish())
+    }
+
+    /// Appends the column's rows.
+    pub fn join_column(&self, column: u32, joined: &mut Joined) -> Result<()> {
+        match self.column_bytes(column) {
+            Some(bytes) => decode_column(bytes, joined),
+            None => {
+                joined.add_missing(self.rows());
+                Ok(())
+            }
+        }
     }
 
     /// The times as FORMAT.md describes them.
@@ -166,7 +179,8 @@ pub(crate) fn encode_times(times: &[Time], out: &mut Vec<u8>) {
     end(start, out);
 }
 
-pub(crate) fn decode_times(bytes: &[u8]) -> Result<Vec<Time>> {
+/// Appends the times to `out`.
+pub(crate) fn decode_times(bytes: &[u8], out: &mut Vec<Time>) -> Result<()> {
     let (kind, rows, mut rest) = open(bytes)?;
     if kind != KIND_TIMES {
         return Err(Corrupt::new("a column of values stands where times should"));
@@ -177,14 +191,17 @@ pub(crate) fn decode_times(bytes: &[u8]) -> Result<Vec<Time>> {
     }
     let nanos = Unit::from_code(unit).nanos();
     let first = varint::take_i64(&mut rest)?;
-    let mut times = integers::decode(rest, rows)?;
-    for time in &mut times {
+    let start = out.len();
+    out.resize(start + rows, 0);
+    let (_, times) = out.split_at_mut(start);
+    integers::decode_into(rest, times)?;
+    for time in times.iter_mut() {
         *time = first.wrapping_add(time.wrapping_mul(nanos));
     }
     if !times.is_sorted_by(|a, b| a < b) {
         return Err(Corrupt::new("the times of a chunk do not ascend"));
     }
-    Ok(times)
+    Ok(())
 }
 
 /// `dense` are the values of the rows that have one; `present` says which, or that all have.
@@ -217,12 +234,25 @@ pub(crate) fn encode_column(rows: usize, dense: &Values, present: Option<&Bitmap
     end(start, out);
 }
 
-pub(crate) fn decode_column(bytes: &[u8]) -> Result<ColumnValues> {
+/// Appends the column's rows.
+pub(crate) fn decode_column(bytes: &[u8], joined: &mut Joined) -> Result<()> {
     let (kind, rows, mut rest) = open(bytes)?;
     let kind = FieldType::from_byte(kind).ok_or(Corrupt::new("a column has an unknown kind"))?;
+    if Bitmap::take_ones(&mut rest) {
+        // The common case goes straight to its place.
+        return match kind {
+            FieldType::Int => integers::decode_into(rest, joined.ints(rows)?),
+            kind => joined.add(decode_dense(kind, rest, rows)?),
+        };
+    }
     let present = Bitmap::decode(&mut rest, rows)?;
-    let count = present.count_ones();
-    let dense = match kind {
+    let dense = decode_dense(kind, rest, present.count_ones())?;
+    joined.add_sparse(dense, present)
+}
+
+/// The values of the rows that have one.
+fn decode_dense(kind: FieldType, mut rest: &[u8], count: usize) -> Result<Values> {
+    Ok(match kind {
         FieldType::Float => Values::Float(decode_floats(rest, count)?),
         FieldType::Int => Values::Int(integers::decode(rest, count)?),
         FieldType::UInt => {
@@ -240,8 +270,7 @@ pub(crate) fn decode_column(bytes: &[u8]) -> Result<ColumnValues> {
             let words = text::decode_dictionary(&mut rest)?;
             Values::Str(text::look_up(&words, &integers::decode(rest, count)?)?)
         }
-    };
-    Ok(ColumnValues::from_dense(dense, (count < rows).then_some(present)))
+    })
 }
 
 /// Which codec the times or a column are in, for people.

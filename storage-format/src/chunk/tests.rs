@@ -5,10 +5,22 @@ use proptest::prelude::*;
 use super::integers::IntCodec;
 use super::*;
 use crate::bits::BitWriter;
+use crate::corrupt;
 use crate::gorilla::{WIDTH_START, put_residual};
 use crate::point::{TIME_MAX, TIME_MIN, Value};
 
 type Row = (Time, Vec<(u32, Value)>);
+
+fn times_of(bytes: &[u8]) -> corrupt::Result<Vec<Time>> {
+    let mut times = Vec::new();
+    sealed::decode_times(bytes, &mut times).map(|()| times)
+}
+
+fn column_of(bytes: &[u8]) -> corrupt::Result<Option<ColumnValues>> {
+    let mut joined = Joined::new(CHUNK_ROWS_MAX);
+    sealed::decode_column(bytes, &mut joined)?;
+    Ok(joined.finish())
+}
 
 fn cell(value: &Value) -> Cell<'_> {
     match value {
@@ -145,6 +157,43 @@ proptest! {
         check_sealed(&rows, &SealedChunk::from_columns(&times, &borrowed));
     }
 
+    /// A sealed chunk, one in which some columns are missing, and an open one.
+    #[test]
+    fn chunks_that_follow_each_other_are_joined(rows in rows(), cuts in (0usize..100, 0usize..100)) {
+        let (a, b) = (cuts.0 % rows.len(), cuts.1 % rows.len());
+        let (first, second, third) = (&rows[..a.min(b)], &rows[a.min(b)..a.max(b)], &rows[a.max(b)..]);
+        let sealed: Vec<SealedChunk> = [first, second]
+            .into_iter()
+            .filter(|rows| !rows.is_empty())
+            .map(|rows| open_chunk(rows).seal())
+            .collect();
+        let open = open_chunk(third);
+        for id in 0..COLUMNS {
+            let mut joined = Joined::new(rows.len());
+            sealed.iter().for_each(|chunk| chunk.join_column(id, &mut joined).unwrap());
+            open.join_column(id, &mut joined);
+            check_column(&rows, id, joined.finish().as_ref());
+        }
+    }
+
+    #[test]
+    fn the_last_row_is_known_if_it_is_whole(rows in rows()) {
+        let open = open_chunk(&rows);
+        let (_, last) = rows.last().unwrap();
+        for ids in [&[0][..], &[1, 2, 3], &[5, 0, 3, 1], &[4], &[77]] {
+            let expected: Option<Vec<Cell<'_>>> = ids
+                .iter()
+                .map(|id| last.iter().find(|(known, _)| known == id && *id != 4).map(|(_, value)| cell(value)))
+                .collect();
+            match (open.last_row(ids), expected) {
+                (Some(found), Some(expected)) => {
+                    prop_assert!(found.iter().zip(expected).all(|(a, b)| same(Some(*a), Some(b))));
+                }
+                (found, expected) => prop_assert_eq!(found.is_some(), expected.is_some()),
+            }
+        }
+    }
+
     #[test]
     fn a_snapshot_stays_while_the_chunk_grows(rows in rows(), cut in 0usize..100) {
         let cut = cut % rows.len();
@@ -168,10 +217,10 @@ proptest! {
         if let Some(bytes) = sealed.column_bytes(column) {
             let mut damaged = bytes.to_vec();
             damaged[flip.index(bytes.len())] ^= 1 << bit;
-            prop_assert!(sealed::decode_column(&damaged).is_err());
+            prop_assert!(column_of(&damaged).is_err());
             let cut = flip.index(bytes.len());
-            prop_assert!(sealed::decode_column(&bytes[..cut]).is_err());
-            prop_assert!(sealed::decode_times(bytes).is_err(), "values are not times");
+            prop_assert!(column_of(&bytes[..cut]).is_err());
+            prop_assert!(times_of(bytes).is_err(), "values are not times");
         }
     }
 
@@ -191,20 +240,20 @@ proptest! {
                 damaged[at] = *byte;
             }
             damaged.extend(crc32c::crc32c(&damaged).to_le_bytes());
-            if let Ok(column) = sealed::decode_column(&damaged) {
+            if let Ok(Some(column)) = column_of(&damaged) {
                 prop_assert!(column.len() <= CHUNK_ROWS_MAX);
             }
-            let _ = sealed::decode_times(&damaged);
+            let _ = times_of(&damaged);
         }
     }
 
     #[test]
     fn any_bytes_are_survived(kind in 0u8..7, rows in 0u8..=255, bytes: Vec<u8>) {
-        let _ = sealed::decode_column(&bytes);
+        let _ = column_of(&bytes);
         let mut framed = [vec![kind, rows, 0], bytes].concat();
         framed.extend(crc32c::crc32c(&framed).to_le_bytes());
-        let _ = sealed::decode_column(&framed);
-        let _ = sealed::decode_times(&framed);
+        let _ = column_of(&framed);
+        let _ = times_of(&framed);
     }
 }
 
@@ -306,7 +355,7 @@ fn example(input: &str) -> Vec<u8> {
     };
     let gaps = (dense.len() < present.len()).then_some(&present);
     sealed::encode_column(present.len(), &dense, gaps, &mut out);
-    let decoded = sealed::decode_column(&out).unwrap();
+    let decoded = column_of(&out).unwrap().unwrap();
     assert_eq!((decoded.len(), decoded.field_type()), (present.len(), dense.field_type()));
     out
 }

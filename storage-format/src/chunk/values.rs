@@ -76,6 +76,56 @@ impl Values {
         }
     }
 
+    pub fn none(field_type: FieldType) -> Values {
+        Values::with_capacity(field_type, 0)
+    }
+
+    /// Panics, as a bug of the caller, if it is of another type.
+    pub fn push(&mut self, cell: Cell<'_>) {
+        match (self, cell) {
+            (Values::Float(values), Cell::Float(value)) => values.push(value),
+            (Values::Int(values), Cell::Int(value)) => values.push(value),
+            (Values::UInt(values), Cell::UInt(value)) => values.push(value),
+            (Values::Bool(values), Cell::Bool(value)) => values.push(value),
+            (Values::Str(values), Cell::Str(value)) => values.push(value),
+            (_, cell) => panic!("bug: a {} among values of another type", cell.field_type()),
+        }
+    }
+
+    pub(crate) fn with_capacity(field_type: FieldType, rows: usize) -> Values {
+        match field_type {
+            FieldType::Float => Values::Float(Vec::with_capacity(rows)),
+            FieldType::Int => Values::Int(Vec::with_capacity(rows)),
+            FieldType::UInt => Values::UInt(Vec::with_capacity(rows)),
+            FieldType::Bool => Values::Bool(Vec::with_capacity(rows)),
+            FieldType::Str => Values::Str(StrValues::with_capacity(rows, 0)),
+        }
+    }
+
+    /// What stands in rows without a value.
+    pub(crate) fn add_defaults(&mut self, rows: usize) {
+        match self {
+            Values::Float(values) => values.resize(values.len() + rows, 0.0),
+            Values::Int(values) => values.resize(values.len() + rows, 0),
+            Values::UInt(values) => values.resize(values.len() + rows, 0),
+            Values::Bool(values) => values.resize(values.len() + rows, false),
+            Values::Str(values) => (0..rows).for_each(|_| values.push("")),
+        }
+    }
+
+    /// None if they are of another type.
+    pub(crate) fn append(&mut self, more: Values) -> Option<()> {
+        match (self, more) {
+            (Values::Float(values), Values::Float(more)) => values.extend(more),
+            (Values::Int(values), Values::Int(more)) => values.extend(more),
+            (Values::UInt(values), Values::UInt(more)) => values.extend(more),
+            (Values::Bool(values), Values::Bool(more)) => values.extend(more),
+            (Values::Str(values), Values::Str(more)) => more.iter().for_each(|value| values.push(value)),
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// Puts the values at the rows that `present` names, defaults between.
     pub(crate) fn spread(self, present: &Bitmap) -> Values {
         match self {
@@ -125,17 +175,6 @@ pub struct ColumnValues {
 }
 
 impl ColumnValues {
-    /// From values of the rows that have one.
-    pub(crate) fn from_dense(values: Values, present: Option<Bitmap>) -> ColumnValues {
-        match present {
-            None => ColumnValues { values, present: None },
-            Some(bitmap) => ColumnValues {
-                values: values.spread(&bitmap),
-                present: Some(NullBuffer::new(bitmap.into_arrow())),
-            },
-        }
-    }
-
     pub fn len(&self) -> usize {
         self.values.len()
     }

@@ -81,6 +81,11 @@ impl FloatStream {
         decode(&self.writer.to_bytes(), count).expect("bug: an open stream reads what it wrote")
     }
 
+    /// The last value.
+    pub fn last(&self) -> f64 {
+        f64::from_bits(self.previous)
+    }
+
     /// The stream as it is sealed.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         self.writer.write_to(out);
@@ -162,6 +167,7 @@ mod tests {
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
         assert_eq!(bits(&stream.decode(values.len())), bits(values));
         assert_eq!(stream.writer.to_bytes().len(), stream_bits(values).div_ceil(8));
+        assert_eq!(stream.last().to_bits(), values.last().map_or(0, |value| value.to_bits()));
     }
 
     proptest! {

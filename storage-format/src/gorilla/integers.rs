@@ -27,13 +27,16 @@ impl IntStream {
         self.previous = value;
     }
 
-    /// All `count` values.
-    pub fn decode(&self, count: usize) -> Vec<i64> {
-        let mut values = vec![0; count];
-        take_residuals(&self.writer.to_bytes(), None, &mut values)
+    /// All values, into as many slots, which hold zeros.
+    pub fn decode(&self, slots: &mut [i64]) {
+        take_residuals(&self.writer.to_bytes(), None, slots)
             .expect("bug: an open stream reads what it wrote");
-        sum_up(&mut values, 0);
-        values
+        sum_up(slots, 0);
+    }
+
+    /// The last value.
+    pub fn last(&self) -> i64 {
+        self.previous
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -52,7 +55,9 @@ mod tests {
             let values: Vec<i64> = scaled.iter().map(|(value, shift)| value >> shift).collect();
             let mut stream = IntStream::default();
             values.iter().for_each(|value| stream.push(*value));
-            prop_assert_eq!(stream.decode(values.len()), values);
+            let mut slots = vec![0; values.len()];
+            stream.decode(&mut slots);
+            prop_assert_eq!(slots, values);
         }
     }
 
@@ -62,7 +67,10 @@ mod tests {
         let mut stream = IntStream::default();
         for (index, value) in values.iter().enumerate() {
             stream.push(*value);
-            assert_eq!(stream.decode(index + 1), &values[..=index], "readable while it grows");
+            let mut slots = vec![0; index + 1];
+            stream.decode(&mut slots);
+            assert_eq!(slots, &values[..=index], "readable while it grows");
+            assert_eq!(stream.last(), *value);
         }
     }
 }
