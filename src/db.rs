@@ -17,6 +17,7 @@ mod open;
 mod pipeline;
 mod promql; // each selector's tables
 mod retention;
+mod rollups;
 mod samples; // Prometheus' samples and what belongs to them
 mod snapshot; // one moment, held still to be copied
 mod statements;
@@ -56,9 +57,10 @@ pub use maintain::{FlushScope, RefreshScope};
 pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
 pub use pipeline::Change;
+pub use rollups::{RollupState, RollupStatus};
 pub use samples::{RemoteWrite, SamplesWritten};
 pub use snapshot::{BACKUP_MARK, Snapshot};
-pub use statements::{QueryOptions, RollupStatus, parse_delete};
+pub use statements::{QueryOptions, parse_delete};
 pub use verify::RollupCheck;
 pub use watch::Watch;
 

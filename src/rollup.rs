@@ -10,11 +10,12 @@
 //! Not here: when to refresh (`jobs`), the manifest's commit (`db`).
 
 mod dirty;
+mod list;
+mod pace;
 mod read;
 mod refresh;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -23,7 +24,7 @@ use query_lang::catalog::RollupInfo;
 use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
 use storage_format::manifest::{DirtyGroups, Keep, RollupEntry};
-use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, ceil_time, floor_time};
+use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun, block_fields};
 
@@ -35,15 +36,11 @@ use crate::scan::StateLayer;
 use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
+pub use list::{Rollups, SetAside};
+pub use pace::Pace;
 pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
 pub use verify::{Difference, Verify};
-
-/// All rollups of the server.
-#[derive(Default)]
-pub struct Rollups {
-    by_name: BTreeMap<(Arc<str>, String), Rollup>,
-}
 
 pub struct Rollup {
     pub info: Arc<RollupInfo>,
@@ -51,7 +48,7 @@ pub struct Rollup {
     pub key: TableKey,
     pub filter: CompiledFilter,
     pub keys: Vec<StateKey>,
-    /// The tags of its groups, sorted; None for all.
+    /// The tags of its rows' groups, sorted; None for all.
     by: Option<Vec<String>>,
     /// What has states, in blocks or in memory.
     computed: RangeSet,
@@ -71,6 +68,11 @@ pub struct Rollup {
     pub keep: Option<Keep>,
     /// Buckets that begin before this are final.
     sealed_until: Time,
+    /// Nothing is computed in the background.
+    pub paused: bool,
+    /// The rollup that this one is built to replace; until then nothing reads it by itself.
+    pub replaces: Option<String>,
+    pub pace: Pace,
 }
 
 /// States of one or more refreshes, not yet in blocks. A bucket whose points are all gone stays as identities.
@@ -113,50 +115,10 @@ impl Layer {
     }
 }
 
-impl Rollups {
-    pub fn get(&self, database: &str, name: &str) -> Option<&Rollup> {
-        self.by_name.get(&(Arc::from(database), name.to_string()))
-    }
-
-    pub fn get_mut(&mut self, database: &str, name: &str) -> Option<&mut Rollup> {
-        self.by_name.get_mut(&(Arc::from(database), name.to_string()))
-    }
-
-    pub fn insert(&mut self, rollup: Rollup) {
-        self.by_name.insert((Arc::clone(&rollup.database), rollup.info.name.clone()), rollup);
-    }
-
-    pub fn remove(&mut self, database: &str, name: &str) -> Option<Rollup> {
-        self.by_name.remove(&(Arc::from(database), name.to_string()))
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Rollup> {
-        self.by_name.values()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Rollup> {
-        self.by_name.values_mut()
-    }
-
-    /// Marks what a batch changes, in every rollup over its table.
-    pub fn mark(&mut self, part: &BatchPart, seq: u64, groups_max: usize) {
-        for rollup in self.by_name.values_mut().filter(|rollup| rollup.is_over(&part.table)) {
-            rollup.mark(part, seq, groups_max);
-        }
-    }
-
-    /// Marks every bucket that a delete touches.
-    pub fn mark_range(&mut self, table: &Table, range: TimeRange, seq: u64) {
-        for rollup in self.by_name.values_mut().filter(|rollup| rollup.is_over(table)) {
-            rollup.mark_range(range, seq);
-        }
-    }
-}
-
 impl Rollup {
     pub fn new(database: &str, info: RollupInfo) -> Result<Rollup> {
         let database: Arc<str> = database.into();
-        let by = Groups::sorted(&info.by);
+        let by = Groups::sorted(info.groups());
         Ok(Rollup {
             filter: CompiledFilter::new(&info.filter)?,
             key: TableKey {
@@ -167,7 +129,7 @@ impl Rollup {
             keys: crate::query::keys_of(&info.states),
             by,
             database,
-            dirty: Dirty::new(info.step),
+            dirty: Dirty::new(info.window.clone()),
             info: Arc::new(info),
             computed: RangeSet::default(),
             stored: RangeSet::default(),
@@ -178,7 +140,34 @@ impl Rollup {
             last_error: None,
             keep: None,
             sealed_until: Time::MIN,
+            paused: false,
+            replaces: None,
+            pace: Pace::default(),
         })
+    }
+
+    /// To be built beside the rollup that it is going to replace, under a name of its own.
+    pub fn beside(database: &str, mut info: RollupInfo, name: String) -> Result<Rollup> {
+        let replaces = std::mem::replace(&mut info.name, name);
+        Ok(Rollup { replaces: Some(replaces), ..Rollup::new(database, info)? })
+    }
+
+    /// Takes the place of the one that it replaces. Its states stay where they are.
+    pub fn succeed(&mut self, old: &Rollup) {
+        self.rename(old.info.name.clone());
+        self.replaces = None;
+        self.keep = old.keep;
+        self.paused = old.paused;
+    }
+
+    /// Under its own name again, as before [`Rollup::succeed`].
+    pub fn step_back(&mut self) {
+        self.replaces = Some(self.info.name.clone());
+        self.rename(self.key.table.to_string());
+    }
+
+    fn rename(&mut self, name: String) {
+        self.info = Arc::new(RollupInfo { name, ..(*self.info).clone() });
     }
 
     /// As the manifest remembers it: what is computed is what is in blocks.
@@ -186,6 +175,11 @@ impl Rollup {
         self.stored = entry.computed.iter().map(|range| TimeRange::from(*range)).collect();
         self.computed = self.stored.clone();
         self.keep = entry.keep;
+        self.paused = entry.paused;
+        self.replaces.clone_from(&entry.replaces);
+        self.rename(entry.name.clone());
+        self.info = Arc::new(RollupInfo { follows: entry.follows.clone(), ..(*self.info).clone() });
+        self.key.table = entry.states.as_deref().unwrap_or(&entry.name).into();
         self.sealed_until = entry.sealed_until.unwrap_or(Time::MIN);
         for range in &entry.dirty {
             self.dirty.mark_range((*range).into(), 0);
@@ -229,6 +223,10 @@ impl Rollup {
                 .collect(),
             keep: self.keep,
             sealed_until: Some(self.sealed_until).filter(|sealed| *sealed > Time::MIN),
+            paused: self.paused,
+            states: Some(self.key.table.to_string()).filter(|states| *states != self.info.name),
+            replaces: self.replaces.clone(),
+            follows: self.info.follows.clone(),
         }
     }
 
@@ -248,8 +246,7 @@ impl Rollup {
     /// so that groups that have gone meanwhile are said to, because older states of them may still be there. Sealed ones
     /// are gone for good.
     pub fn lose(&mut self, range: TimeRange, seq: u64) {
-        let last = self.bucket(range.end.saturating_sub(1)).saturating_add(self.info.step);
-        let whole = TimeRange::new(self.bucket(range.start), last);
+        let whole = self.info.window.outward(range);
         let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
         self.computed.remove(sealed);
         self.stored.remove(sealed);
@@ -262,19 +259,24 @@ impl Rollup {
 
     /// Computed buckets inside a range, and how many of them are dirty.
     pub fn coverage(&self, range: TimeRange) -> (u64, u64) {
-        let inside =
-            RangeSet::from(range).intersect(&self.computed).whole_slots(self.info.step, self.info.origin);
-        (self.buckets_in(&inside), self.dirty.count(&inside))
+        let inside = self.info.window.whole(&RangeSet::from(range).intersect(&self.computed));
+        (self.info.window.count(&inside), self.dirty.count(&inside))
+    }
+
+    /// Whether nothing is left to compute.
+    pub fn is_done(&self, due: &Due) -> bool {
+        let (missing, dirty) = self.pending(due);
+        missing.is_empty() && dirty.is_empty() && self.registered.is_none()
+    }
+
+    /// Buckets with states, dirty or not.
+    pub fn computed_buckets(&self) -> u64 {
+        self.info.window.count(&self.computed)
     }
 
     /// Buckets that are over and have no states yet.
     pub fn missing_buckets(&self, due: &Due) -> u64 {
-        self.buckets_in(&self.pending(due).0)
-    }
-
-    fn buckets_in(&self, ranges: &RangeSet) -> u64 {
-        let width = |range: &TimeRange| i128::from(range.end) - i128::from(range.start);
-        ranges.ranges().iter().map(|range| (width(range) / i128::from(self.info.step)) as u64).sum()
+        self.info.window.count(&self.pending(due).0)
     }
 
     pub fn is_over(&self, table: &Table) -> bool {
@@ -282,7 +284,7 @@ impl Rollup {
     }
 
     pub fn bucket(&self, time: Time) -> Time {
-        floor_time(time, self.info.step, self.info.origin)
+        self.info.window.start_of(time)
     }
 
     /// The names of its state columns in a block, in order.
@@ -302,7 +304,7 @@ impl Rollup {
         const DAY: i64 = 86_400 * NANOS_PER_SECOND;
         const BUCKETS_MIN: i64 = 500;
         let widths = [DAY, 30 * DAY, 360 * DAY, 3_600 * DAY];
-        let fits = |width: &&i64| **width / self.info.step >= BUCKETS_MIN;
+        let fits = |width: &&i64| **width / self.info.window.width() >= BUCKETS_MIN;
         // A step that does not divide the width would split a bucket's row from its partition; the start decides.
         widths.iter().find(fits).copied().unwrap_or(3_600 * DAY)
     }
@@ -331,7 +333,7 @@ impl Rollup {
                 self.filter.passes(&tags).then(|| Groups::key(&tags, self.by.as_deref()))
             });
             if let Some(group) = group {
-                let bucket = floor_time(time, self.info.step, self.info.origin);
+                let bucket = self.info.window.start_of(time);
                 self.dirty.mark_group(bucket, group.clone(), seq, groups_max);
             }
         }
@@ -340,10 +342,7 @@ impl Rollup {
     /// Marks every bucket that a change in the range may have touched.
     pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
         let touched = self.computed.ranges().iter().copied().chain(self.registered);
-        let whole = |part: TimeRange| {
-            let end = self.bucket(part.end - 1).saturating_add(self.info.step);
-            TimeRange::new(self.bucket(part.start), end)
-        };
+        let whole = |part: TimeRange| self.info.window.outward(part);
         let range = range.intersect(TimeRange::new(self.sealed_until, Time::MAX));
         let parts: Vec<TimeRange> =
             touched.map(|own| own.intersect(range)).filter(|part| !part.is_empty()).map(whole).collect();
@@ -360,7 +359,7 @@ impl Rollup {
     /// Points before this are not, or soon no longer, there. What has no states by now will have none.
     pub fn seal(&mut self, before: Time) {
         if before > self.sealed_until {
-            self.sealed_until = ceil_time(before, self.info.step, self.info.origin);
+            self.sealed_until = self.info.window.ceil(before);
         }
     }
 

@@ -261,6 +261,16 @@ fn rollups_have_their_own_words() {
     assert!(rollup(&["list"]).1.contains("cpu_1m"));
     assert!(rollup(&["show", "cpu_1m"]).1.contains("definition"));
     assert!(rollup(&["refresh", "cpu_1m"]).1.ends_with("buckets computed\n"));
+    assert_eq!(rollup(&["pause", "cpu_1m"]).1, "paused cpu_1m\n");
+    assert!(rollup(&["show", "cpu_1m"]).1.contains("paused"));
+    assert_eq!(rollup(&["resume", "cpu_1m"]).1, "resumed cpu_1m\n");
+    assert!(rollup(&["alter", "cpu_1m add max(usage)"]).1.starts_with("altered"));
+    let progress = server.get("/api/rollups/cpu_1m/progress").json();
+    assert!(progress["total_buckets"].as_u64() >= progress["done_buckets"].as_u64(), "{progress}");
+    // Until what is built in the background has taken its place.
+    let (code, out, err) = rollup(&["progress", "cpu_1m"]);
+    assert!(code == Some(0) && out.ends_with("buckets computed, fresh\n"), "{out}{err}");
+    assert!(rollup(&["show", "cpu_1m"]).1.contains("max(usage)"));
     assert_eq!(rollup(&["drop", "cpu_1m"]).1, "dropped cpu_1m\n");
     let (code, _, err) = rollup(&["show", "cpu_1m"]);
     assert_eq!((code, err.as_str()), (Some(1), "waterclock: there is no rollup cpu_1m; there are none\n"));

@@ -196,3 +196,67 @@ fn states_are_finalized_by_duckdb_as_the_format_page_says() {
     let blocks = folder.path().display().to_string();
     assert!(python("states.py", &[&page, &blocks, &expected.to_string()]).ends_with("ok\n"));
 }
+
+/// The files of real rollups, and the statements of the page about rollups: what DuckDB makes of the states is what Waterclock
+/// answers over the points.
+#[test]
+fn files_of_rollups_are_finalized_by_duckdb_as_the_rollups_page_says() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let mut body = String::new();
+    for second in 0..1_440i64 {
+        let time = 1_767_225_600_000_000_000 + second * 5_000_000_000;
+        let (host, mixed) = (second % 3, (second * 7_919) % 1_009);
+        let (user, system) = (mixed as f64 / 8.0, (mixed % 97) as f64 / 4.0);
+        body += &format!("cpu,host=h{host} usage_user={user},usage_system={system} {time}\n");
+        // The counter begins again now and then.
+        let requests = (second * 3 + host) % 400;
+        body += &format!("jobs,job=j{},host=h{host} requests={requests},load={user} {time}\n", host % 2);
+    }
+    assert_eq!(server.post("/write?db=default", body.as_bytes()).status, 204);
+    let totals = "cpu | extend total = usage_user + usage_system | every 1h sum(total), max(total) by host";
+    for (name, definition) in [
+        (
+            "cpu_1m",
+            "cpu | every 1m count, avg(usage_user), spread(usage_user), stddev(usage_user), last(usage_user) by host",
+        ),
+        ("totals", totals),
+        ("jobs_1m", "jobs | every 1m increase(requests), integral(load) by job"),
+    ] {
+        let created = server.post(&format!("/api/rollups/{name}"), definition.as_bytes());
+        assert_eq!(created.status, 201, "{}", created.text());
+        assert_eq!(server.post(&format!("/api/rollups/{name}/refresh"), b"").status, 200);
+    }
+    assert_eq!(server.post("/api/flush", b"").status, 200);
+    assert_eq!(server.post("/api/compact", b"").status, 200);
+    let answer = |statement: &str| {
+        let reply = server.post("/api/wql?rollups=off", statement.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let reply: serde_json::Value = serde_json::from_str(&reply.text()).unwrap();
+        let names: Vec<&str> = reply["columns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|column| column["name"].as_str().unwrap())
+            .collect();
+        let row = |row: &serde_json::Value| {
+            let named = names.iter().zip(row.as_array().unwrap());
+            let name = |name: &str| if name == "time" { "hour".to_string() } else { name.to_string() };
+            named.map(|(column, value)| (name(column), value.clone())).collect::<serde_json::Map<_, _>>()
+        };
+        reply["rows"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let expected = serde_json::json!([
+        answer(
+            "cpu | every 1h count as points, avg(usage_user) as avg, max(usage_user) as max, spread(usage_user) as spread, \
+             stddev(usage_user) as stddev, last(usage_user) as last by ()"
+        ),
+        answer(
+            "cpu | extend total = usage_user + usage_system | every 1h sum(total) as total, max(total) as most by ()"
+        ),
+        answer("jobs | every 1h increase(requests) as increase, integral(load) as integral by ()"),
+    ]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rollups.md").display().to_string();
+    let data = folder.path().display().to_string();
+    assert!(python("states.py", &[&page, &data, &expected.to_string()]).ends_with("ok\n"));
+}

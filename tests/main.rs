@@ -29,6 +29,7 @@ mod readme;
 mod restart;
 mod retention;
 mod retention_crash;
+mod rollups;
 mod rules;
 mod scripts;
 mod streams;

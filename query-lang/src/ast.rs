@@ -33,6 +33,7 @@ impl Statement {
             StatementKind::CreateRollup(_)
             | StatementKind::DropRollup(_)
             | StatementKind::Alter(_)
+            | StatementKind::ChangeRollup(_)
             | StatementKind::Delete(_) => true,
             StatementKind::Query(_)
             | StatementKind::Let(_)
@@ -50,6 +51,7 @@ pub enum StatementKind {
     CreateRollup(CreateRollup),
     DropRollup(Name),
     Alter(Alter),
+    ChangeRollup(ChangeRollup),
     Delete(Delete),
     /// Never of another `Explain`.
     Explain(Box<StatementKind>),
@@ -229,6 +231,19 @@ pub enum ExprKind {
 }
 
 impl Expr {
+    /// The same, to be changed.
+    pub fn children_mut(&mut self) -> Vec<&mut Expr> {
+        match &mut self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) => Vec::new(),
+            ExprKind::Negate(inner) | ExprKind::Not(inner) => vec![inner],
+            ExprKind::And(members) | ExprKind::Or(members) => members.iter_mut().collect(),
+            ExprKind::Binary { left, right, .. } => vec![left, right],
+            ExprKind::Match { value, .. } => vec![value],
+            ExprKind::In { value, list, .. } => std::iter::once(&mut **value).chain(list).collect(),
+            ExprKind::Call { arguments, .. } => arguments.iter_mut().collect(),
+        }
+    }
+
     /// What it is directly made of.
     pub fn children(&self) -> Vec<&Expr> {
         match &self.kind {
@@ -367,6 +382,8 @@ pub struct ZoneName {
 pub struct Item {
     pub function: Function,
     pub field: Option<Name>,
+    /// `avg(*)`: of each field that is a number. Then there is no `field`.
+    pub every_field: bool,
     pub alias: Option<Name>,
     pub span: Span,
 }
@@ -404,6 +421,25 @@ pub enum AlterTarget {
     Rollup(Name),
     /// None is the database of the request.
     Database(Option<Name>),
+}
+
+/// What is done to a rollup that there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangeRollup {
+    pub name: Name,
+    pub change: RollupChange,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RollupChange {
+    /// `alter rollup r add max(x)`.
+    Add(Vec<Item>),
+    /// `alter rollup r drop max(x)`.
+    Drop(Vec<Item>),
+    Pause,
+    Resume,
+    /// Now, instead of in the background. The place is that of the range, for errors.
+    Refresh(Option<Range>, Span),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use storage_format::point::Time;
 
-use crate::time::DAY;
+use crate::time::{DAY, format_duration, format_months};
 
 /// An IANA time zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,48 @@ impl Calendar {
             .map(|number| self.start(number))
             .find(|start| *start > time)
             .unwrap_or(Time::MAX)
+    }
+
+    /// How many buckets lie between two edges.
+    pub fn buckets_in(&self, start: Time, end: Time) -> u64 {
+        let number = |edge: Time| {
+            let shifted = edge.saturating_sub(self.offset);
+            self.number(self.zone.date(shifted))
+        };
+        number(end).abs_diff(number(start))
+    }
+
+    /// About as many nanoseconds as a bucket has.
+    pub fn width(&self) -> i64 {
+        let unit = match self.unit {
+            Unit::Day => DAY,
+            Unit::Month => 30 * DAY,
+        };
+        unit.saturating_mul(i64::from(self.count))
+    }
+
+    /// Whether each bucket of `coarser` is made of whole ones of these.
+    pub fn divides(&self, coarser: &Calendar) -> bool {
+        if self.zone != coarser.zone || self.offset != coarser.offset {
+            return false;
+        }
+        match (self.unit, coarser.unit) {
+            (Unit::Day, Unit::Day) => {
+                let shift = coarser.first_day() - self.first_day();
+                coarser.count.is_multiple_of(self.count) && shift % i64::from(self.count) == 0
+            }
+            (Unit::Month, Unit::Month) => coarser.count.is_multiple_of(self.count),
+            (Unit::Day, Unit::Month) => self.count == 1,
+            (Unit::Month, Unit::Day) => false,
+        }
+    }
+
+    /// `7d`, `1mo`, `1y`: the step as it is written.
+    pub fn text(&self) -> String {
+        match self.unit {
+            Unit::Day => format_duration(i64::from(self.count).saturating_mul(DAY)),
+            Unit::Month => format_months(self.count),
+        }
     }
 
     /// Counted from 1970, weeks from the Monday in its first days.

@@ -4,13 +4,13 @@
 
 use storage_format::point::TimeRange;
 
-use crate::calendar::Unit;
 use crate::plan::{
-    Aggregate, AlterTarget, FillHow, Grouping, JoinKind, Keep, OutputColumn, Plan, Read, Select, Shape, Show,
-    SortKey, Step, TagFilter, Window,
+    Aggregate, AlterTarget, ChangeRollup, Computed, FillHow, Grouping, Hop, JoinKind, Keep, OutputColumn,
+    Plan, Read, RollupChange, Select, Shape, Show, SortKey, Step, TagFilter, Window,
 };
 use crate::print;
-use crate::time::{format_duration, format_months, format_time};
+use crate::scalar::Scalar;
+use crate::time::{format_duration, format_time};
 
 pub fn explain(plan: &Plan) -> String {
     match plan {
@@ -21,8 +21,15 @@ pub fn explain(plan: &Plan) -> String {
             let mut lines = vec![format!("create rollup {} over {}", rollup.name, rollup.table)];
             lines.extend(rollup.parent.iter().map(|parent| format!("  parent: {parent}")));
             lines.extend(filter_line(&rollup.filter));
-            let window = Window::Every { step: rollup.step, origin: rollup.origin };
-            lines.push(format!("  {}, {}", window_text(&window), grouping_text(&rollup.by)));
+            lines.extend(points_lines(&rollup.computed, rollup.condition.as_ref()));
+            lines.push(format!(
+                "  {}, {}",
+                buckets_text(&rollup.window, rollup.hop),
+                grouping_text(&rollup.by)
+            ));
+            if rollup.groups() != &rollup.by {
+                lines.push("  kept per series".to_owned());
+            }
             lines.extend(rollup.columns.iter().map(column_line));
             lines.extend((create.keep != Keep::Default).then(|| keep_line(create.keep)));
             lines.join("\n")
@@ -38,6 +45,16 @@ pub fn explain(plan: &Plan) -> String {
             };
             [format!("alter {target}"), keep_line(alter.keep)].join("\n")
         }
+        Plan::ChangeRollup(ChangeRollup { name, change }) => match change {
+            RollupChange::Rebuild(info) => {
+                let mut lines = vec![format!("rebuild rollup {name} beside what it has, then swap")];
+                lines.extend(info.columns.iter().map(column_line));
+                lines.join("\n")
+            }
+            RollupChange::Pause => format!("pause rollup {name}"),
+            RollupChange::Resume => format!("resume rollup {name}"),
+            RollupChange::Refresh(range) => [format!("refresh rollup {name}"), range_line(*range)].join("\n"),
+        },
         Plan::Delete(delete) => {
             let mut lines = vec![format!("delete from {}", delete.table), range_line(delete.range)];
             lines.extend(filter_line(&delete.filter));
@@ -57,12 +74,7 @@ fn explain_read(read: &Read) -> Vec<String> {
     let named = read.named_rollup.iter().map(|rollup| format!(", through rollup {rollup}"));
     let mut lines = vec![format!("read {}{}", read.table, named.collect::<String>()), range_line(read.range)];
     lines.extend(filter_line(&read.filter));
-    lines.extend(
-        read.computed
-            .iter()
-            .map(|computed| format!("  {} = {} of each point", computed.name, computed.value)),
-    );
-    lines.extend(read.condition.iter().map(|condition| format!("  points where {condition}")));
+    lines.extend(points_lines(&read.computed, read.condition.as_ref()));
     match &read.shape {
         Shape::Points { fields } => {
             let fields: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
@@ -72,11 +84,7 @@ fn explain_read(read: &Read) -> Vec<String> {
         Shape::Aggregate(aggregate) => {
             explain_aggregate(aggregate, &mut lines);
             for rollup in &aggregate.rollups {
-                lines.push(format!(
-                    "  may use: {}, buckets of {}",
-                    rollup.name,
-                    format_duration(rollup.step)
-                ));
+                lines.push(format!("  may use: {}, buckets of {}", rollup.name, rollup.window.text()));
             }
             for rollup in &aggregate.rejected {
                 lines.push(format!("  {} not used: {}", rollup.name, rollup.reason));
@@ -91,13 +99,7 @@ fn explain_read(read: &Read) -> Vec<String> {
 }
 
 fn explain_aggregate(aggregate: &Aggregate, lines: &mut Vec<String>) {
-    let window = match aggregate.hop {
-        Some(hop) => {
-            let part = window_text(&aggregate.window);
-            format!("every {} over {}, made of {part}", format_duration(hop.step), format_duration(hop.over))
-        }
-        None => window_text(&aggregate.window),
-    };
+    let window = buckets_text(&aggregate.window, aggregate.hop);
     lines.push(format!("  {window}, {}", grouping_text(&aggregate.by)));
     lines.extend(aggregate.columns.iter().map(column_line));
 }
@@ -189,19 +191,30 @@ fn filter_line(filter: &TagFilter) -> Option<String> {
     (*filter != TagFilter::All).then(|| format!("  where {filter}"))
 }
 
+/// What is looked at and computed of each point.
+fn points_lines(computed: &[Computed], condition: Option<&Scalar>) -> Vec<String> {
+    let computed =
+        computed.iter().map(|computed| format!("  {} = {} of each point", computed.name, computed.value));
+    computed.chain(condition.map(|condition| format!("  points where {condition}"))).collect()
+}
+
+fn buckets_text(window: &Window, hop: Option<Hop>) -> String {
+    match hop {
+        Some(hop) => {
+            let (step, over) = (format_duration(hop.step), format_duration(hop.over));
+            format!("every {step} over {over}, made of {}", window_text(window))
+        }
+        None => window_text(window),
+    }
+}
+
 fn window_text(window: &Window) -> String {
     match window {
         Window::WholeRange => "one bucket, the whole range".to_owned(),
         Window::Every { step: 1, .. } => "at each time".to_owned(),
         Window::Every { step, .. } => format!("every {}", format_duration(*step)),
         Window::Session { gap } => format!("sessions, each until {} without a point", format_duration(*gap)),
-        Window::Calendar(calendar) => {
-            let step = match calendar.unit {
-                Unit::Day => format!("{}d", calendar.count),
-                Unit::Month => format_months(calendar.count),
-            };
-            format!("every {step} in {}", calendar.zone.name())
-        }
+        Window::Calendar(_) => format!("every {}", window.text()),
     }
 }
 

@@ -87,15 +87,18 @@ fn script(mut input: Tokens<'_>) -> Parsed<'_, Vec<StatementKind>> {
 }
 
 /// Words that begin a statement.
-pub const VERBS: [&str; 7] = ["show", "create", "drop", "alter", "delete", "explain", "let"];
+pub const VERBS: [&str; 10] =
+    ["show", "create", "drop", "alter", "pause", "resume", "refresh", "delete", "explain", "let"];
 
-// statement = query | let | show | create | drop | alter | delete | "explain" statement ;
+// statement = query | let | show | create | drop | alter | pause | refresh | delete | "explain" statement ;
 fn statement(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     match verb(input) {
         Some("show") => show::show(input),
         Some("create") => rollup::create(input),
         Some("drop") => rollup::drop(input),
         Some("alter") => alter::alter(input),
+        Some("pause" | "resume") => rollup::pause(input),
+        Some("refresh") => rollup::refresh(input),
         Some("delete") => delete::delete(input),
         Some("let") => let_query(input),
         Some(_) => explain(input),

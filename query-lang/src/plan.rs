@@ -4,13 +4,14 @@
 //! is absolute, every column name is distinct.
 //! Not here: how to get at the points (the engine's `query`), nor which buckets of a rollup are clean.
 
+mod window; // buckets along the time axis
+
 use std::borrow::Cow;
 use std::num::NonZeroU64;
 
-use storage_format::point::{FieldType, Time, TimeRange, ceil_time, floor_time};
+use storage_format::point::{FieldType, TimeRange};
 use storage_format::state::{Finalizer, Fraction, StateKind};
 
-use crate::calendar::Calendar;
 use crate::catalog::{FieldInfo, StateSpec};
 use crate::scalar::{Constant, Scalar, ValueType};
 
@@ -27,6 +28,7 @@ pub enum Plan {
         name: String,
     },
     Alter(Alter),
+    ChangeRollup(ChangeRollup),
     Delete(Delete),
     Explain(Box<Plan>),
 }
@@ -135,6 +137,7 @@ pub struct Join {
 }
 
 pub use crate::ast::JoinKind;
+pub use window::{Hop, Window};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
@@ -149,59 +152,6 @@ pub struct Aggregate {
     pub rollups: Vec<RollupChoice>,
     /// Every other rollup over the same table, with the reason against it.
     pub rejected: Vec<RollupRejection>,
-}
-
-/// A bucket at each step: the one at `t` covers `[t + step - over, t + step)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
-    pub step: i64,
-    pub origin: Time,
-    pub over: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// No `every`: one bucket, the whole range. Its rows carry no time.
-    WholeRange,
-    /// `every STEP`: buckets of `step` nanoseconds counted from `origin`.
-    Every { step: i64, origin: Time },
-    /// `every 1mo`, `every 1d ... in "Europe/Berlin"`.
-    Calendar(Calendar),
-    /// `session GAP`: buckets end where no point follows for longer than the gap.
-    Session { gap: i64 },
-}
-
-impl Window {
-    /// The start of the bucket that holds a time. Of windows that lie on the time axis.
-    pub fn start_of(&self, time: Time) -> Time {
-        match self {
-            Window::Every { step, origin } => floor_time(time, *step, *origin),
-            Window::Calendar(calendar) => calendar.start_of(time),
-            Window::WholeRange | Window::Session { .. } => {
-                unreachable!("bug: {self:?} has no place of its own")
-            }
-        }
-    }
-
-    /// The start of the bucket after the one that holds a time.
-    pub fn end_of(&self, time: Time) -> Time {
-        match self {
-            Window::Every { step, origin } => match floor_time(time, *step, *origin) {
-                // The first slot of all is cut short by the beginning of time.
-                Time::MIN => ceil_time(time.saturating_add(1), *step, *origin),
-                start => start.saturating_add(*step),
-            },
-            Window::Calendar(calendar) => calendar.end_of(time),
-            Window::WholeRange | Window::Session { .. } => {
-                unreachable!("bug: {self:?} has no place of its own")
-            }
-        }
-    }
-
-    /// Whether rows carry the time of their bucket.
-    pub fn has_time(&self) -> bool {
-        *self != Window::WholeRange
-    }
 }
 
 /// How series become groups.
@@ -484,8 +434,13 @@ impl OutputColumn {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RollupChoice {
     pub name: String,
-    pub step: i64,
-    pub origin: Time,
+    pub window: Window,
+    /// Where the aggregate's states stand among the rollup's, one for each.
+    pub places: Vec<usize>,
+    /// What of the filter its groups still have to pass.
+    pub filter: TagFilter,
+    /// Its definition when it was chosen: whoever reads makes sure that it has no other by then.
+    pub definition: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -547,6 +502,21 @@ pub enum AlterTarget {
     Rollup(String),
     /// None is the database of the request. A named one is not looked up here: a catalog is of one database.
     Database(Option<String>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangeRollup {
+    pub name: String,
+    pub change: RollupChange,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RollupChange {
+    /// It becomes this one, computed beside it.
+    Rebuild(Box<crate::catalog::RollupInfo>),
+    Pause,
+    Resume,
+    Refresh(TimeRange),
 }
 
 /// How long data are kept.

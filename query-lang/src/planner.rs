@@ -61,6 +61,7 @@ impl Planner<'_> {
             StatementKind::CreateRollup(create) => Plan::CreateRollup(self.create_rollup(create)?),
             StatementKind::DropRollup(name) => Plan::DropRollup { name: self.drop_rollup(name)? },
             StatementKind::Alter(alter) => Plan::Alter(self.alter(alter)?),
+            StatementKind::ChangeRollup(change) => Plan::ChangeRollup(self.change_rollup(change)?),
             StatementKind::Delete(delete) => Plan::Delete(self.delete(delete)?),
             StatementKind::Explain(inner) => Plan::Explain(Box::new(self.statement(inner)?)),
         })

@@ -15,9 +15,9 @@ use crate::time::{DAY, format_duration, format_months, format_time};
 
 /// Words that mean something else where a name may stand: verbs at the start, `not` and values in an expression, `keep`
 /// after `alter database`.
-const QUOTED_WORDS: [&str; 13] = [
-    "show", "create", "drop", "alter", "delete", "explain", "let", "not", "keep", "true", "false", "null",
-    "now",
+const QUOTED_WORDS: [&str; 16] = [
+    "show", "create", "drop", "alter", "delete", "explain", "let", "pause", "resume", "refresh", "not",
+    "keep", "true", "false", "null", "now",
 ];
 
 impl Display for Script {
@@ -41,6 +41,7 @@ impl Display for StatementKind {
             StatementKind::CreateRollup(create) => create.fmt(f),
             StatementKind::DropRollup(name) => write!(f, "drop rollup {name}"),
             StatementKind::Alter(alter) => alter.fmt(f),
+            StatementKind::ChangeRollup(change) => change.fmt(f),
             StatementKind::Delete(delete) => delete.fmt(f),
             StatementKind::Explain(inner) => write!(f, "explain {inner}"),
         }
@@ -297,15 +298,13 @@ impl Display for Aggregate {
         self.window.fmt(f)?;
         for (index, item) in self.items.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            let text = self::item(item.function, item.field.as_ref().map(|field| field.text.as_str()));
-            f.write_str(&text)?;
             // At the start of a stage a bare `last` is a range.
-            if index == 0 && self.window == Window::Whole && text == "last" {
-                f.write_str("()")?;
+            if index == 0 && self.window == Window::Whole && item.is_bare(Function::Last) {
+                f.write_str("last()")?;
+                item.alias.iter().try_for_each(|alias| write!(f, " as {alias}"))?;
+                continue;
             }
-            if let Some(alias) = &item.alias {
-                write!(f, " as {alias}")?;
-            }
+            item.fmt(f)?;
         }
         match self.by.as_deref() {
             None => {}
@@ -334,6 +333,26 @@ impl Display for Window {
                 offset.iter().try_for_each(|offset| write!(f, "offset {} ", format_duration(*offset)))
             }
         }
+    }
+}
+
+impl Item {
+    /// Whether it is the function without a field.
+    fn is_bare(&self, function: Function) -> bool {
+        self.function == function && self.field.is_none() && !self.every_field
+    }
+}
+
+impl Display for Item {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (self.every_field, self.function.number()) {
+            (true, None) => write!(f, "{}(*)", self.function.name())?,
+            (true, Some(number)) => write!(f, "{}(*, {number})", self.function.name())?,
+            (false, _) => {
+                f.write_str(&item(self.function, self.field.as_ref().map(|field| field.text.as_str())))?;
+            }
+        }
+        self.alias.iter().try_for_each(|alias| write!(f, " as {alias}"))
     }
 }
 
@@ -377,6 +396,28 @@ impl Display for CreateRollup {
 impl Display for Alter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "alter {} keep {}", self.target, self.keep)
+    }
+}
+
+impl Display for ChangeRollup {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.change {
+            RollupChange::Add(items) => {
+                write!(f, "alter rollup {name} add ")?;
+                joined(f, items, ", ")
+            }
+            RollupChange::Drop(items) => {
+                write!(f, "alter rollup {name} drop ")?;
+                joined(f, items, ", ")
+            }
+            RollupChange::Pause => write!(f, "pause rollup {name}"),
+            RollupChange::Resume => write!(f, "resume rollup {name}"),
+            RollupChange::Refresh(range, _) => {
+                write!(f, "refresh rollup {name}")?;
+                range.iter().try_for_each(|range| write!(f, " {range}"))
+            }
+        }
     }
 }
 

@@ -1,30 +1,35 @@
 //! Which rollups can give an answer, and the reason against each other one.
 //!
-//! Invariant: a rollup is chosen only if every bucket edge of the query is an edge of its buckets, its
-//! groups tell apart whatever the query filters or groups by, it holds every point that the query asks for,
-//! and it keeps every state that the columns need. Then merging its states gives the raw answer.
+//! Invariant: a rollup is chosen only if every bucket edge of the query is an edge of its buckets (of days and months: of
+//! most, and whoever reads leaves out the buckets that an edge parts), its groups tell apart whatever the query filters
+//! or groups by, it holds exactly the points that the query asks for but for conditions on its own groups, and it keeps
+//! every state that the columns need. Then merging its states gives the raw answer.
 //! Not here: which of its buckets are clean, and the ends of the range that no bucket fills (the engine).
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use storage_format::point::{Time, TimeRange, floor_time};
-
-use crate::catalog::RollupInfo;
-use crate::plan::{Grouping, OutputColumn, RollupChoice, RollupRejection, TagFilter, Window};
-use crate::time::{format_duration, format_time};
+use crate::catalog::{RollupInfo, StateSpec};
+use crate::pattern;
+use crate::plan::{
+    Computed, Grouping, OutputColumn, RollupChoice, RollupRejection, TagFilter, TagTest, Window,
+};
+use crate::print;
+use crate::scalar::{ColumnRole, Scalar};
 
 /// What a query asks of the points of one table.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
     pub table: &'a str,
     pub filter: &'a TagFilter,
+    /// Columns of points, each from those before it.
+    pub computed: &'a [Computed],
+    /// Which points count, beside the filter.
+    pub condition: Option<&'a Scalar>,
     pub window: &'a Window,
-    pub range: TimeRange,
     pub by: &'a Grouping,
     pub columns: &'a [OutputColumn],
-    /// Whether single points are looked at: by conditions on fields, or for computed columns.
-    pub rowwise: bool,
+    pub states: &'a [StateSpec],
 }
 
 /// Sorts the rollups over the table into those that fit, coarsest first, and the others.
@@ -32,35 +37,32 @@ pub fn choose(need: Need<'_>, rollups: &[RollupInfo]) -> (Vec<RollupChoice>, Vec
     let mut fitting = Vec::new();
     let mut rejected = Vec::new();
     for rollup in rollups.iter().filter(|rollup| rollup.table == need.table) {
-        match reason_against(rollup, need) {
-            None => fitting.push(rollup),
-            Some(reason) => rejected.push(RollupRejection { name: rollup.name.clone(), reason }),
+        match fit(rollup, need) {
+            Ok(places) => fitting.push((rollup, places)),
+            Err(reason) => rejected.push(RollupRejection { name: rollup.name.clone(), reason }),
         }
     }
     // Fewer rows first: longer buckets, then fewer groups.
-    fitting.sort_by_key(|rollup| (Reverse(rollup.step), tag_count(&rollup.by), rollup.name.as_str()));
-    let choice = |rollup: &RollupInfo| RollupChoice {
+    fitting.sort_by_key(|(rollup, _)| {
+        (Reverse(rollup.window.width()), tag_count(rollup.groups()), rollup.name.as_str())
+    });
+    let choice = |(rollup, places): (&RollupInfo, Vec<usize>)| RollupChoice {
         name: rollup.name.clone(),
-        step: rollup.step,
-        origin: rollup.origin,
+        window: rollup.window.clone(),
+        places,
+        filter: remaining_filter(need.filter, &rollup.filter),
+        definition: rollup.definition.clone(),
     };
     (fitting.into_iter().map(choice).collect(), rejected)
 }
 
-/// Why the rollup cannot give the answer: a clause that follows "not used: ". None if it can.
-pub fn reason_against(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
-    if need.rowwise {
-        return Some("conditions on fields and computed columns need the points".to_owned());
-    }
-    points(rollup, need).or_else(|| groups(rollup, need)).or_else(|| buckets(rollup, need)).or_else(|| {
-        let stored =
-            |column: &OutputColumn| column.states().iter().all(|state| rollup.states.contains(state));
-        let missing = need.columns.iter().find(|column| !stored(column))?;
-        Some(match &missing.field {
-            Some(field) => format!("it has no {} of {}", missing.function.name(), field.name),
-            None => "it has no count of points".to_owned(),
-        })
-    })
+/// Where the wanted states stand among the rollup's, or why it cannot give the answer: a clause that follows "not used: ".
+pub fn fit(rollup: &RollupInfo, need: Need<'_>) -> Result<Vec<usize>, String> {
+    points(rollup, need)?;
+    conditions(rollup, need)?;
+    groups(rollup, need)?;
+    rollup.window.divides(need.window)?;
+    states(rollup, need)
 }
 
 /// What is left of a query's filter on the rows of a rollup that fits: the rollup's own conditions hold for
@@ -92,64 +94,122 @@ pub fn filter_tags(filter: &TagFilter) -> Vec<&str> {
 
 // The checks, in the order of how much they say: other points, other groups, other buckets.
 
-/// The rollup holds every point the query asks for if each of its conditions is also one of the query's.
-fn points(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
+/// Each of the rollup's conditions on tags has to be one of the query's, or follow from one.
+fn points(rollup: &RollupInfo, need: Need<'_>) -> Result<(), String> {
     let asked = conjuncts(need.filter);
-    let implied = conjuncts(&rollup.filter).iter().all(|condition| asked.contains(condition));
-    (!implied).then(|| format!("it only holds points where {}", rollup.filter))
-}
-
-fn groups(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
-    let Grouping::Tags(kept) = &rollup.by else { return None };
-    let Grouping::Tags(by) = need.by else {
-        return Some(format!("it is grouped {}, not per series", by_words(kept)));
-    };
-    let remaining = remaining_filter(need.filter, &rollup.filter);
-    let mut wanted = filter_tags(&remaining).into_iter().chain(by.iter().map(String::as_str));
-    let missing = wanted.find(|tag| !kept.iter().any(|kept| kept == tag))?;
-    Some(format!("it is grouped without tag {missing}"))
-}
-
-fn buckets(rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
-    let its = format_duration(rollup.step);
-    match need.window {
-        Window::WholeRange => None,
-        Window::Every { step, origin } => {
-            let ours = format_duration(*step);
-            if step % rollup.step != 0 {
-                return Some(format!("its buckets of {its} do not divide {ours}"));
-            }
-            let shift = i128::from(*origin) - i128::from(rollup.origin);
-            let aligned = shift % i128::from(rollup.step) == 0;
-            (!aligned).then(|| format!("its buckets of {its} do not start where those of {ours} do"))
-        }
-        Window::Session { .. } => Some("sessions depend on the time of each point".to_owned()),
-        Window::Calendar(calendar) => {
-            let start = need.range.start;
-            if start == TimeRange::ALL.start || need.range.end == TimeRange::ALL.end {
-                return Some(
-                    "where days and months begin was not always the same; give the statement a range"
-                        .to_owned(),
-                );
-            }
-            let is_edge = |time: Time| floor_time(time, rollup.step, rollup.origin) == time;
-            let mut edge = calendar.end_of(start);
-            for _ in 0..EDGES_MAX {
-                if edge >= need.range.end {
-                    return None;
-                }
-                if !is_edge(edge) {
-                    return Some(format!("its buckets of {its} do not begin at {}", format_time(edge)));
-                }
-                edge = calendar.end_of(edge);
-            }
-            Some(format!("the range has more than {EDGES_MAX} buckets"))
-        }
+    let held = |own: &&TagFilter| asked.iter().any(|asked| implies(asked, own));
+    match conjuncts(&rollup.filter).iter().all(held) {
+        true => Ok(()),
+        false => Err(format!("it only holds points where {}", rollup.filter)),
     }
 }
 
-/// Edges of days and months that are looked at one by one.
-const EDGES_MAX: usize = 20_000;
+/// Conditions on single points, and those have to be the same ones.
+fn conditions(rollup: &RollupInfo, need: Need<'_>) -> Result<(), String> {
+    let asked = inlined_conjuncts(need.condition, need.computed);
+    let held = inlined_conjuncts(rollup.condition.as_ref(), &rollup.computed);
+    if let Some(own) = held.iter().find(|own| !asked.contains(own)) {
+        return Err(format!("it only holds points where {own}"));
+    }
+    match asked.iter().find(|asked| !held.contains(asked)) {
+        Some(asked) => Err(format!("it also holds points for which {asked} is not true")),
+        None => Ok(()),
+    }
+}
+
+fn inlined_conjuncts(condition: Option<&Scalar>, computed: &[Computed]) -> Vec<Scalar> {
+    let inlined = condition.map(|condition| inlined(condition, computed));
+    inlined.iter().flat_map(Scalar::conjuncts).cloned().collect()
+}
+
+/// An expression without computed columns: of what is stored alone.
+fn inlined(scalar: &Scalar, computed: &[Computed]) -> Scalar {
+    scalar.with_columns(&|column| {
+        let at = computed
+            .iter()
+            .position(|known| column.role == ColumnRole::Value && known.name == column.name)?;
+        Some(inlined(&computed[at].value, &computed[..at]))
+    })
+}
+
+/// What a state is of, without names that a statement has given.
+fn meaning(state: &StateSpec, computed: &[Computed]) -> Option<Scalar> {
+    let field = state.field.as_ref()?;
+    let column = Scalar::column(field.name.as_str(), ColumnRole::Value, field.field_type.into());
+    Some(inlined(&column, computed))
+}
+
+fn states(rollup: &RollupInfo, need: Need<'_>) -> Result<Vec<usize>, String> {
+    let own: Vec<Option<Scalar>> =
+        rollup.states.iter().map(|state| meaning(state, &rollup.computed)).collect();
+    let place = |wanted: &StateSpec| {
+        let of = meaning(wanted, need.computed);
+        let mut states = rollup.states.iter().zip(&own);
+        states.position(|(state, own)| state.kind == wanted.kind && *own == of)
+    };
+    let places: Option<Vec<usize>> = need.states.iter().map(place).collect();
+    places.ok_or_else(|| {
+        let lacks = |column: &&OutputColumn| column.states().iter().any(|state| place(state).is_none());
+        match need.columns.iter().find(lacks).and_then(|column| column.field.as_ref().map(|f| (column, f))) {
+            Some((column, field)) => {
+                format!("it has no {} of {}", column.function.name(), print::name(&field.name))
+            }
+            None => "it has no count of points".to_owned(),
+        }
+    })
+}
+
+/// Whether what passes the first passes the second.
+fn implies(asked: &TagFilter, own: &TagFilter) -> bool {
+    if asked == own {
+        return true;
+    }
+    let TagFilter::Match { tag, test } = asked else { return false };
+    match test {
+        TagTest::Equal(value) => passes(own, tag, value) == Some(true),
+        TagTest::In(values) => values.iter().all(|value| passes(own, tag, value) == Some(true)),
+        _ => false,
+    }
+}
+
+/// Whether a series whose tag has this value passes. None if that depends on other tags.
+fn passes(filter: &TagFilter, of: &str, value: &str) -> Option<bool> {
+    let passes_all = |members: &[TagFilter], wanted: bool| {
+        let verdicts: Vec<Option<bool>> = members.iter().map(|member| passes(member, of, value)).collect();
+        if verdicts.contains(&Some(!wanted)) {
+            return Some(!wanted);
+        }
+        verdicts.iter().all(Option::is_some).then_some(wanted)
+    };
+    match filter {
+        TagFilter::All => Some(true),
+        TagFilter::Match { tag, .. } if tag != of => None,
+        TagFilter::Match { test, .. } => match test {
+            TagTest::Equal(own) => Some(own == value),
+            TagTest::NotEqual(own) => Some(own != value),
+            TagTest::In(list) => Some(list.iter().any(|own| own == value)),
+            TagTest::NotIn(list) => Some(!list.iter().any(|own| own == value)),
+            TagTest::Matches(text) => Some(pattern::whole_value(text).ok()?.is_match(value)),
+            TagTest::NotMatches(text) => Some(!pattern::whole_value(text).ok()?.is_match(value)),
+        },
+        TagFilter::And(members) => passes_all(members, true),
+        TagFilter::Or(members) => passes_all(members, false),
+        TagFilter::Not(inner) => passes(inner, of, value).map(|passes| !passes),
+    }
+}
+
+fn groups(rollup: &RollupInfo, need: Need<'_>) -> Result<(), String> {
+    let Grouping::Tags(kept) = rollup.groups() else { return Ok(()) };
+    let Grouping::Tags(by) = need.by else {
+        return Err(format!("it is grouped {}, not per series", by_words(kept)));
+    };
+    let remaining = remaining_filter(need.filter, &rollup.filter);
+    let mut wanted = filter_tags(&remaining).into_iter().chain(by.iter().map(String::as_str));
+    match wanted.find(|tag| !kept.iter().any(|kept| kept == tag)) {
+        Some(missing) => Err(format!("it is grouped without tag {missing}")),
+        None => Ok(()),
+    }
+}
 
 fn by_words(tags: &[String]) -> String {
     if tags.is_empty() { "into one group".to_owned() } else { format!("by {}", tags.join(", ")) }

@@ -160,6 +160,47 @@ impl Scalar {
         Scalar { kind: ScalarKind::Column(ColumnRef { name: name.into(), role }), value_type }
     }
 
+    /// The same with other columns in place of its own.
+    #[must_use]
+    pub fn with_columns(&self, replaced: &impl Fn(&ColumnRef) -> Option<Scalar>) -> Scalar {
+        let of = |inner: &Scalar| Box::new(inner.with_columns(replaced));
+        let all = |members: &[Scalar]| members.iter().map(|member| member.with_columns(replaced)).collect();
+        let kind = match &self.kind {
+            ScalarKind::Column(column) => {
+                return replaced(column).unwrap_or_else(|| self.clone());
+            }
+            ScalarKind::Constant(constant) => ScalarKind::Constant(constant.clone()),
+            ScalarKind::Negate(inner) => ScalarKind::Negate(of(inner)),
+            ScalarKind::Not(inner) => ScalarKind::Not(of(inner)),
+            ScalarKind::And(members) => ScalarKind::And(all(members)),
+            ScalarKind::Or(members) => ScalarKind::Or(all(members)),
+            ScalarKind::Binary { operator, left, right } => {
+                ScalarKind::Binary { operator: *operator, left: of(left), right: of(right) }
+            }
+            ScalarKind::Match { value, pattern, negated } => {
+                ScalarKind::Match { value: of(value), pattern: pattern.clone(), negated: *negated }
+            }
+            ScalarKind::In { value, list, negated } => {
+                ScalarKind::In { value: of(value), list: list.clone(), negated: *negated }
+            }
+            ScalarKind::Call { function, arguments } => {
+                ScalarKind::Call { function: *function, arguments: all(arguments) }
+            }
+            ScalarKind::Axis { function, argument } => {
+                ScalarKind::Axis { function: *function, argument: of(argument) }
+            }
+        };
+        Scalar { kind, value_type: self.value_type }
+    }
+
+    /// The members of an `and`, or itself.
+    pub fn conjuncts(&self) -> Vec<&Scalar> {
+        match &self.kind {
+            ScalarKind::And(members) => members.iter().flat_map(Scalar::conjuncts).collect(),
+            _ => vec![self],
+        }
+    }
+
     /// What it is directly made of.
     pub fn children(&self) -> Vec<&Scalar> {
         match &self.kind {

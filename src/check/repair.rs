@@ -16,7 +16,7 @@ use storage_format::point::{FieldType, TimeRange};
 use storage_format::varint;
 use storage_format::wal::{self as format, Definition, Points, Records, Step};
 
-use crate::blocks::FOLDER;
+use crate::blocks::{FOLDER, TableKey};
 use crate::check::{ASIDE, Report, Subject, rebuild};
 use crate::db::{MANIFEST, restored_rollups, write_manifest};
 use crate::disk::{Disk, ReadFile};
@@ -198,7 +198,12 @@ impl Work<'_> {
                     });
                 }
                 BlockKind::Rollup => {
-                    if let Some(rollup) = rollups.get_mut(&entry.database, &entry.table) {
+                    let key = TableKey {
+                        kind: BlockKind::Rollup,
+                        database: entry.database.as_str().into(),
+                        table: entry.table.as_str().into(),
+                    };
+                    if let Some(rollup) = rollups.of_key_mut(&key) {
                         rollup.lose(entry.time.into(), manifest.seq);
                     }
                     self.done.push(format!(

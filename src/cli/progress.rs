@@ -18,6 +18,7 @@ pub struct Progress {
 pub enum Unit {
     Bytes,
     Rows,
+    Buckets,
     /// Only shares of the whole mean anything.
     Shares,
 }
@@ -31,6 +32,7 @@ impl Progress {
             let template = match unit {
                 Unit::Bytes => "{msg:20!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
                 Unit::Rows => "{msg:20!} {wide_bar} {human_pos}/{human_len} rows {rate} {eta}",
+                Unit::Buckets => "{msg:20!} {wide_bar} {human_pos}/{human_len} buckets {rate} {eta}",
                 Unit::Shares => "{msg:20!} {wide_bar} {percent}% {eta}",
             };
             let style = ProgressStyle::with_template(template).expect("bug: a template that does not parse");

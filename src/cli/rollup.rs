@@ -1,12 +1,17 @@
-//! `waterclock rollup`: list, show, create, drop, refresh.
+//! `waterclock rollup`: list, show, create, alter, drop, pause, resume, refresh, progress.
 //!
-//! Invariant: everything but refresh is a WQL statement, so that what these say and what `query` says cannot differ.
+//! Invariant: everything but refresh and progress is a WQL statement, so that what these say and what `query` says cannot
+//! differ.
+
+use std::time::Duration;
 
 use clap::Subcommand;
+use crossbeam_channel::never;
 use serde::Deserialize;
 
 use crate::cli::answer::{Answer, thousands};
 use crate::cli::client::{DatabaseArgs, path_segment};
+use crate::cli::progress::{Progress, Unit};
 use crate::cli::table::{put, write_table, write_vertical};
 use crate::cli::terminal;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +41,30 @@ enum Action {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Give one other aggregates: 'cpu_1m add p99(usage)' or 'cpu_1m drop max(usage)'; the old ones answer meanwhile
+    Alter {
+        change: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Compute nothing of it in the background until it is resumed; reads stay right
+    Pause {
+        name: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// End a pause
+    Resume {
+        name: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Wait until all of it is computed, with a bar
+    Progress {
+        name: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// Drop one with its states; the raw points stay
     Drop {
         name: String,
@@ -55,6 +84,25 @@ enum Action {
         database: DatabaseArgs,
     },
 }
+
+#[derive(Deserialize)]
+struct Computed {
+    done: bool,
+    done_buckets: u64,
+    total_buckets: u64,
+    rebuilt: Option<Rebuilt>,
+    state: String,
+    last_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Rebuilt {
+    done_buckets: u64,
+    total_buckets: u64,
+}
+
+/// Between two looks at what is computed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize)]
 struct Refreshed {
@@ -94,6 +142,26 @@ pub fn run(args: Args) -> Result<()> {
                 ),
             )
         }
+        Action::Alter { change, database } => {
+            let text = change.trim();
+            let statement = format!("{ALTER}{}", text.strip_prefix(ALTER).unwrap_or(text));
+            database.client()?.answer(&statement, &database.params())?;
+            put(
+                &mut out,
+                "altered; the new states are computed beside the old ones, which answer meanwhile\n",
+            )
+        }
+        Action::Pause { name, database } => {
+            let statement = format!("pause rollup {}", query_lang::print::name(&name));
+            database.client()?.answer(&statement, &database.params())?;
+            put(&mut out, &format!("paused {name}\n"))
+        }
+        Action::Resume { name, database } => {
+            let statement = format!("resume rollup {}", query_lang::print::name(&name));
+            database.client()?.answer(&statement, &database.params())?;
+            put(&mut out, &format!("resumed {name}\n"))
+        }
+        Action::Progress { name, database } => wait_for(&mut out, &name, &database),
         Action::Drop { name, database } => {
             let statement = format!("drop rollup {}", query_lang::print::name(&name));
             database.client()?.answer(&statement, &database.params())?;
@@ -110,7 +178,34 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
+/// Until nothing is left to compute, or nothing more will be.
+fn wait_for(out: &mut impl std::io::Write, name: &str, database: &DatabaseArgs) -> Result<()> {
+    let client = database.client()?;
+    let path = format!("/api/rollups/{}/progress?db={}", path_segment(name), path_segment(&database.db));
+    let mut bar = Progress::new(Unit::Buckets);
+    loop {
+        let seen: Computed = client.get(&path)?;
+        let (done, total) = match &seen.rebuilt {
+            Some(rebuilt) => (rebuilt.done_buckets, rebuilt.total_buckets),
+            None => (seen.done_buckets, seen.total_buckets),
+        };
+        bar.show(name, done, total);
+        if seen.done || seen.state == "paused" || seen.state == "set aside" {
+            drop(bar);
+            let (done, total) = (thousands(done), thousands(total));
+            put(out, &format!("{name}: {done} of {total} buckets computed, {}\n", seen.state))?;
+            return match seen.last_error {
+                Some(error) => Err(Error::rejected(Kind::Unavailable, "rollup", error)),
+                None => Ok(()),
+            };
+        }
+        // Nothing comes; it is a wait that ends.
+        let _ = never::<()>().recv_timeout(LOOK_EVERY);
+    }
+}
+
 const SHOW: &str = "show rollups";
+const ALTER: &str = "alter rollup ";
 const CREATE: &str = "create rollup ";
 
 /// The row of one rollup.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use query_lang::ast::{Expr, ExprKind, Query, StageKind, StatementKind};
+use query_lang::ast::{ColumnKind, Expr, ExprKind, Query, StageKind, StatementKind};
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 
 use crate::blocks::{BlockFile, BlockList, TableKey};
@@ -19,6 +19,7 @@ use crate::series::{Database, METRIC_NAME, METRICS_TABLE, Registry, Table, TagPo
 pub(super) struct DatabaseCatalog {
     database: Option<Arc<Database>>,
     rollups: Vec<RollupInfo>,
+    set_aside: Vec<String>,
     /// The table of metrics, and its blocks.
     metrics: Option<(Arc<Table>, Vec<Arc<BlockFile>>)>,
 }
@@ -30,12 +31,15 @@ impl DatabaseCatalog {
         blocks: &BlockList,
         database: &str,
     ) -> DatabaseCatalog {
-        let of_database = rollups.iter().filter(|rollup| *rollup.database == *database);
+        let of_database = rollups.shown().filter(|rollup| *rollup.database == *database);
+        let aside = rollups.set_aside.iter().map(|aside| &aside.entry);
+        let aside = aside.filter(|entry| entry.database == database).map(|entry| entry.name.clone());
         let database = registry.database(database);
         let metrics = database.as_ref().and_then(|database| database.table(METRICS_TABLE));
         DatabaseCatalog {
             database,
             rollups: of_database.map(|rollup| (*rollup.info).clone()).collect(),
+            set_aside: aside.collect(),
             metrics: metrics.map(|table| {
                 let files = blocks.of(&TableKey::points(&table)).to_vec();
                 (table, files)
@@ -67,6 +71,10 @@ impl Catalog for DatabaseCatalog {
 
     fn rollups(&self) -> Vec<RollupInfo> {
         self.rollups.clone()
+    }
+
+    fn set_aside(&self) -> Vec<String> {
+        self.set_aside.clone()
     }
 
     fn is_metric(&self, name: &str) -> bool {
@@ -116,7 +124,7 @@ impl<'a> Remembered<'a> {
         match statement {
             StatementKind::Delete(delete) => {
                 seen.tags.extend(delete.source.matchers.iter().map(|matcher| matcher.tag.text.clone()));
-                delete.condition.iter().for_each(|condition| seen.see_condition(condition));
+                delete.condition.iter().for_each(|condition| seen.see_condition(condition, &[]));
             }
             StatementKind::CreateRollup(create) => {
                 seen.own = Some(&create.name.text);
@@ -129,17 +137,24 @@ impl<'a> Remembered<'a> {
 
     fn see_query(&mut self, query: &Query) {
         self.tags.extend(query.source.matchers.iter().map(|matcher| matcher.tag.text.clone()));
+        let mut computed: Vec<&str> = Vec::new();
         for stage in &query.stages {
             match &stage.kind {
-                StageKind::Where(condition) => self.see_condition(condition),
+                StageKind::Where(condition) => self.see_condition(condition, &computed),
+                StageKind::Extend(assignments) => {
+                    for assignment in assignments {
+                        self.see_condition(&assignment.value, &computed);
+                        computed.push(&assignment.name.text);
+                    }
+                }
                 StageKind::Aggregate(aggregate) => {
                     self.tags.extend(aggregate.by.iter().flatten().map(|tag| tag.text.clone()));
                     let fields = aggregate.items.iter().filter_map(|item| item.field.as_ref());
-                    self.fields.extend(fields.map(|field| field.text.clone()));
+                    let stored = fields.filter(|field| !computed.contains(&field.text.as_str()));
+                    self.fields.extend(stored.map(|field| field.text.clone()));
                 }
                 // No rollup has these.
                 StageKind::Range(_)
-                | StageKind::Extend(_)
                 | StageKind::Fill(_)
                 | StageKind::Sort(_)
                 | StageKind::Rank(_)
@@ -149,14 +164,22 @@ impl<'a> Remembered<'a> {
         }
     }
 
-    /// Conditions are on tags only.
-    fn see_condition(&mut self, condition: &Expr) {
+    /// What is stored says of fields that they are fields.
+    fn see_condition(&mut self, condition: &Expr, computed: &[&str]) {
         if let ExprKind::Column(column) = &condition.kind {
-            self.tags.push(column.name.text.clone());
+            let name = column.name.text.clone();
+            match column.kind {
+                ColumnKind::Field => self.fields.push(name),
+                ColumnKind::Either if computed.contains(&name.as_str()) || name == TIME => {}
+                ColumnKind::Either | ColumnKind::Tag => self.tags.push(name),
+            }
         }
-        condition.children().into_iter().for_each(|child| self.see_condition(child));
+        condition.children().into_iter().for_each(|child| self.see_condition(child, computed));
     }
 }
+
+/// The time of a point, which no tag and no field is called.
+const TIME: &str = "time";
 
 impl Catalog for Remembered<'_> {
     fn table(&self, name: &str) -> Option<TableInfo> {
@@ -176,7 +199,8 @@ impl Catalog for Remembered<'_> {
     }
 
     fn rollup(&self, name: &str) -> Option<RollupInfo> {
-        self.catalog?.rollup(name)
+        // What replaces it one day has its name, too.
+        self.catalog?.rollup(name).filter(|_| self.own != Some(name))
     }
 
     fn rollups(&self) -> Vec<RollupInfo> {

@@ -59,15 +59,17 @@ impl Core {
             let Some(table) = self.registry.table(database, &name) else { continue };
             rows.push(live.storage_of_table(self, &table));
         }
-        for rollup in live.rollups.iter().filter(|rollup| *rollup.database == *database) {
+        for rollup in live.rollups.shown().filter(|rollup| *rollup.database == *database) {
             let sealed = Some(rollup.sealed_until()).filter(|sealed| *sealed > Time::MIN);
-            rows.push(live.storage_row(&rollup.key, |found| StorageRow {
+            let mut row = live.storage_row(&rollup.key, |found| StorageRow {
                 memory_rows: rollup.unstored_buckets() as u64,
                 keep: keep_text(rollup.keep),
                 deletes: 0,
                 sealed_until: sealed.map(format_time).unwrap_or_default(),
                 ..found
-            }));
+            });
+            row[0].clone_from(&rollup.info.name);
+            rows.push(row);
         }
         text_table(
             &[

@@ -149,7 +149,8 @@ impl Db {
         core.check_writable()?;
         let names: Vec<(String, String)> = match &scope.rollup {
             Some((database, rollup)) => {
-                if core.live.read().rollups.get(database, rollup).is_none() {
+                let live = core.live.read();
+                if live.rollups.get(database, rollup).is_none() {
                     return Err(Error::rejected(
                         Kind::NotFound,
                         "unknown_rollup",
@@ -158,7 +159,9 @@ impl Db {
                         ),
                     ));
                 }
-                vec![(database.clone(), rollup.clone())]
+                let successor = live.rollups.successor_of(database, rollup);
+                let names = std::iter::once(rollup).chain(successor.map(|successor| &successor.info.name));
+                names.map(|name| (database.clone(), name.clone())).collect()
             }
             None => {
                 let live = core.live.read();
@@ -166,7 +169,10 @@ impl Db {
                 let mut rollups: Vec<_> = live
                     .rollups
                     .iter()
-                    .map(|rollup| (rollup.info.step, rollup.database.to_string(), rollup.info.name.clone()))
+                    .filter(|rollup| !rollup.paused)
+                    .map(|rollup| {
+                        (rollup.info.window.width(), rollup.database.to_string(), rollup.info.name.clone())
+                    })
                     .collect();
                 rollups.sort();
                 rollups.into_iter().map(|(_, database, name)| (database, name)).collect()
@@ -175,7 +181,13 @@ impl Db {
         let mut buckets = 0;
         let mut failed = None;
         for (database, name) in names {
-            match core.refresh_one(&database, &name, scope.within.unwrap_or(TimeRange::ALL)) {
+            core.grow(&database, &name)?;
+            let within = scope.within.unwrap_or(TimeRange::ALL);
+            let outcome = core.refresh_one(&database, &name, within).and_then(|computed| {
+                // What is built beside another one takes its place once nothing is missing.
+                core.succeed(&database, &name).map(|()| computed)
+            });
+            match outcome {
                 Ok(computed) => buckets += computed,
                 // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
                 Err(error) => failed = Some(error),
@@ -423,19 +435,25 @@ impl Core {
                         within,
                         states_max: self.config.limits.refresh_states_max,
                     };
-                    rollup.next_work(&due, table.series_count()).map(|work| (work, table))
+                    let work = rollup.next_work(&due, table.series_count());
+                    if work.is_none() && within == TimeRange::ALL {
+                        rollup.pace.rest();
+                    }
+                    work.map(|work| (work, table))
                 }
                 _ => None,
             }
         }) else {
             return Ok(0);
         };
+        let started = self.clock.elapsed();
         let outcome = self.refresh_work(&work, &table);
         let mut live = self.live.write();
         let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else { return Ok(0) };
         match outcome {
             Ok(Some((seq, runs))) => {
                 let buckets = rollup.finish(&work, seq, runs);
+                rollup.pace.note(started, self.clock.elapsed(), buckets);
                 metrics::counter!(crate::metrics::ROLLUP_REFRESHED).increment(buckets);
                 Ok(buckets)
             }

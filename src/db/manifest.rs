@@ -146,6 +146,7 @@ impl Live {
             let storing = edit.stored.iter().find(of_rollup);
             rollup.entry(storing.map(|stored| (&stored.layer, &stored.computed)))
         });
+        let aside = self.rollups.set_aside.iter().map(|aside| aside.entry.clone());
         Manifest {
             commit,
             next_block,
@@ -160,7 +161,7 @@ impl Live {
             blocks,
             flushed: flushed.collect(),
             tombstones: standing,
-            rollups: rollups.collect(),
+            rollups: rollups.chain(aside).collect(),
             log: core.log.clone(),
             epoch: core.epoch.as_ref().map_or(0, |(epoch, _)| *epoch),
             writer: core.epoch.as_ref().and_then(|(_, writer)| writer.clone()),

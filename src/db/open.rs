@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::plan::Plan;
 use storage_format::manifest::{Manifest, RollupEntry, TombstoneEntry, VERSION};
-use storage_format::point::FieldType;
+use storage_format::point::{FieldType, Time, TimeRange};
+use storage_format::ranges::RangeSet;
 
 use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
-use crate::rollup::{Rollup, Rollups};
+use crate::rollup::{Rollup, Rollups, SetAside};
 use crate::series::Registry;
 use crate::wal::{self, Wal};
 
@@ -99,7 +100,7 @@ pub(super) fn live_of(store: &Arc<BlockStore>, registry: &Registry, manifest: &M
         flushed: flushed_of(registry, manifest),
         watches: Watches::default(),
     };
-    restore_rollups(registry, &mut live.rollups, &manifest.rollups)?;
+    restore_rollups(registry, &mut live.rollups, &manifest.rollups);
     for entry in &manifest.tombstones {
         let TombstoneEntry { database, statement, seq } = entry;
         let tombstone = statements::parse_delete(database, statement, *seq)?;
@@ -250,34 +251,58 @@ pub fn restored_rollups(manifest: &Manifest) -> Result<Rollups> {
     let registry = Registry::default();
     restore_names(&registry, manifest)?;
     let mut rollups = Rollups::default();
-    restore_rollups(&registry, &mut rollups, &manifest.rollups)?;
-    Ok(rollups)
+    restore_rollups(&registry, &mut rollups, &manifest.rollups);
+    match rollups.set_aside.first() {
+        None => Ok(rollups),
+        Some(first) => {
+            let what = format!("the rollup {} cannot be restored: {}", first.entry.name, first.error);
+            Err(Error::Corrupt { file: MANIFEST.to_string(), offset: 0, what })
+        }
+    }
 }
 
 /// A rollup on a rollup can be planned only after its parent: as many rounds as the chain is deep.
-fn restore_rollups(registry: &Registry, rollups: &mut Rollups, entries: &[RollupEntry]) -> Result<()> {
+/// One that cannot be planned at all stops nothing else.
+fn restore_rollups(registry: &Registry, rollups: &mut Rollups, entries: &[RollupEntry]) {
     let mut left: Vec<&RollupEntry> = entries.iter().collect();
     while !left.is_empty() {
         let before = left.len();
-        let mut failed: Option<Error> = None;
         let mut waiting = Vec::new();
         for entry in left {
             match plan_rollup(registry, rollups, entry) {
                 Ok(rollup) => rollups.insert(rollup),
-                Err(error) => {
-                    failed = Some(error);
-                    waiting.push(entry);
-                }
+                Err(_) => waiting.push(entry),
             }
         }
         left = waiting;
         if left.len() == before {
-            let what = failed.map(|error| error.to_string()).unwrap_or_default();
-            let what = format!("the rollup {} cannot be restored: {what}", left[0].name);
-            return Err(Error::Corrupt { file: MANIFEST.to_string(), offset: 0, what });
+            for entry in left {
+                let error = match plan_rollup(registry, rollups, entry) {
+                    Ok(_) => continue,
+                    Err(error) => error.to_string(),
+                };
+                tracing::error!(
+                    rollup = entry.name,
+                    database = entry.database,
+                    error,
+                    "a rollup cannot be restored and is set aside; `show rollups` names it, `drop rollup` removes it"
+                );
+                rollups.set_aside.push(set_aside(entry, error));
+            }
+            return;
         }
     }
-    Ok(())
+}
+
+/// Nobody tells it of writes from now on, so none of its states is to be believed when it can be read again.
+fn set_aside(entry: &RollupEntry, error: String) -> SetAside {
+    let mut entry = entry.clone();
+    let sealed = TimeRange::new(Time::MIN, entry.sealed_until.unwrap_or(Time::MIN));
+    let computed: RangeSet = entry.computed.iter().map(|range| TimeRange::from(*range)).collect();
+    let open = computed.minus(&sealed.into());
+    entry.dirty = open.ranges().iter().map(|range| (*range).into()).collect();
+    entry.dirty_groups.clear();
+    SetAside { entry, error }
 }
 
 fn plan_rollup(registry: &Registry, rollups: &Rollups, entry: &RollupEntry) -> Result<Rollup> {

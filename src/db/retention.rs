@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use storage_format::block::BlockKind;
 use storage_format::manifest::Keep;
-use storage_format::point::{Time, TimeRange, ceil_time};
+use storage_format::point::{Time, TimeRange};
 use storage_format::ranges::RangeSet;
 
 use crate::blocks::{BlockFile, TableKey};
@@ -125,7 +125,7 @@ impl Live {
             BlockKind::Points => {
                 registry.table(&key.database, &key.table).and_then(|table| keep_of(registry, &table))
             }
-            BlockKind::Rollup => self.rollups.get(&key.database, &key.table).and_then(|rollup| rollup.keep),
+            BlockKind::Rollup => self.rollups.of_key(key).and_then(|rollup| rollup.keep),
         };
         const BLOCKS_PER_KEEP: i64 = 4;
         keep.filter(|keep| *keep != Keep::FOREVER).map_or(i64::MAX, |keep| keep.0 / BLOCKS_PER_KEEP)
@@ -135,7 +135,7 @@ impl Live {
     fn are_settled(&self, core: &Core, table: &Table, limit: Time, which: impl Fn(&Rollup) -> bool) -> bool {
         let now = core.clock.now();
         self.rollups_over(table).filter(|rollup| which(rollup)).all(|rollup| {
-            let edge = ceil_time(limit, rollup.info.step, rollup.info.origin);
+            let edge = rollup.info.window.ceil(limit);
             let within = TimeRange::new(Time::MIN, edge);
             let due = Due { now, data: self.data_of(table, rollup), within, states_max: 0 };
             edge <= rollup.bucket(now) && rollup.is_settled(&due)
@@ -211,7 +211,7 @@ impl Core {
     fn expire_states(&self, expired: &mut Expired, key: &TableKey) -> Result<usize> {
         let before = {
             let live = self.live.read();
-            let Some(rollup) = live.rollups.get(&key.database, &key.table) else { return Ok(0) };
+            let Some(rollup) = live.rollups.of_key(key) else { return Ok(0) };
             rollup.visible_from(self.clock.now())
         };
         let after = self.config.server.retention_after;
@@ -222,15 +222,15 @@ impl Core {
             let mut live = self.live.write();
             let files = live.expired_blocks(key, before);
             let any = live.has_expired(key, before);
-            let table = live.rollups.get(&key.database, &key.table).map(|rollup| rollup.info.table.clone());
-            let table = table.and_then(|table| self.registry.table(&key.database, &table));
-            let Some(table) = table.filter(|_| any) else { return Ok(0) };
-            let is_child = |rollup: &Rollup| rollup.info.parent.as_deref() == Some(&*key.table);
+            let info = live.rollups.of_key(key).map(|rollup| Arc::clone(&rollup.info));
+            let Some(info) = info.filter(|_| any) else { return Ok(0) };
+            let Some(table) = self.registry.table(&key.database, &info.table) else { return Ok(0) };
+            let is_child = |rollup: &Rollup| rollup.info.parent.as_ref() == Some(&info.name);
             if !live.are_settled(self, &table, before, is_child) {
                 tracing::info!(rollup = %key.table, "expired states stay until the rollups on them are computed");
                 return Ok(0);
             }
-            if let Some(rollup) = live.rollups.get_mut(&key.database, &key.table) {
+            if let Some(rollup) = live.rollups.of_key_mut(key) {
                 rollup.expire(before);
             }
             files

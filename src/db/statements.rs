@@ -9,16 +9,13 @@ use std::sync::Arc;
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::catalog::{Catalog, FieldInfo};
 use query_lang::live::Unranged;
-use query_lang::plan::{
-    Aggregate, Alter, AlterTarget, CreateRollup, Plan, Read, Select, Shape, Show, Step, TagFilter,
-};
+use query_lang::plan::{Aggregate, Alter, AlterTarget, Plan, Read, Select, Shape, Show, Step, TagFilter};
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
-use crate::db::inventory::{cardinality, keep_asked, keep_text};
-use crate::db::manifest::Edit;
+use crate::db::inventory::{cardinality, keep_asked};
 use crate::db::pipeline::Change;
 use crate::db::retention::Keeper;
 use crate::db::tail::Tail;
@@ -30,7 +27,7 @@ use crate::query::{
     Answer, Frame, Points, PointsAsked, Program, StatePlan, Stats, Stream, finish, join, row_steps,
     text_table,
 };
-use crate::rollup::{Access, Due, Rollup};
+use crate::rollup::Access;
 use crate::scan::{Captured, Extent, Scan, Tombstone, Touched};
 use crate::series::{CompiledFilter, METRICS_TABLE, Table};
 
@@ -63,23 +60,6 @@ impl QueryOptions {
             params: Params::new(),
         }
     }
-}
-
-/// What `show rollups` and `/api/rollups` say.
-#[derive(Clone, Debug)]
-pub struct RollupStatus {
-    pub name: String,
-    pub on: String,
-    pub definition: String,
-    /// End of the newest computed bucket.
-    pub computed_until: Option<i64>,
-    pub computed: Vec<TimeRange>,
-    pub dirty_buckets: u64,
-    /// Buckets that are over and have no states yet.
-    pub missing_buckets: u64,
-    /// How long its states are kept: a duration or `forever`.
-    pub keep: String,
-    pub last_error: Option<String>,
 }
 
 impl Db {
@@ -158,6 +138,7 @@ impl Db {
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
             Plan::CreateRollup(create) => self.create_rollup(create, &options.database),
             Plan::Alter(alter) => self.alter(&alter, &options.database),
+            Plan::ChangeRollup(change) => self.change_rollup(change, &options.database, guard),
             Plan::DropRollup { name } => self.drop_rollup(&name, &options.database),
             Plan::Delete(delete) => {
                 if let Some(table) = self.core.registry.table(&options.database, &delete.table)
@@ -314,8 +295,9 @@ impl Db {
                         visible,
                     )?
                 };
-                let (groups, uses) = access.run(guard, &touched)?;
+                let (groups, uses) = access.answer(guard, &touched)?;
                 stats.rollups.extend(uses);
+                stats.rejected.extend(aggregate.rejected.iter().cloned());
                 let now = self.core.clock.now();
                 let covered = TimeRange::new(read.range.start, read.range.end.min(now.max(read.range.start)));
                 finish(groups.windowed(aggregate, read.range, guard)?, aggregate, covered, read.limit, guard)?
@@ -393,28 +375,7 @@ impl Db {
                 cardinality(scan.series_tags(), guard)?
             }
             Show::Storage => self.core.show_storage(database),
-            Show::Rollups => {
-                let time = |time: Option<i64>| time.map(query_lang::time::format_time).unwrap_or_default();
-                let rows: Vec<Vec<String>> = self
-                    .rollups(database)
-                    .into_iter()
-                    .map(|status| {
-                        vec![
-                            status.name,
-                            status.on,
-                            time(status.computed_until),
-                            status.dirty_buckets.to_string(),
-                            status.missing_buckets.to_string(),
-                            status.keep,
-                            status.definition,
-                        ]
-                    })
-                    .collect();
-                text_table(
-                    &["rollup", "on", "computed_until", "dirty", "missing", "keep", "definition"],
-                    &rows,
-                )
-            }
+            Show::Rollups => self.show_rollups(database),
         })
     }
 
@@ -481,112 +442,6 @@ impl Db {
     pub(super) fn visible_part(&self, live: &Live, table: &Table, range: TimeRange) -> RangeSet {
         let from = live.visible_from(&self.core.registry, table, self.core.clock.now());
         range.intersect(TimeRange::new(from, i64::MAX)).into()
-    }
-
-    fn create_rollup(&self, create: CreateRollup, database: &str) -> Result<Answer> {
-        let name = create.rollup.name.clone();
-        let mut rollup = Rollup::new(database, create.rollup)?;
-        rollup.keep = keep_asked(create.keep);
-        {
-            let mut live = self.core.live.write();
-            if live.rollups.get(database, &name).is_some() {
-                return Err(Error::rejected(
-                    Kind::Conflict,
-                    "name",
-                    format!("there is a rollup {name} already; drop it first, or choose another name"),
-                ));
-            }
-            // What it was planned on may have been dropped since.
-            if let Some(parent) = &rollup.info.parent
-                && live.rollups.get(database, parent).is_none()
-            {
-                return Err(Error::rejected(
-                    Kind::NotFound,
-                    "unknown_rollup",
-                    format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
-                ));
-            }
-            // Points that have expired do not come back by a rollup that is made after it.
-            if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
-                let now = self.core.clock.now();
-                rollup.seal(live.visible_from(&self.core.registry, &table, now));
-            }
-            live.rollups.insert(rollup);
-        }
-        if let Err(error) = self.core.commit(Edit::default()) {
-            self.core.live.write().rollups.remove(database, &name);
-            return Err(error);
-        }
-        Ok(text_table(&["created"], &[vec![name]]))
-    }
-
-    fn drop_rollup(&self, name: &str, database: &str) -> Result<Answer> {
-        // After a flush or a compaction of its blocks, not in the middle of one.
-        let _compaction = self.core.compaction.lock();
-        let _flushing = self.core.flushing.lock();
-        let (rollup, files) = {
-            let mut live = self.core.live.write();
-            // Made since the statement was planned, while this waited for the lock.
-            let child = live
-                .rollups
-                .iter()
-                .find(|other| *other.database == *database && other.info.parent.as_deref() == Some(name));
-            if let Some(child) = child {
-                return Err(Error::rejected(
-                    Kind::Conflict,
-                    "rollup",
-                    format!("the rollup {} is defined on {name}; drop that one first", child.info.name),
-                ));
-            }
-            let rollup = live.rollups.remove(database, name);
-            let files =
-                rollup.as_ref().map(|rollup| live.blocks.of(&rollup.key).to_vec()).unwrap_or_default();
-            (rollup, files)
-        };
-        let Some(rollup) = rollup else {
-            return Err(Error::rejected(
-                Kind::NotFound,
-                "unknown_rollup",
-                format!("there is no rollup {name}"),
-            ));
-        };
-        let edit = Edit { removed: files.iter().map(|file| file.entry.id).collect(), ..Edit::default() };
-        if let Err(error) = self.core.commit(edit) {
-            let mut live = self.core.live.write();
-            let mut rollup = rollup;
-            // It has not seen the writes since.
-            rollup.mark_range(TimeRange::ALL, live.seq);
-            if live.rollups.get(database, name).is_none() {
-                live.rollups.insert(rollup);
-            }
-            return Err(error);
-        }
-        files.iter().for_each(|file| file.retire());
-        Ok(text_table(&["dropped"], &[vec![name.to_string()]]))
-    }
-
-    /// The rollups of a database, by name.
-    pub fn rollups(&self, database: &str) -> Vec<RollupStatus> {
-        let live = self.core.live.read();
-        let of_database = live.rollups.iter().filter(|rollup| *rollup.database == *database);
-        let status = |rollup: &Rollup| {
-            let table = self.core.registry.table(database, &rollup.info.table);
-            let data = table.map(|table| live.data_of(&table, rollup)).unwrap_or_default();
-            let due = Due { now: self.core.clock.now(), data, within: TimeRange::ALL, states_max: 0 };
-            let missing = rollup.missing_buckets(&due);
-            RollupStatus {
-                name: rollup.info.name.clone(),
-                on: rollup.info.parent.clone().unwrap_or_else(|| rollup.info.table.clone()),
-                definition: rollup.info.definition.clone(),
-                computed_until: rollup.computed().ranges().last().map(|range| range.end),
-                computed: rollup.computed().ranges().to_vec(),
-                dirty_buckets: rollup.dirty_count(),
-                missing_buckets: missing,
-                keep: keep_text(rollup.keep),
-                last_error: rollup.last_error.clone(),
-            }
-        };
-        of_database.map(status).collect()
     }
 }
 

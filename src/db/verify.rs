@@ -2,6 +2,7 @@
 //!
 //! Not here: comparing one range (`rollup`).
 
+use query_lang::plan::Window;
 use storage_format::point::{Time, TimeRange};
 
 use crate::db::Db;
@@ -45,9 +46,11 @@ impl Db {
                 return Ok(RollupCheck::default());
             };
             let buckets = (core.config.limits.refresh_states_max / table.series_count().max(1)).max(1);
-            let width = rollup.info.step.saturating_mul(i64::try_from(buckets).unwrap_or(i64::MAX));
+            let width = rollup.info.window.width().saturating_mul(i64::try_from(buckets).unwrap_or(i64::MAX));
+            let window = &rollup.info.window;
+            let clean = rollup.clean();
             let steps: Vec<TimeRange> =
-                rollup.clean().ranges().iter().flat_map(|range| pieces(*range, width)).collect();
+                clean.ranges().iter().flat_map(|range| pieces(*range, width, window)).collect();
             (table, steps)
         };
         let width = |range: &TimeRange| range.end.abs_diff(range.start);
@@ -71,10 +74,11 @@ impl Db {
     }
 }
 
-fn pieces(range: TimeRange, width: i64) -> impl Iterator<Item = TimeRange> {
+/// Of whole buckets, each at least so wide.
+fn pieces(range: TimeRange, width: i64, window: &Window) -> impl Iterator<Item = TimeRange> {
     let mut start: Time = range.start;
     std::iter::from_fn(move || {
-        let end = start.saturating_add(width).min(range.end);
+        let end = window.ceil(start.saturating_add(width)).min(range.end);
         let piece = TimeRange::new(start, end);
         start = end;
         (!piece.is_empty()).then_some(piece)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use query_lang::plan::RollupRejection;
 
 use crate::query::Frame;
 use crate::scan::Touched;
@@ -41,6 +42,8 @@ pub struct Stats {
     pub files: u64,
     pub elapsed: Duration,
     pub rollups: Vec<RollupUse>,
+    /// Those over the same table that could not, with the reason.
+    pub rejected: Vec<RollupRejection>,
 }
 
 /// A rollup that gave a part of the answer.

@@ -187,7 +187,8 @@ impl Frame {
     fn aggregate(&self, aggregate: &Aggregate, guard: &Guard) -> Result<Frame> {
         let times = self.times().unwrap_or_else(|| vec![0; self.rows]);
         let whole_start = times.iter().copied().min().unwrap_or(0);
-        let plan = StatePlan::new(&aggregate.states, aggregate.window.clone(), whole_start);
+        let plan = StatePlan::of_rows(aggregate, whole_start)?;
+        let closing = plan.closing();
         let by = Groups::sorted(&aggregate.by);
         let tags = self.tags();
         let fields: Vec<Option<ArrayRef>> =
@@ -217,7 +218,11 @@ impl Frame {
                 .collect();
             // Rows of one time are of several series: steps lead from one to the next only within a piece.
             for piece in pieces {
-                let run = plan.close(plan.run(&series, &[Span::all(&piece)]));
+                let run = plan.run(&series, &[Span::all(&piece)]);
+                let run = match &closing {
+                    Some(closing) => closing.closed(run),
+                    None => run,
+                };
                 groups.add(Groups::key(&series, by.as_deref()), run, guard)?;
             }
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::compute::filter;
-use query_lang::catalog::StateSpec;
+use query_lang::catalog::{RollupInfo, StateSpec};
 use query_lang::plan::{Aggregate, Computed, Function, Grouping, OutputColumn, Read, Window};
-use query_lang::scalar::{ColumnRef, ColumnRole, Constant};
+use query_lang::scalar::{ColumnRef, ColumnRole, Constant, Scalar};
 use storage_format::point::{TagSet, Time, TimeRange};
+use storage_format::ranges::RangeSet;
 use storage_format::state::{BucketRows, StateKey, StateKind, StateRun};
 
 use crate::error::Result;
@@ -34,6 +35,8 @@ pub struct StatePlan {
     counts_from: Time,
     /// Nothing is asked but the last value of fields, so that rows may be missing, and points are not all counted.
     newest: bool,
+    /// What is read from raw points, where states of one series have to stay apart from what lies between.
+    pieces: RangeSet,
 }
 
 /// Where the values of a state come from.
@@ -65,7 +68,38 @@ pub const LOOK_BACK: i64 = 300 * 1_000_000_000;
 pub const TIME: &str = "time";
 
 impl StatePlan {
-    pub fn new(states: &[StateSpec], window: Window, whole_start: Time) -> StatePlan {
+    /// What a read asks for: it may compute columns of points, or look at them before they count.
+    pub fn of_read(read: &Read, aggregate: &Aggregate, whole_start: Time) -> Result<StatePlan> {
+        let (computed, condition) = (&read.computed, read.condition.as_ref());
+        let mut plan =
+            StatePlan::new(&aggregate.states, computed, condition, aggregate.window.clone(), whole_start)?;
+        let is_last = |column: &OutputColumn| column.function == Function::Last;
+        plan.newest = plan.points.is_none()
+            && !plan.fields.is_empty()
+            && aggregate.window == Window::WholeRange
+            && aggregate.hop.is_none()
+            && aggregate.columns.iter().all(is_last)
+            && plan.places.iter().all(|place| matches!(place, Place::Points | Place::Field(_)));
+        Ok(plan)
+    }
+
+    /// Of rows that are there already.
+    pub fn of_rows(aggregate: &Aggregate, whole_start: Time) -> Result<StatePlan> {
+        StatePlan::new(&aggregate.states, &[], None, aggregate.window.clone(), whole_start)
+    }
+
+    /// What a rollup keeps, in its own buckets.
+    pub fn of_rollup(info: &RollupInfo) -> Result<StatePlan> {
+        StatePlan::new(&info.states, &info.computed, info.condition.as_ref(), info.window.clone(), 0)
+    }
+
+    fn new(
+        states: &[StateSpec],
+        computed: &[Computed],
+        condition: Option<&Scalar>,
+        window: Window,
+        whole_start: Time,
+    ) -> Result<StatePlan> {
         let mut plan = StatePlan {
             keys: keys_of(states),
             places: Vec::new(),
@@ -75,38 +109,22 @@ impl StatePlan {
             points: None,
             counts_from: Time::MIN,
             newest: false,
+            pieces: RangeSet::default(),
         };
-        plan.places = states.iter().map(|state| plan.place(state, &[])).collect();
-        plan
-    }
-
-    /// Of a read that computes columns of points, or looks at them before they count.
-    pub fn of_read(read: &Read, aggregate: &Aggregate, whole_start: Time) -> Result<StatePlan> {
-        let mut plan = StatePlan::new(&[], aggregate.window.clone(), whole_start);
-        plan.keys = keys_of(&aggregate.states);
-        plan.places = aggregate.states.iter().map(|state| plan.place(state, &read.computed)).collect();
-        if read.condition.is_some() || !read.computed.is_empty() {
-            let condition = read.condition.as_ref().map(Program::new).transpose()?;
+        plan.places = states.iter().map(|state| plan.place(state, computed)).collect();
+        if condition.is_some() || !computed.is_empty() {
+            let condition = condition.map(Program::new).transpose()?;
             let program = |computed: &Computed| Ok((computed.name.clone(), Program::new(&computed.value)?));
-            let computed = read.computed.iter().map(program).collect::<Result<Vec<_>>>()?;
-            let programs = condition.iter().chain(computed.iter().map(|(_, program)| program));
-            for column in
-                programs.flat_map(Program::columns).filter(|column| column.role == ColumnRole::Value)
-            {
-                let is_computed = read.computed.iter().any(|computed| computed.name == column.name);
+            let programs = computed.iter().map(program).collect::<Result<Vec<_>>>()?;
+            let all = condition.iter().chain(programs.iter().map(|(_, program)| program));
+            for column in all.flat_map(Program::columns).filter(|column| column.role == ColumnRole::Value) {
+                let is_computed = computed.iter().any(|computed| computed.name == column.name);
                 if !is_computed && !plan.fields.contains(&column.name) {
                     plan.fields.push(column.name.clone());
                 }
             }
-            plan.points = Some(PointProgram { condition, computed });
+            plan.points = Some(PointProgram { condition, computed: programs });
         }
-        let is_last = |column: &OutputColumn| column.function == Function::Last;
-        plan.newest = plan.points.is_none()
-            && !plan.fields.is_empty()
-            && aggregate.window == Window::WholeRange
-            && aggregate.hop.is_none()
-            && aggregate.columns.iter().all(is_last)
-            && plan.places.iter().all(|place| matches!(place, Place::Points | Place::Field(_)));
         Ok(plan)
     }
 
@@ -134,13 +152,41 @@ impl StatePlan {
         self.keys.iter().any(|key| key.kind.is_of_one_series())
     }
 
-    /// A series' steps become sums, which go into groups.
-    pub fn close(&self, run: StateRun) -> StateRun {
-        let mut closed = run.close();
-        if self.counts_from > Time::MIN {
-            closed.retain(|start| start != BEFORE);
+    /// The tags that states are grouped by while they are gathered, sorted; None for single series.
+    pub fn groups_of(&self, by: &Grouping) -> Option<Vec<String>> {
+        Groups::sorted(if self.has_steps() { &Grouping::Series } else { by })
+    }
+
+    /// The whole buckets of a rollup that can be taken of `ranges`.
+    pub fn whole_buckets(&self, window: &Window, ranges: &RangeSet) -> RangeSet {
+        if self.counts_from == Time::MIN {
+            return window.whole(ranges);
         }
-        closed
+        // What comes before counts otherwise than what comes after.
+        let before = ranges.intersect(&TimeRange::new(Time::MIN, self.counts_from).into());
+        let after = ranges.intersect(&TimeRange::new(self.counts_from, Time::MAX).into());
+        window.whole(&before).union(&window.whole(&after))
+    }
+
+    /// `need` is what is read from raw points.
+    pub fn set_pieces(&mut self, need: RangeSet) {
+        if self.has_steps() {
+            self.pieces = need;
+        }
+    }
+
+    /// Stored states in the buckets that are asked for; those of one series stay as fine as they are.
+    pub fn widened(&self, run: StateRun) -> StateRun {
+        if self.has_steps() { run } else { run.rebucket(|start| self.bucket(start)) }
+    }
+
+    /// How states of single series become those of groups. None if there is nothing to do.
+    pub fn closing(&self) -> Option<Closing> {
+        self.has_steps().then(|| Closing {
+            window: self.window.clone(),
+            whole_start: self.whole_start,
+            counts_from: self.counts_from,
+        })
     }
 
     fn place(&mut self, state: &StateSpec, computed: &[Computed]) -> Place {
@@ -159,11 +205,34 @@ impl StatePlan {
     }
 
     /// The start of the bucket that holds a time or a finer bucket. Sessions have none.
-    pub fn bucket(&self, time: Time) -> Time {
-        match &self.window {
-            Window::WholeRange => self.whole_start,
-            window => window.start_of(time),
+    fn bucket(&self, time: Time) -> Time {
+        bucket_of(&self.window, self.whole_start, time)
+    }
+
+    /// Where the states that a time counts for begin, and where the next ones do. States of one series are kept apart
+    /// wherever something else may lie between them, until all are there.
+    fn slot(&self, time: Time) -> (Time, Time) {
+        let bucket = match &self.window {
+            Window::WholeRange => TimeRange::ALL,
+            Window::Every { step, .. } => {
+                let start = self.window.start_of(time);
+                // Without asking for the start again, which costs a division.
+                let end =
+                    if start > Time::MIN { start.saturating_add(*step) } else { self.window.end_of(time) };
+                TimeRange { start, end }
+            }
+            window => window.bucket(time),
+        };
+        if !self.has_steps() {
+            let start = if self.window == Window::WholeRange { self.whole_start } else { bucket.start };
+            return (start, bucket.end);
         }
+        let piece = self.pieces.touching(TimeRange::new(time, time.saturating_add(1))).next();
+        let piece = piece.unwrap_or(TimeRange::ALL);
+        if time < self.counts_from {
+            return (piece.start, piece.end.min(self.counts_from));
+        }
+        (bucket.start.max(piece.start).max(self.counts_from), bucket.end.min(piece.end))
     }
 
     /// The states of one series, or of a slice of it.
@@ -213,29 +282,71 @@ impl StatePlan {
         if let Window::Session { gap } = self.window {
             return cut_sessions(gap, times, run, windows);
         }
-        let mut row = times.partition_point(|time| *time < self.counts_from);
-        if row > 0 {
-            let bucket =
-                if run.starts.last() == Some(&BEFORE) { run.len() - 1 } else { run.push_bucket(BEFORE) };
-            windows.push(BucketRows { bucket, rows: 0..row });
-        }
+        let mut row = 0;
         while let Some(time) = times.get(row) {
-            let start = self.bucket(*time);
+            let (start, end) = self.slot(*time);
             let bucket = match run.starts.last() {
                 Some(last) if *last == start => run.len() - 1,
                 _ => run.push_bucket(start),
             };
-            let rows = match &self.window {
-                Window::WholeRange => times.len() - row,
-                // Without asking for the start again, which costs a division.
-                Window::Every { step, .. } if start > Time::MIN => {
-                    rows_before(&times[row..], start.saturating_add(*step))
-                }
-                window => rows_before(&times[row..], window.end_of(*time)),
-            };
+            let rows = if end == Time::MAX { times.len() - row } else { rows_before(&times[row..], end) };
             windows.push(BucketRows { bucket, rows: row..row + rows });
             row += rows;
         }
+    }
+}
+
+/// The start of the bucket that holds a time or a finer bucket. Sessions have none.
+fn bucket_of(window: &Window, whole_start: Time, time: Time) -> Time {
+    match window {
+        Window::WholeRange => whole_start,
+        window => window.start_of(time),
+    }
+}
+
+/// States of single series to states of groups, once all of them are there.
+pub struct Closing {
+    window: Window,
+    whole_start: Time,
+    counts_from: Time,
+}
+
+impl Closing {
+    /// First each series joins its pieces in the order of time, and its steps become sums; then series become groups.
+    pub fn close(&self, series: Groups, by: &Grouping, guard: &Guard) -> Result<Groups> {
+        let by = Groups::sorted(by);
+        let mut groups = Groups::default();
+        for (tags, run) in series.into_runs() {
+            guard.check()?;
+            let before = run.heap_bytes();
+            groups.add(Groups::key(&tags, by.as_deref()), self.closed(run), guard)?;
+            guard.release(before);
+        }
+        Ok(groups)
+    }
+
+    /// Of one series, whose states are all there.
+    pub fn closed(&self, run: StateRun) -> StateRun {
+        let mut closed = run.rebucket(|start| self.bucket(start)).close();
+        if self.counts_from > Time::MIN {
+            closed.retain(|start| start != BEFORE);
+        }
+        closed
+    }
+
+    /// Only the first half of it: series whose pieces are joined.
+    pub fn join(&self, series: Groups, guard: &Guard) -> Result<Groups> {
+        let mut joined = Groups::default();
+        for (tags, run) in series.into_runs() {
+            let before = run.heap_bytes();
+            joined.add(tags, run.rebucket(|start| self.bucket(start)), guard)?;
+            guard.release(before);
+        }
+        Ok(joined)
+    }
+
+    fn bucket(&self, start: Time) -> Time {
+        if start < self.counts_from { BEFORE } else { bucket_of(&self.window, self.whole_start, start) }
     }
 }
 
@@ -347,7 +458,7 @@ pub fn keys_of(states: &[StateSpec]) -> Vec<StateKey> {
 /// Whether a state of a group's bucket is wanted.
 pub type Keep<'a> = &'a (dyn Fn(&TagSet, Time) -> bool + Sync);
 
-/// The states of all groups of a scan whose columns are the plan's fields.
+/// The states of all groups of a scan whose columns are the plan's fields. States of one series come open, series by series.
 pub fn aggregate(
     scan: &Scan,
     plan: &StatePlan,
@@ -356,10 +467,7 @@ pub fn aggregate(
     touched: &Touched,
     keep: Option<Keep<'_>>,
 ) -> Result<Groups> {
-    let by = Groups::sorted(by);
-    if plan.has_steps() {
-        return aggregate_steps(scan, plan, by.as_deref(), guard, touched);
-    }
+    let by = plan.groups_of(by);
     scan.fold_spans(
         guard,
         touched,
@@ -374,31 +482,6 @@ pub fn aggregate(
         },
         |a, b| a.join(b, guard),
     )
-}
-
-/// The same for states of steps between samples: first all of a series, whose slices join in the order of time, then groups.
-fn aggregate_steps(
-    scan: &Scan,
-    plan: &StatePlan,
-    by: Option<&[String]>,
-    guard: &Guard,
-    touched: &Touched,
-) -> Result<Groups> {
-    let series = scan.fold_spans(
-        guard,
-        touched,
-        Groups::default,
-        |series, tags, pieces, _| series.add(tags.clone(), plan.run(tags, pieces), guard),
-        |a, b| a.join(b, guard),
-    )?;
-    let mut groups = Groups::default();
-    for (tags, run) in series.into_runs() {
-        guard.check()?;
-        let before = run.heap_bytes();
-        groups.add(Groups::key(&tags, by), plan.close(run), guard)?;
-        guard.release(before);
-    }
-    Ok(groups)
 }
 
 #[cfg(test)]

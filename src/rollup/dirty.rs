@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use query_lang::plan::Window;
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 
 #[derive(Clone, Debug)]
 pub struct Dirty {
-    /// The width of a bucket.
-    step: i64,
+    /// The rollup's buckets.
+    window: Window,
     /// Single groups of single buckets.
     groups: BTreeMap<Time, HashMap<TagSet, u64>>,
     group_count: usize,
@@ -22,8 +23,8 @@ pub struct Dirty {
 }
 
 impl Dirty {
-    pub fn new(step: i64) -> Dirty {
-        Dirty { step, groups: BTreeMap::new(), group_count: 0, ranges: Vec::new() }
+    pub fn new(window: Window) -> Dirty {
+        Dirty { window, groups: BTreeMap::new(), group_count: 0, ranges: Vec::new() }
     }
 
     /// Above `groups_max` marks the bucket with the most groups becomes dirty as a whole.
@@ -85,7 +86,7 @@ impl Dirty {
         let mut groups = BTreeMap::new();
         for range in ranges.ranges() {
             for (bucket, marked) in self.groups.range(range.start..range.end) {
-                let slot = TimeRange::new(*bucket, bucket.saturating_add(self.step));
+                let slot = self.window.bucket(*bucket);
                 if !whole.touching(slot).any(|dirty| dirty.covers(slot)) {
                     groups.insert(*bucket, marked.keys().cloned().collect());
                 }
@@ -97,17 +98,14 @@ impl Dirty {
     /// Dirty buckets inside `ranges`, each once.
     pub fn count(&self, ranges: &RangeSet) -> u64 {
         let (whole, groups) = self.within(ranges);
-        let of_range = |range: &TimeRange| {
-            ((i128::from(range.end) - i128::from(range.start)) / i128::from(self.step)) as u64
-        };
-        whole.ranges().iter().map(of_range).sum::<u64>() + groups.len() as u64
+        self.window.count(&whole) + groups.len() as u64
     }
 
     /// The dirty buckets inside `ranges` as ranges.
     pub fn spans(&self, ranges: &RangeSet) -> RangeSet {
         let (whole, groups) = self.within(ranges);
         groups.keys().fold(whole, |mut all, bucket| {
-            all.insert(TimeRange::new(*bucket, bucket.saturating_add(self.step)));
+            all.insert(self.window.bucket(*bucket));
             all
         })
     }
@@ -118,6 +116,6 @@ impl Dirty {
         let groups = self.groups.remove(&bucket).unwrap_or_default();
         self.group_count -= groups.len();
         let seq = groups.values().copied().max().unwrap_or(0);
-        self.mark_range(TimeRange::new(bucket, bucket.saturating_add(self.step)), seq);
+        self.mark_range(self.window.bucket(bucket), seq);
     }
 }

@@ -1,7 +1,8 @@
 //! Answering an aggregate: stored states where they are clean, states computed now everywhere else.
 //!
 //! Invariant: the pieces of an [`Access`] cover the asked range exactly once, and all come from one view. So the answer
-//! equals the one from raw points alone, bit for bit, because states merge exactly.
+//! equals the one from raw points alone, bit for bit, because states merge exactly. States of one series stay open and
+//! apart until all pieces are there ([`Access::answer`]).
 //! Not here: which rollups could answer at all (`query_lang::rewrite`).
 
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use query_lang::catalog::RollupInfo;
-use query_lang::plan::{Aggregate, Grouping, TagFilter, TagTest, Window};
-use query_lang::rewrite::{all_of, remaining_filter};
+use query_lang::plan::{Aggregate, Grouping, RollupChoice, TagFilter, TagTest};
+use query_lang::rewrite::{all_of, choose};
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
@@ -80,7 +81,7 @@ impl Access {
         wanted: RangeSet,
         filter: &TagFilter,
         plan: &Aggregate,
-        state_plan: StatePlan,
+        mut state_plan: StatePlan,
         own: Option<&str>,
         visible: Visible,
     ) -> Result<Access> {
@@ -89,13 +90,19 @@ impl Access {
         // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.
         let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
-            let Some(rollup) = rollups.get(&table.database, &choice.name) else { continue };
+            // Altered or made again since the statement was planned, it may have other states.
+            let rollup = rollups.get(&table.database, &choice.name);
+            let Some(rollup) = rollup.filter(|rollup| rollup.info.definition == choice.definition) else {
+                continue;
+            };
             let shown = RangeSet::from(TimeRange::new(rollup.visible_from(visible.now), Time::MAX));
-            let wanted = need.intersect(&shown).whole_slots(rollup.info.step, rollup.info.origin);
+            let wanted = state_plan.whole_buckets(&choice.window, &need.intersect(&shown));
             let unsealed = RangeSet::from(TimeRange::new(rollup.sealed_until, Time::MAX));
             readable = readable.union(&wanted.intersect(&unsealed));
             let candidate = wanted.intersect(&rollup.computed);
-            if let Some((piece, taken)) = Stored::capture(view, rollup, table, &candidate, filter, plan)? {
+            let Some(parted) = choice.window.straddling(&plan.window, &candidate) else { continue };
+            let candidate = candidate.minus(&parted);
+            if let Some((piece, taken)) = Stored::capture(view, rollup, table, &candidate, choice)? {
                 need = need.minus(&taken);
                 stored.push(piece);
             }
@@ -103,11 +110,33 @@ impl Access {
         let need = need.intersect(&readable);
         let columns = columns_of(table, &state_plan.fields);
         let extent = if state_plan.wants_newest() { Extent::Newest } else { Extent::All };
-        let raw = Captured::points(view, table, &CompiledFilter::new(filter)?, need, &columns, extent);
+        let filter = CompiledFilter::new(filter)?;
+        let raw = Captured::points(view, table, &filter, need.clone(), &columns, extent);
+        state_plan.set_pieces(need);
         Ok(Access { by: plan.by.clone(), plan: state_plan, stored, raw })
     }
 
-    pub fn run(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
+    /// The states of the groups as users ask for them.
+    pub fn answer(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
+        let (by, closing) = (self.by.clone(), self.plan.closing());
+        let (groups, uses) = self.gather(guard, touched)?;
+        Ok(match closing {
+            Some(closing) => (closing.close(groups, &by, guard)?, uses),
+            None => (groups, uses),
+        })
+    }
+
+    /// The states as a rollup keeps them: those of one series open.
+    pub fn states(self, guard: &Guard, touched: &Touched) -> Result<Groups> {
+        let closing = self.plan.closing();
+        let (groups, _) = self.gather(guard, touched)?;
+        match closing {
+            Some(closing) => closing.join(groups, guard),
+            None => Ok(groups),
+        }
+    }
+
+    fn gather(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
         let raw = self.raw.open_within(guard)?;
         let mut groups = aggregate(&raw, &self.plan, &self.by, guard, touched, None)?;
         let mut uses = Vec::new();
@@ -127,8 +156,7 @@ impl Stored {
         rollup: &Rollup,
         table: &Arc<Table>,
         candidate: &RangeSet,
-        filter: &TagFilter,
-        plan: &Aggregate,
+        choice: &RollupChoice,
     ) -> Result<Option<(Stored, RangeSet)>> {
         let info = &rollup.info;
         let (whole, pairs) = rollup.dirty.within(candidate);
@@ -136,18 +164,16 @@ impl Stored {
         if taken.is_empty() {
             return Ok(None);
         }
-        let filter = CompiledFilter::new(&remaining_filter(filter, &info.filter))?;
+        let filter = CompiledFilter::new(&choice.filter)?;
         let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
         let layers = rollup.layers.iter().map(|layer| layer.share(&taken)).collect();
         let states = Captured::states(view, &rollup.key, layers, &filter, taken.clone(), columns);
-        let place = |state| info.states.iter().position(|own| own == state);
-        let places: Option<Vec<usize>> = plan.states.iter().map(place).collect();
         let dirty: DirtyPairs =
             pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
         let dirty_points = points_of_pairs(view, rollup, table, &dirty)?;
         let piece = Stored {
             keys: rollup.keys.clone(),
-            places: places.expect("bug: the planner chose a rollup that lacks a state"),
+            places: choice.places.clone(),
             filter,
             states,
             dirty,
@@ -166,9 +192,9 @@ impl Stored {
         touched: &Touched,
     ) -> Result<(Groups, RollupUse)> {
         let Stored { info, keys, places, filter, states, dirty, dirty_points, left } = self;
-        let by_sorted = Groups::sorted(by);
+        let by_sorted = plan.groups_of(by);
         let widen = |groups: &mut Groups, group: &TagSet, run: &StateRun| {
-            let run = run.project(&places).rebucket(|start| plan.bucket(start));
+            let run = plan.widened(run.project(&places));
             groups.add(Groups::key(group, by_sorted.as_deref()), run, guard)
         };
         let is_dirty =
@@ -232,15 +258,13 @@ pub fn points_of_pairs(
     if pairs.is_empty() {
         return Ok(None);
     }
-    let step = rollup.info.step;
-    let ranges: RangeSet =
-        pairs.keys().map(|bucket| TimeRange::new(*bucket, bucket.saturating_add(step))).collect();
+    let ranges: RangeSet = pairs.keys().map(|bucket| rollup.info.window.bucket(*bucket)).collect();
     let groups: HashSet<&TagSet> = pairs.values().flatten().collect();
     let named = (groups.len() <= NAMED_GROUPS_MAX).then(|| {
         TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect())
     });
     let filter = all_of([rollup.info.filter.clone(), named.unwrap_or(TagFilter::All)]);
-    let plan = StatePlan::new(&rollup.info.states, window_of(&rollup.info), 0);
+    let plan = StatePlan::of_rollup(&rollup.info)?;
     let columns = columns_of(table, &plan.fields);
     let filter = CompiledFilter::new(&filter)?;
     Ok(Some(Captured::points(view, table, &filter, ranges, &columns, Extent::All)))
@@ -254,13 +278,23 @@ pub fn run_of_pairs(
     guard: &Guard,
     touched: &Touched,
 ) -> Result<Groups> {
-    let plan = StatePlan::new(&info.states, window_of(info), 0);
+    let plan = StatePlan::of_rollup(info)?;
     let keep = |group: &TagSet, start: Time| pairs.get(&start).is_some_and(|groups| groups.contains(group));
-    aggregate(&points.open_within(guard)?, &plan, &info.by, guard, touched, Some(&keep))
+    aggregate(&points.open_within(guard)?, &plan, info.groups(), guard, touched, Some(&keep))
 }
 
-pub fn window_of(info: &RollupInfo) -> Window {
-    Window::Every { step: info.step, origin: info.origin }
+/// What computes a rollup's rows; `others` may help.
+pub fn definition_of(info: &RollupInfo, others: &[RollupInfo]) -> Aggregate {
+    let (rollups, _) = choose(info.need(), others);
+    Aggregate {
+        window: info.window.clone(),
+        hop: None,
+        by: info.groups().clone(),
+        columns: info.columns.clone(),
+        states: info.states.clone(),
+        rollups,
+        rejected: Vec::new(),
+    }
 }
 
 /// The series of one group. A tag that the group lacks, its series lack too.

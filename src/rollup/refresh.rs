@@ -9,9 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use query_lang::plan::Aggregate;
-use query_lang::rewrite::{Need, choose};
-use storage_format::point::{TagSet, Time, TimeRange, ceil_time};
+use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::state::{StateColumn, StateKey, StateRun};
 
@@ -23,7 +21,7 @@ use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rollup::Visible;
-use crate::rollup::read::{DirtyPairs, points_of_pairs, read_run, run_of_pairs, window_of};
+use crate::rollup::read::{DirtyPairs, definition_of, points_of_pairs, read_run, run_of_pairs};
 use crate::scan::Captured;
 use crate::scan::Touched;
 use crate::scan::View;
@@ -71,14 +69,12 @@ pub type Runs = HashMap<TagSet, Arc<StateRun>>;
 impl Rollup {
     /// The ranges that have no states, and the dirty ones, as far as they are due.
     pub fn pending(&self, due: &Due) -> (RangeSet, RangeSet) {
-        let (step, origin) = (self.info.step, self.info.origin);
+        let window = &self.info.window;
         let over = TimeRange::new(Time::MIN, self.bucket(due.now));
-        let whole =
-            |range: &TimeRange| TimeRange::new(self.bucket(range.start), ceil_time(range.end, step, origin));
         let with_points: RangeSet =
-            due.data.ranges().iter().map(|range| whole(range).intersect(over)).collect();
+            due.data.ranges().iter().map(|range| window.outward(*range).intersect(over)).collect();
         let kept = TimeRange::new(self.visible_from(due.now), Time::MAX);
-        let within = RangeSet::from(due.within.intersect(kept)).whole_slots(step, origin);
+        let within = window.whole(&RangeSet::from(due.within.intersect(kept)));
         let missing = with_points.intersect(&within).minus(&self.computed);
         (missing, self.dirty.spans(&self.computed.intersect(&within)))
     }
@@ -93,9 +89,10 @@ impl Rollup {
             (None, dirty) => dirty?,
         };
         let buckets = (due.states_max / groups.max(1)).max(1) as i64;
-        let start = range.end.saturating_sub(self.info.step.saturating_mul(buckets));
-        // Where that saturated it is no edge of a bucket.
-        let start = ceil_time(start, self.info.step, self.info.origin).max(range.start);
+        let start = range.end.saturating_sub(self.info.window.width().saturating_mul(buckets));
+        // Where that saturated, and where buckets are of unequal length, it is no edge of a bucket.
+        let start =
+            self.info.window.ceil(start).min(self.bucket(range.end.saturating_sub(1))).max(range.start);
         let range = TimeRange::new(start, range.end);
         self.registered = Some(range);
         Some(Work { database: Arc::clone(&self.database), rollup: self.info.name.clone(), range })
@@ -114,7 +111,7 @@ impl Rollup {
             let newest = self.layers.last_mut().expect("pushed above");
             Arc::make_mut(newest).put(runs);
         }
-        ((work.range.end - work.range.start) / self.info.step) as u64
+        self.info.window.count(&work.range.into())
     }
 
     pub fn abandon(&mut self, error: String) {
@@ -141,35 +138,24 @@ impl Refresh {
             How::Pairs { points: points_of_pairs(view, rollup, table, &pairs)?, pairs }
         } else {
             let infos: Vec<_> = rollups
-                .iter()
+                .shown()
                 .filter(|other| other.database == rollup.database)
                 .map(|other| (*other.info).clone())
                 .collect();
-            let window = window_of(&info);
-            let need = Need {
-                table: &info.table,
-                filter: &info.filter,
-                window: &window,
-                range: TimeRange::ALL,
-                by: &info.by,
-                columns: &info.columns,
-                rowwise: false,
-            };
-            let (choices, _) = choose(need, &infos);
-            let plan = Aggregate {
-                window,
-                hop: None,
-                by: info.by.clone(),
-                columns: info.columns.clone(),
-                states: info.states.clone(),
-                rollups: choices,
-                rejected: Vec::new(),
-            };
+            let plan = definition_of(&info, &infos);
             let own = Some(info.name.as_str());
-            let all = Visible::ALL;
-            let states = StatePlan::new(&plan.states, plan.window.clone(), 0);
-            let access =
-                Access::capture(view, rollups, table, range.clone(), &info.filter, &plan, states, own, all)?;
+            let states = StatePlan::of_rollup(&info)?;
+            let access = Access::capture(
+                view,
+                rollups,
+                table,
+                range.clone(),
+                &info.filter,
+                &plan,
+                states,
+                own,
+                Visible::ALL,
+            )?;
             let computed_before = rollup.computed.intersect(&range);
             let before = (!computed_before.is_empty()).then(|| {
                 let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
@@ -208,7 +194,7 @@ impl Refresh {
                         Ok(())
                     })?;
                 }
-                access.run(guard, &touched)?.0
+                access.states(guard, &touched)?
             }
         };
         let mut runs: Runs = groups.into_runs().map(|(group, run)| (group, Arc::new(run))).collect();

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use query_lang::catalog::RollupInfo;
-use query_lang::plan::Aggregate;
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
 use storage_format::state::{StateKey, StateRun};
@@ -17,7 +16,7 @@ use storage_format::state::{StateKey, StateRun};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::StatePlan;
-use crate::rollup::read::{DirtyPairs, read_run, window_of};
+use crate::rollup::read::{DirtyPairs, definition_of, read_run};
 use crate::rollup::refresh::live_starts;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
 use crate::scan::{Captured, Touched, View};
@@ -44,7 +43,7 @@ impl Rollup {
     pub fn clean(&self) -> RangeSet {
         let with_points = RangeSet::from(TimeRange::new(self.sealed_until, Time::MAX));
         let computed = self.computed.intersect(&with_points);
-        let whole = computed.whole_slots(self.info.step, self.info.origin);
+        let whole = self.info.window.whole(&computed);
         let (dirty, _) = self.dirty.within(&whole);
         whole.minus(&dirty)
     }
@@ -63,20 +62,12 @@ impl Verify {
         let range = RangeSet::from(range).intersect(&rollup.clean());
         let (_, pairs) = rollup.dirty.within(&range);
         let dirty = pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect()));
-        let plan = Aggregate {
-            window: window_of(info),
-            hop: None,
-            by: info.by.clone(),
-            columns: info.columns.clone(),
-            states: info.states.clone(),
-            // Raw points alone, whatever other rollups could give.
-            rollups: Vec::new(),
-            rejected: Vec::new(),
-        };
+        // Raw points alone, whatever other rollups could give.
+        let plan = definition_of(info, &[]);
         let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
         let layers = rollup.layers.iter().map(|layer| layer.share(&range)).collect();
         let all = CompiledFilter::All;
-        let states = StatePlan::new(&plan.states, plan.window.clone(), 0);
+        let states = StatePlan::of_rollup(info)?;
         Ok(Verify {
             keys: rollup.keys.clone(),
             stored: Captured::states(view, &rollup.key, layers, &all, range.clone(), columns),
@@ -108,7 +99,7 @@ impl Verify {
         };
         let touched = Touched::default();
         let mut expected: BTreeMap<TagSet, StateRun> = BTreeMap::new();
-        for (group, run) in raw.run(guard, &touched)?.0.into_runs() {
+        for (group, run) in raw.states(guard, &touched)?.into_runs() {
             let run = compared(&group, run);
             expected.insert(group, run);
         }

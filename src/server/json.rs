@@ -8,6 +8,7 @@ use std::io::Write;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, SchemaRef};
+use query_lang::plan::RollupRejection;
 use serde::Serialize;
 
 use crate::query::{Answer, AnswerColumn, RollupUse, Stats};
@@ -247,6 +248,17 @@ struct StatsJson<'a> {
     files: u64,
     elapsed_ms: f64,
     rollups: Vec<RollupUseJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rollups_not_used: Vec<RejectedJson<'a>>,
+}
+
+/// Reasons that are told: they also stand in a header, which has to stay short. `explain` tells all.
+const REASONS_MAX: usize = 10;
+
+#[derive(Serialize)]
+struct RejectedJson<'a> {
+    name: &'a str,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -263,6 +275,8 @@ impl<'a> From<&'a Stats> for StatsJson<'a> {
             buckets: used.buckets,
             dirty_recomputed: used.dirty_recomputed,
         };
+        let rejected =
+            |rejected: &'a RollupRejection| RejectedJson { name: &rejected.name, reason: &rejected.reason };
         StatsJson {
             series: stats.series,
             rows_read: stats.rows_read,
@@ -270,6 +284,7 @@ impl<'a> From<&'a Stats> for StatsJson<'a> {
             files: stats.files,
             elapsed_ms: stats.elapsed.as_micros() as f64 / 1e3,
             rollups: stats.rollups.iter().map(rollup).collect(),
+            rollups_not_used: stats.rejected.iter().take(REASONS_MAX).map(rejected).collect(),
         }
     }
 }

@@ -45,12 +45,19 @@ pub async fn progress(State(doors): State<Arc<Doors>>, Path(name): Path<String>,
     let run = async {
         let database = database(uri.query(), &["db"])?;
         let status = status(&doors, &database, &name).await?;
+        let (done, total) = status.done();
         let progress = json!({
             "name": status.name,
+            "state": status.state.name(),
             "computed_until": status.computed_until.map(format_time),
+            "done_buckets": done,
+            "total_buckets": total,
             "missing_buckets": status.missing_buckets,
             "dirty_buckets": status.dirty_buckets,
-            "done": status.missing_buckets == 0 && status.dirty_buckets == 0,
+            "buckets_per_second": status.buckets_per_second,
+            "seconds_left": status.left().map(|left| left.as_secs_f64()),
+            "rebuilt": status.rebuilt.map(rebuilt_json),
+            "done": status.missing_buckets == 0 && status.dirty_buckets == 0 && status.rebuilt.is_none(),
             "last_error": status.last_error,
         });
         Ok((StatusCode::OK, progress))
@@ -178,6 +185,10 @@ async fn status(doors: &Arc<Doors>, database: &str, name: &str) -> Result<Rollup
     })
 }
 
+fn rebuilt_json((done, total): (u64, u64)) -> Value {
+    json!({ "done_buckets": done, "total_buckets": total })
+}
+
 fn status_json(status: &RollupStatus) -> Value {
     let computed: Vec<Value> = status
         .computed
@@ -188,10 +199,15 @@ fn status_json(status: &RollupStatus) -> Value {
         "name": status.name,
         "on": status.on,
         "definition": status.definition,
+        "state": status.state.name(),
         "computed_until": status.computed_until.map(format_time),
         "computed": computed,
         "dirty_buckets": status.dirty_buckets,
         "missing_buckets": status.missing_buckets,
+        "bytes": status.bytes,
+        "rows": status.rows,
+        "memory_rows": status.memory_rows,
+        "rebuilt": status.rebuilt.map(rebuilt_json),
         "keep": status.keep,
         "last_error": status.last_error,
     })

@@ -117,6 +117,22 @@ pub struct RollupEntry {
     /// Buckets that begin before this are never computed again: their raw points may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_until: Option<Time>,
+    /// Whether it waits for `resume` before it computes anything in the background.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// What its blocks call it where that is not its name: it was built beside one that it has replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<String>,
+    /// The rollup that it is going to replace once all of it is computed; nothing reads it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// The definition with `*` for each numeric field, if it takes those that come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How long data are kept, in nanoseconds; 0 for ever.

@@ -95,6 +95,21 @@ impl Model {
         buckets
     }
 
+    /// What `n` rose by, falling back to zero where it fell, and its last value less its first, over all series: as they
+    /// are printed. Nothing if no series has two values.
+    pub fn rises(&self) -> Vec<String> {
+        let (mut increase, mut delta, mut steps) = (0, 0, 0);
+        for points in self.points.values() {
+            let values: Vec<i64> = points.values().filter_map(|fields| fields.n).collect();
+            for pair in values.windows(2) {
+                steps += 1;
+                increase += if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] };
+                delta += pair[1] - pair[0];
+            }
+        }
+        if steps == 0 { Vec::new() } else { vec![increase.to_string(), delta.to_string()] }
+    }
+
     pub fn rows(&self) -> usize {
         self.points.values().map(BTreeMap::len).sum()
     }

@@ -1,16 +1,17 @@
-//! `alter`: how long a table's, a rollup's or a database's data are kept.
+//! `alter`: how long a table's, a rollup's or a database's data are kept, and what a rollup keeps.
 
-use crate::ast::{Alter, AlterTarget, StatementKind};
+use crate::ast::{Alter, AlterTarget, ChangeRollup, RollupChange, StatementKind};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::did_you_mean;
 use crate::plan::Keep;
 
 use super::literal;
-use super::read::{Parsed, Tokens, fail, keyword, next, not_here, required_name, unexpected};
+use super::read::{Parsed, Tokens, fail, keyword, list, next, not_here, required_name, unexpected};
+use super::stage;
 use super::token::Kind;
 
-// alter = "alter" ( "table" name | "rollup" name | "database" [ name ] ) keep ;
+// alter = "alter" ( "table" name keep | "database" [ name ] keep | "rollup" name ( keep | "add" items | "drop" items ) ) ;
 pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("alter")(input)?;
     let rest = input.get(1..).unwrap_or_default();
@@ -21,6 +22,13 @@ pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
         }
         "rollup" => {
             let (rest, name) = required_name("the name of a rollup")(rest)?;
+            for (word, change) in [("add", RollupChange::Add as fn(_) -> _), ("drop", RollupChange::Drop)] {
+                if let Ok((rest, _)) = keyword(word)(rest) {
+                    let (rest, items) = list(rest, stage::item)?;
+                    let change = ChangeRollup { name, change: change(items) };
+                    return Ok((rest, StatementKind::ChangeRollup(change)));
+                }
+            }
             (rest, AlterTarget::Rollup(name))
         }
         "database" if keyword("keep")(rest).is_ok() => (rest, AlterTarget::Database(None)),
@@ -35,8 +43,15 @@ pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     };
     let (after, kept) = match keep(rest) {
         Err(nom::Err::Error(_)) => {
-            let problem = unexpected(rest, "`keep` and how long, for example `keep 30d`");
-            return fail(problem.hint_if(did_you_mean(next(rest).text, ["keep"])));
+            let of_rollup = matches!(target, AlterTarget::Rollup(_));
+            let expected = match of_rollup {
+                true => "`keep` and how long, `add` or `drop` and aggregates",
+                false => "`keep` and how long, for example `keep 30d`",
+            };
+            let words = if of_rollup { &["keep", "add", "drop"][..] } else { &["keep"] };
+            return fail(
+                unexpected(rest, expected).hint_if(did_you_mean(next(rest).text, words.iter().copied())),
+            );
         }
         kept => kept?,
     };

@@ -1,14 +1,15 @@
-//! `create rollup` and `drop rollup`.
+//! `create rollup`, `drop rollup`, and what is done to one that there is.
 
 use nom::Parser;
 use nom::combinator::opt;
 
-use crate::ast::{CreateRollup, StatementKind};
+use crate::ast::{ChangeRollup, CreateRollup, RollupChange, StatementKind};
 use crate::plan::Keep;
 
 use super::alter;
-use super::read::{Parsed, Tokens, keyword, required, required_name};
+use super::read::{Parsed, Tokens, keyword, next, required, required_name};
 use super::source;
+use super::stage;
 
 // create = "create" "rollup" name "as" query [ keep ] ;
 pub(super) fn create(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
@@ -28,4 +29,23 @@ pub(super) fn drop(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = required("`rollup`", keyword("rollup"))(input)?;
     let (input, name) = required_name("the name of a rollup")(input)?;
     Ok((input, StatementKind::DropRollup(name)))
+}
+
+// pause = ( "pause" | "resume" ) "rollup" name ;
+pub(super) fn pause(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
+    let change = if next(input).text == "pause" { RollupChange::Pause } else { RollupChange::Resume };
+    let (input, _) = required("`rollup`", keyword("rollup"))(&input[1..])?;
+    let (input, name) = required_name("the name of a rollup")(input)?;
+    Ok((input, StatementKind::ChangeRollup(ChangeRollup { name, change })))
+}
+
+// refresh = "refresh" "rollup" name [ range ] ;
+pub(super) fn refresh(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
+    let (input, _) = keyword("refresh")(input)?;
+    let (input, _) = required("`rollup`", keyword("rollup"))(input)?;
+    let (input, name) = required_name("the name of a rollup")(input)?;
+    let span = next(input).span;
+    let (input, range) = opt(stage::range).parse(input)?;
+    let change = RollupChange::Refresh(range, span);
+    Ok((input, StatementKind::ChangeRollup(ChangeRollup { name, change })))
 }

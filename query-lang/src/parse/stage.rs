@@ -238,32 +238,43 @@ fn join(input: Tokens<'_>) -> Parsed<'_, Join> {
     Ok((input, Join { kind, right, on }))
 }
 
-// item = function [ "(" [ field ] [ "," number ] ")" ] [ "as" name ] ;
-fn item(input: Tokens<'_>) -> Parsed<'_, Item> {
+// item = function [ "(" [ field | "*" ] [ "," number ] ")" ] [ "as" name ] ;
+pub(super) fn item(input: Tokens<'_>) -> Parsed<'_, Item> {
     let token = next(input);
     if token.kind != Kind::Word || !Function::is_name(token.text) {
         return fail(no_function(input));
     }
     let (rest, arguments) = opt(arguments).parse(&input[1..])?;
-    let (field, share) = arguments.unwrap_or_default();
+    let Arguments { field, every_field, share } = arguments.unwrap_or_default();
     let last = &input[input.len() - rest.len() - 1];
     let (rest, alias) = opt(alias).parse(rest)?;
     let span = token.span.to(last.span);
     match Function::named(token.text, share) {
-        Ok(function) => Ok((rest, Item { function, field, alias, span })),
+        Ok(function) => Ok((rest, Item { function, field, every_field, alias, span })),
         Err(message) => fail(Problem::new(ErrorKind::Syntax, span, message)),
     }
 }
 
-// "(" [ field ] [ "," number ] ")"
-fn arguments(input: Tokens<'_>) -> Parsed<'_, (Option<Name>, Option<f64>)> {
+#[derive(Default)]
+struct Arguments {
+    field: Option<Name>,
+    every_field: bool,
+    share: Option<f64>,
+}
+
+// "(" [ field | "*" ] [ "," number ] ")"
+fn arguments(input: Tokens<'_>) -> Parsed<'_, Arguments> {
     let (input, _) = symbol("(")(input)?;
     if let Ok((rest, _)) = symbol(")")(input) {
-        return Ok((rest, (None, None)));
+        return Ok((rest, Arguments::default()));
+    }
+    if let Ok((rest, _)) = symbol("*")(input) {
+        let (rest, share) = last_argument(rest)?;
+        return Ok((rest, Arguments { every_field: true, share, ..Arguments::default() }));
     }
     if let Ok((rest, share)) = literal::number(input) {
         let (rest, _) = required("`)`", symbol(")"))(rest)?;
-        return Ok((rest, (None, Some(share))));
+        return Ok((rest, Arguments { share: Some(share), ..Arguments::default() }));
     }
     let (rest, wrapped) = opt((keyword("field"), symbol("("))).parse(input)?;
     let (mut rest, field) = required_name("a field")(rest)?;
@@ -274,7 +285,13 @@ fn arguments(input: Tokens<'_>) -> Parsed<'_, (Option<Name>, Option<f64>)> {
         let hint = "an aggregate takes a field; compute it first: `extend x = ... | every 1m avg(x)`";
         return fail(unexpected(rest, "`)`").hint(hint));
     }
-    let (rest, comma) = opt(symbol(",")).parse(rest)?;
+    let (rest, share) = last_argument(rest)?;
+    Ok((rest, Arguments { field: Some(field), share, ..Arguments::default() }))
+}
+
+// [ "," number ] ")"
+fn last_argument(input: Tokens<'_>) -> Parsed<'_, Option<f64>> {
+    let (rest, comma) = opt(symbol(",")).parse(input)?;
     let (rest, share) = match comma {
         None => (rest, None),
         Some(_) => {
@@ -283,7 +300,7 @@ fn arguments(input: Tokens<'_>) -> Parsed<'_, (Option<Name>, Option<f64>)> {
         }
     };
     let (rest, _) = required("`)`", symbol(")"))(rest)?;
-    Ok((rest, (Some(field), share)))
+    Ok((rest, share))
 }
 
 fn alias(input: Tokens<'_>) -> Parsed<'_, Name> {

@@ -50,7 +50,7 @@ pub(super) fn columns(
     };
     let mut columns: Vec<OutputColumn> = Vec::new();
     let mut names = HashSet::new();
-    for item in items {
+    for item in &each_field(scope, items)? {
         let column = column(scope, item)?;
         let span = item.alias.as_ref().map_or(item.span, |alias| alias.span);
         let name = print::name(&column.name);
@@ -79,6 +79,34 @@ pub(super) fn columns(
         columns.push(end);
     }
     Ok(columns)
+}
+
+/// `avg(*)` as an aggregate of each field that is a number.
+fn each_field(scope: &Scope, items: &[Item]) -> Result<Vec<Item>, Problem> {
+    let numbers: Vec<&str> = scope
+        .of_role(ColumnRole::Value)
+        .filter(|column| column.value_type.is_number())
+        .map(|column| column.name.as_str())
+        .collect();
+    let mut each = Vec::with_capacity(items.len());
+    for item in items {
+        if !item.every_field {
+            each.push(item.clone());
+            continue;
+        }
+        if let Some(alias) = &item.alias {
+            let message = format!("{alias} cannot be the name of a column for each field");
+            return Err(Problem::new(ErrorKind::Name, alias.span, message)
+                .hint("leave `as` out, or write the fields one by one"));
+        }
+        if numbers.is_empty() {
+            let message = format!("{} has no field that is a number", scope.of);
+            return Err(Problem::new(ErrorKind::UnknownField, item.span, message));
+        }
+        let of = |name: &&str| Item { field: Some(Name::new(*name)), every_field: false, ..item.clone() };
+        each.extend(numbers.iter().map(of));
+    }
+    Ok(each)
 }
 
 /// What the columns need, with the count of points, which tells an empty group from one without values.
@@ -174,6 +202,7 @@ pub(super) fn written_out(columns: &[OutputColumn]) -> Vec<Item> {
         ast::Item {
             function: column.function,
             field: field.map(Name::new),
+            every_field: false,
             alias: (default != column.name).then(|| Name::new(column.name.as_str())),
             span: ast::Span::default(),
         }

@@ -90,7 +90,11 @@ impl Planner<'_> {
         };
         let mut scope = Scope::of_table(&base.table);
         let mut filters = filters_of(&base, query)?;
-        let (mut computed, mut conditions): (Vec<Computed>, Vec<Scalar>) = (Vec::new(), Vec::new());
+        let Points { mut computed, mut conditions } = Points::of(&base);
+        for column in &computed {
+            scope.assign(&column.name, column.value.value_type);
+        }
+        let own = (computed.len(), conditions.len());
         for stage in before {
             match &stage.kind {
                 StageKind::Where(condition) => {
@@ -114,7 +118,7 @@ impl Planner<'_> {
                 _ => {}
             }
         }
-        if let (Some(rollup), false) = (&base.rollup, conditions.is_empty() && computed.is_empty()) {
+        if let (Some(rollup), true) = (&base.rollup, own != (computed.len(), conditions.len())) {
             let name = &query.source.name;
             let message = format!("{name} is a rollup, which keeps aggregates and no points");
             let hint =
@@ -127,9 +131,14 @@ impl Planner<'_> {
         let columns = columns(&scope, &asked.items, &by, &window)?;
         check_rates(&asked.items, &window, range)?;
         let condition = all(conditions);
-        let read = Reading { base: &base, name: &query.source.name, filter: &filter, range };
-        let rowwise = condition.is_some() || !computed.is_empty();
-        let aggregate = self.aggregate(read, window, hop, by, columns, rowwise)?;
+        let read = Reading {
+            base: &base,
+            name: &query.source.name,
+            filter: &filter,
+            computed: &computed,
+            condition: condition.as_ref(),
+        };
+        let aggregate = self.aggregate(read, window, hop, by, columns)?;
         let mut planned = Planned::of_aggregate(&aggregate, &base.table.tags);
         planned.select = Select {
             read: Read {
@@ -152,7 +161,7 @@ impl Planner<'_> {
     /// Points, or a rollup's own rows; all stages but conditions on what is stored work on them one after another.
     fn points(&self, base: Base, query: &Query, range: TimeRange, zone: &Zone) -> Result<Planned, Problem> {
         let mut filters = filters_of(&base, query)?;
-        let mut conditions = Vec::new();
+        let (mut computed, mut conditions) = (Vec::new(), Vec::new());
         let mut taken = 0;
         let stored = Scope::of_table(&base.table);
         for stage in &query.stages {
@@ -185,10 +194,17 @@ impl Planner<'_> {
                 (Shape::Points { fields }, planned)
             }
             Some(rollup) => {
-                let window = Window::Every { step: rollup.step, origin: rollup.origin };
                 let (by, columns) = (rollup.by.clone(), rollup.columns.clone());
-                let read = Reading { base: &base, name: &query.source.name, filter: &filter, range };
-                let aggregate = self.aggregate(read, window, None, by, columns, false)?;
+                computed.clone_from(&rollup.computed);
+                conditions.extend(rollup.condition.clone());
+                let read = Reading {
+                    base: &base,
+                    name: &query.source.name,
+                    filter: &filter,
+                    computed: &rollup.computed,
+                    condition: rollup.condition.as_ref(),
+                };
+                let aggregate = self.aggregate(read, rollup.window.clone(), rollup.hop, by, columns)?;
                 let planned = Planned::of_aggregate(&aggregate, &base.table.tags);
                 (Shape::Aggregate(aggregate), planned)
             }
@@ -199,7 +215,7 @@ impl Planner<'_> {
                 named_rollup: base.rollup.map(|rollup| rollup.name),
                 range,
                 filter,
-                computed: Vec::new(),
+                computed,
                 condition: all(conditions),
                 shape,
                 newest_first: false,
@@ -242,17 +258,17 @@ impl Planner<'_> {
         hop: Option<Hop>,
         by: Grouping,
         columns: Vec<OutputColumn>,
-        rowwise: bool,
     ) -> Result<Aggregate, Problem> {
-        let table = &read.base.table.name;
+        let states = states_of(&columns);
         let need = Need {
-            table,
+            table: &read.base.table.name,
             filter: read.filter,
+            computed: read.computed,
+            condition: read.condition,
             window: &window,
-            range: read.range,
             by: &by,
             columns: &columns,
-            rowwise,
+            states: &states,
         };
         if let Some(rollup) = &read.base.rollup {
             self.check_gives(rollup, need, read.name)?;
@@ -262,7 +278,7 @@ impl Planner<'_> {
         } else {
             (Vec::new(), Vec::new())
         };
-        Ok(Aggregate { states: states_of(&columns), window, hop, by, columns, rollups, rejected })
+        Ok(Aggregate { states, window, hop, by, columns, rollups, rejected })
     }
 
     /// A rollup read by its name must be able to give the answer, else the name promises too much.
@@ -272,7 +288,7 @@ impl Planner<'_> {
         need: Need<'_>,
         name: &Name,
     ) -> Result<(), Problem> {
-        let Some(reason) = rewrite::reason_against(rollup, need) else { return Ok(()) };
+        let Err(reason) = rewrite::fit(rollup, need) else { return Ok(()) };
         let message = format!("{name} cannot give this: {reason}");
         let problem = Problem::new(ErrorKind::Rollup, name.span, message);
         Err(match self.needed(rollup, need) {
@@ -285,9 +301,13 @@ impl Planner<'_> {
     fn needed(&self, rollup: &RollupInfo, need: Need<'_>) -> Option<String> {
         let step = match need.window {
             Window::Every { step, .. } => *step,
-            Window::WholeRange => rollup.step,
+            Window::WholeRange => rollup.window.width(),
             Window::Calendar(_) | Window::Session { .. } => return None,
         };
+        // What it keeps of points only its own definition says.
+        if need.condition.is_some() || !need.computed.is_empty() {
+            return None;
+        }
         let condition = match &rollup.filter {
             TagFilter::All => String::new(),
             filter => format!(" | where {filter}"),
@@ -334,7 +354,26 @@ struct Reading<'a> {
     base: &'a Base,
     name: &'a Name,
     filter: &'a TagFilter,
-    range: TimeRange,
+    computed: &'a [Computed],
+    condition: Option<&'a Scalar>,
+}
+
+/// What is done with points before they count, so far.
+#[derive(Default)]
+struct Points {
+    computed: Vec<Computed>,
+    conditions: Vec<Scalar>,
+}
+
+impl Points {
+    /// A rollup's own.
+    fn of(base: &Base) -> Points {
+        let own = |rollup: &RollupInfo| Points {
+            computed: rollup.computed.clone(),
+            conditions: rollup.condition.iter().cloned().collect(),
+        };
+        base.rollup.as_ref().map(own).unwrap_or_default()
+    }
 }
 
 impl Planned {
@@ -409,6 +448,7 @@ fn is_step(stage: &Stage) -> bool {
 }
 
 fn all(mut conditions: Vec<Scalar>) -> Option<Scalar> {
+    conditions = conditions.iter().flat_map(Scalar::conjuncts).cloned().collect();
     match conditions.len() {
         0 | 1 => conditions.pop(),
         _ => Some(Scalar::new(ScalarKind::And(conditions), ValueType::Bool)),

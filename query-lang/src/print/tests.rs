@@ -34,6 +34,8 @@ fn text_is_canonical() {
         ("cpu | last()", "cpu | last()"),
         ("cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}", "cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}"),
         ("alter table cpu keep 720h", "alter table cpu keep 30d"),
+        ("alter rollup r  add max(x)as m,count", "alter rollup r add max(x) as m, count"),
+        ("refresh rollup r since 2026-01-01", "refresh rollup r since 2026-01-01"),
         ("alter database `keep` keep forever", "alter database `keep` keep forever"),
         ("create rollup a as b|every 1m count keep default", "create rollup a as b | every 1m count"),
         ("show tables;;show rollups;", "show tables;\nshow rollups"),
@@ -79,6 +81,7 @@ fn statement() -> BoxedStrategy<StatementKind> {
         1 => create.prop_map(StatementKind::CreateRollup),
         1 => name().prop_map(StatementKind::DropRollup),
         1 => alter().prop_map(StatementKind::Alter),
+        1 => change_rollup().prop_map(StatementKind::ChangeRollup),
         1 => delete.prop_map(StatementKind::Delete),
     ];
     (plain, any::<bool>())
@@ -103,6 +106,17 @@ fn alter() -> impl Strategy<Value = Alter> {
         let sound = keep != Keep::Default || !matches!(target, AlterTarget::Database(_));
         sound.then_some(Alter { target, keep })
     })
+}
+
+fn change_rollup() -> impl Strategy<Value = ChangeRollup> {
+    let change = prop_oneof![
+        proptest::collection::vec(item(), 1..3).prop_map(RollupChange::Add),
+        proptest::collection::vec(item(), 1..3).prop_map(RollupChange::Drop),
+        Just(RollupChange::Pause),
+        Just(RollupChange::Resume),
+        option(range()).prop_map(|range| RollupChange::Refresh(range, Span::default())),
+    ];
+    (name(), change).prop_map(|(name, change)| ChangeRollup { name, change })
 }
 
 fn query() -> BoxedStrategy<Query> {
@@ -269,7 +283,7 @@ fn tag_test() -> impl Strategy<Value = TagTest> {
     ]
 }
 
-fn aggregate() -> BoxedStrategy<Aggregate> {
+fn item() -> impl Strategy<Value = Item> {
     let fraction = (0u32..=1_000_000_000).prop_map(|billionths| f64::from(billionths) / 1e9);
     let fraction = prop_oneof![fraction, Just(0.0), Just(1.0), Just(0.95)];
     let function =
@@ -277,12 +291,12 @@ fn aggregate() -> BoxedStrategy<Aggregate> {
             Function::named(name, name.ends_with("quantile").then_some(fraction))
                 .expect("a function by its name")
         });
-    let item = (function, option(name()), option(name())).prop_map(|(function, field, alias)| Item {
-        function,
-        field,
-        alias,
-        span: Span::default(),
-    });
+    (function, option(name()), option(name()), any::<bool>()).prop_map(|(function, field, alias, every)| {
+        Item { function, every_field: every && field.is_none(), field, alias, span: Span::default() }
+    })
+}
+
+fn aggregate() -> BoxedStrategy<Aggregate> {
     let by = option(proptest::collection::vec(name(), 0..3));
     let zone = option(text().prop_map(|text| ZoneName { text, span: Span::default() }));
     let step = prop_oneof![length().prop_map(Step::Length), (1u32..120).prop_map(Step::Months)];
@@ -295,7 +309,7 @@ fn aggregate() -> BoxedStrategy<Aggregate> {
         }),
         length().prop_map(|gap| Window::Session { gap }),
     ];
-    (window, proptest::collection::vec(item, 1..4), by, zone)
+    (window, proptest::collection::vec(item(), 1..4), by, zone)
         .prop_map(|(window, items, by, zone)| Aggregate { window, items, by, zone })
         .boxed()
 }

@@ -1,9 +1,7 @@
 //! Which rollups may answer, and why others may not.
 
-use storage_format::point::{TimeRange, floor_time};
-
 use crate::plan::{Plan, Select, Shape, TagFilter, TagTest, Window};
-use crate::rewrite::{Need, reason_against, remaining_filter};
+use crate::rewrite::{Need, fit, remaining_filter};
 use crate::testing;
 use crate::time::{SECOND, format_duration, origin_of};
 
@@ -98,20 +96,13 @@ fn a_rollup_fits_exactly_if_every_edge_of_the_query_is_one_of_its_edges() {
         [1, 7, 60, 90, 3_600, 86_400, 3 * 86_400, 7 * 86_400, 21 * 86_400, 28 * 86_400].map(|s| s * SECOND);
     let mut rollup = testing::catalog().rollups.remove(0);
     for (rollup_step, step) in steps.into_iter().flat_map(|a| steps.map(|b| (a, b))) {
-        (rollup.step, rollup.origin) = (rollup_step, origin_of(rollup_step));
+        rollup.window = Window::Every { step: rollup_step, origin: origin_of(rollup_step) };
         let origin = origin_of(step);
-        let need = Need {
-            table: &rollup.table,
-            filter: &rollup.filter,
-            window: &Window::Every { step, origin },
-            range: TimeRange::ALL,
-            by: &rollup.by,
-            columns: &rollup.columns,
-            rowwise: false,
-        };
+        let window = Window::Every { step, origin };
+        let need = Need { window: &window, ..rollup.need() };
         let mut edges = (-40..40).map(|bucket| origin + bucket * step);
-        let aligned = edges.all(|edge| floor_time(edge, rollup.step, rollup.origin) == edge);
-        let fits = reason_against(&rollup, need).is_none();
+        let aligned = edges.all(|edge| rollup.window.start_of(edge) == edge);
+        let fits = fit(&rollup, need).is_ok();
         assert_eq!(fits, aligned, "{} in {}", format_duration(rollup_step), format_duration(step));
     }
 }

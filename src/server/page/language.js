@@ -2,7 +2,7 @@
 // server parses. A test compares the lists of stages and functions with the language's own.
 
 // How a statement may begin, beside the name of a table.
-export const VERBS = ["show", "explain", "let", "create", "drop", "alter", "delete"];
+export const VERBS = ["show", "explain", "let", "create", "drop", "alter", "pause", "resume", "refresh", "delete"];
 
 // How a stage may begin, beside an aggregate.
 export const STAGES = ["last", "since", "between", "where", "every", "session", "fill", "extend", "sort", "top", "bottom",

@@ -116,7 +116,7 @@ async function showRollups() {
     try {
         const list = await rollups(db);
         const cards = await Promise.all(list.map(async (rollup) => {
-            const state = rollup.missing_buckets > 0 ? await progress(db, rollup.name) : rollup;
+            const state = rollup.missing_buckets > 0 ? { ...rollup, ...await progress(db, rollup.name) } : rollup;
             return card(rollup, state, `${db}\n${rollup.name}`);
         }));
         if (cards.length === 0) {
@@ -128,7 +128,7 @@ async function showRollups() {
     }
 }
 
-function card({ name, on, definition, keep, last_error }, { missing_buckets: missing, dirty_buckets: dirty, computed_until }, key) {
+function card({ name, on, definition, keep, last_error, state: word, rebuilt }, { missing_buckets: missing, dirty_buckets: dirty, computed_until, seconds_left }, key) {
     const count = (buckets) => `${buckets.toLocaleString("en")} bucket${buckets === 1 ? "" : "s"}`;
     const most = Math.max(missing, lacked.get(key) ?? 0);
     lacked.set(key, missing === 0 ? 0 : most);
@@ -141,6 +141,13 @@ function card({ name, on, definition, keep, last_error }, { missing_buckets: mis
         const bar = element("progress", { max: most, value: most - missing });
         bar.setAttribute("aria-label", `${name}: first computation`);
         made.append(bar);
+    }
+    if (seconds_left) made.append(element("p", { className: "note", textContent: `about ${Math.ceil(seconds_left).toLocaleString("en")} s left` }));
+    if (word === "paused") made.append(element("p", { className: "note", textContent: "paused: nothing is computed in the background" }));
+    if (rebuilt) {
+        const bar = element("progress", { max: rebuilt.total_buckets, value: rebuilt.done_buckets });
+        bar.setAttribute("aria-label", `${name}: what it is altered to`);
+        made.append(element("p", { className: "note", textContent: "being altered; the old states answer meanwhile" }), bar);
     }
     if (last_error) made.append(element("p", { className: "wrong-note", textContent: last_error }));
     made.append(element("code", { textContent: definition.replace(/^create rollup \S+ as /, "") }));
