@@ -22,6 +22,7 @@ pub mod params;
 mod parquet;
 mod prometheus; // Prometheus' query API
 mod queries; // what runs, and ending it
+mod remote_read; // and back, as samples or chunks
 mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;
@@ -208,6 +209,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/api/v2/write", post(write::v2))
         .route("/api/v3/write_lp", post(write::v3))
         .route("/api/v1/write", post(remote_write::write))
+        .route("/api/v1/read", post(remote_read::read))
         .route("/query", get(influx_query::get).post(influx_query::post))
         .route("/ping", get(admin::ping))
         .route("/settings", get(admin::questdb_settings))

@@ -6,6 +6,7 @@ mod answers;
 mod doors;
 mod prometheus;
 mod queries;
+mod remote_read;
 mod remote_write;
 mod starts;
 mod writes;
