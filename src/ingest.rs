@@ -5,6 +5,7 @@
 
 pub mod histograms; // native histograms in messages
 pub mod line_protocol;
+pub mod otlp; // OpenTelemetry's metrics
 pub mod protobuf; // messages, read in place
 pub mod remote_write; // Prometheus' samples, two versions
 

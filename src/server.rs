@@ -17,6 +17,7 @@ mod ipc; // Arrow's stream
 mod json;
 mod live; // statements that go on
 mod observe; // each request: log line and metrics
+mod otlp; // OpenTelemetry's metrics
 mod page; // what people see in a browser
 pub mod params;
 mod parquet;
@@ -208,6 +209,7 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/write", post(write::v1))
         .route("/api/v2/write", post(write::v2))
         .route("/api/v3/write_lp", post(write::v3))
+        .route("/v1/metrics", post(otlp::metrics))
         .route("/api/v1/write", post(remote_write::write))
         .route("/api/v1/read", post(remote_read::read))
         .route("/query", get(influx_query::get).post(influx_query::post))

@@ -5,6 +5,7 @@
 mod answers;
 mod doors;
 mod prometheus;
+mod otlp;
 mod queries;
 mod remote_read;
 mod remote_write;

@@ -6,6 +6,7 @@
 
 use arrow::array::{Array, AsArray};
 use hashbrown::HashMap;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use query_lang::plan::{TagFilter, TagTest};
 use storage_format::point::{TagSet, TimeRange};
 
@@ -14,6 +15,7 @@ use crate::db::pipeline::Change;
 use crate::error::Result;
 use crate::exemplars::Exemplar;
 use crate::guard::Guard;
+use crate::ingest::otlp;
 use crate::ingest::remote_write::{self, Version};
 use crate::ingest::{METADATA_TAG, Received, Refused, Target};
 use crate::rows::Rows;
@@ -67,6 +69,22 @@ impl Db {
         let parse = |target: &Target<'_>| remote_write::parse(request.message, request.version, target);
         match core.with_target(request.database, parse) {
             Ok(received) => self.store_samples(request.database, received, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// The same of OpenTelemetry's metrics.
+    pub fn write_otlp(
+        &self,
+        database: &str,
+        request: &ExportMetricsServiceRequest,
+        done: impl FnOnce(Result<SamplesWritten>) + Send + 'static,
+    ) {
+        if let Err(refusal) = self.core.check_writable() {
+            return done(Err(refusal));
+        }
+        match self.core.with_target(database, |target: &Target<'_>| otlp::convert(request, target)) {
+            Ok(received) => self.store_samples(database, received, done),
             Err(error) => done(Err(error)),
         }
     }

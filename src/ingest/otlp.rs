@@ -72,12 +72,7 @@ struct Named<'a> {
 }
 
 impl Writer<'_> {
-    fn metric(
-        &mut self,
-        metric: &otlp::Metric,
-        shared: &Labels,
-        latest_ms: &mut Option<i64>,
-    ) -> Result<()> {
+    fn metric(&mut self, metric: &otlp::Metric, shared: &Labels, latest_ms: &mut Option<i64>) -> Result<()> {
         let Some(data) = &metric.data else { return Ok(()) };
         let is_delta = |temporality: i32| temporality == otlp::AggregationTemporality::Delta as i32;
         let kind = match data {
@@ -226,13 +221,20 @@ impl Writer<'_> {
 
     /// What a resource says of itself, joined to its series by `job` and `instance`.
     fn target_info(&mut self, attributes: &[KeyValue], shared: Labels, time_ms: i64) -> Result<()> {
-        let more: Vec<KeyValue> =
-            attributes.iter().filter(|attribute| !IDENTIFYING.contains(&attribute.key.as_str())).cloned().collect();
+        let more: Vec<KeyValue> = attributes
+            .iter()
+            .filter(|attribute| !IDENTIFYING.contains(&attribute.key.as_str()))
+            .cloned()
+            .collect();
         if more.is_empty() || shared.is_empty() {
             return Ok(());
         }
         let name = "target_info".to_string();
-        let info = MetricInfo { kind: MetricKind::Gauge, help: "Target metadata".to_string(), ..MetricInfo::default() };
+        let info = MetricInfo {
+            kind: MetricKind::Gauge,
+            help: "Target metadata".to_string(),
+            ..MetricInfo::default()
+        };
         self.samples.describe(&name, info);
         let labels = Named { name: name.clone(), shared: &shared }.labels(&more);
         self.sample(&name, labels, time_ms, 1.0)?;
@@ -340,7 +342,9 @@ fn text_of(value: &AnyValue) -> String {
             format!("[{}]", items.join(","))
         }
         Some(Attribute::KvlistValue(map)) => {
-            let item = |item: &KeyValue| format!("{:?}:{}", item.key, item.value.as_ref().map_or("null".into(), json_of));
+            let item = |item: &KeyValue| {
+                format!("{:?}:{}", item.key, item.value.as_ref().map_or("null".into(), json_of))
+            };
             format!("{{{}}}", map.values.iter().map(item).collect::<Vec<_>>().join(","))
         }
         Some(Attribute::BoolValue(value)) => value.to_string(),

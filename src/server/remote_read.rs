@@ -24,9 +24,9 @@ use crate::ingest::protobuf::{Fields, Malformed, Packed, put_bytes, put_double, 
 use crate::ingest::{histograms, put_label};
 use crate::rows::Rows;
 use crate::server::params::Params;
+use crate::server::queries::{self, Answered, Caller};
 use crate::server::reply::Failure;
-use crate::server::queries::{self, Answered};
-use crate::server::wql::{Caller, client_of};
+use crate::server::wql::client_of;
 use crate::server::{Doors, body};
 
 /// Prometheus' default (`--storage.remote.read-max-bytes-in-frame`).

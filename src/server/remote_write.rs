@@ -62,12 +62,13 @@ async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result
             Ok(())
         })
         .await?;
-    let written = answered.await.unwrap_or_else(|_| {
-        let why =
-            "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
-        Err(Error::rejected(Kind::Unavailable, "write_path_ended", why))
-    })?;
-    Ok(written)
+    Ok(answered.await.unwrap_or_else(|_| Err(write_path_ended()))?)
+}
+
+/// Nobody will say what became of a write.
+pub fn write_path_ended() -> Error {
+    let why = "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
+    Error::rejected(Kind::Unavailable, "write_path_ended", why)
 }
 
 /// Which message the headers announce, and whether it is snappy's. A missing header means what 1.0 says.

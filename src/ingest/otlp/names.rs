@@ -85,7 +85,8 @@ fn unit_words(unit: &str) -> (String, String) {
             return String::new();
         }
         let word = known.iter().find(|(unit, _)| *unit == part).map_or(part, |(_, word)| word);
-        let words = word.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let words =
+            word.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         words.collect::<Vec<_>>().join("_")
     };
     let per = word(per, &PER_UNITS);
@@ -125,7 +126,10 @@ mod tests {
         for (name, unit, kind, expected) in cases {
             assert_eq!(metric(name, unit, kind), expected);
         }
-        assert_eq!(["http.route", "1st", "_own", "__name"].map(label), ["http_route", "key_1st", "key_own", "__name"]);
+        assert_eq!(
+            ["http.route", "1st", "_own", "__name"].map(label),
+            ["http_route", "key_1st", "key_own", "__name"]
+        );
         assert_eq!(unit("By/s"), "bytes_per_second");
     }
 }
