@@ -62,6 +62,14 @@ impl Server {
         bytes
     }
 
+    pub fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send(body).expect("the server answers 2xx");
+    }
+
     pub fn block_bytes(&self) -> u64 {
         let mut answer = self.agent.get(format!("{}/metrics", self.url)).call().expect("metrics");
         let text = answer.body_mut().read_to_string().expect("metrics are text");

@@ -7,6 +7,7 @@ mod codec;
 mod devops;
 mod http;
 mod ingest;
+mod prometheus;
 mod query;
 mod rollup;
 mod series;
@@ -20,7 +21,7 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 8] = [
+const SUBJECTS: [Subject; 9] = [
     ("codec", codec::run),
     ("blocks", blocks::run),
     ("ingest", ingest::run),
@@ -29,6 +30,7 @@ const SUBJECTS: [Subject; 8] = [
     ("http", http::run),
     ("devops", devops::run),
     ("series", series::run),
+    ("prometheus", prometheus::run),
 ];
 
 /// Runs the named subjects, or all if none is named, and prints what each reports in the given form.

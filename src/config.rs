@@ -119,6 +119,7 @@ settings! {
         line_errors_listed_max: usize = "100", "refused lines that one answer names; it says how many more there are";
         series_per_table_max: usize = "10000000", "series of one table in memory: those that have points not yet in blocks";
         fields_per_table_max: usize = "4096", "fields of one table";
+        exemplars_max: usize = "100000", "exemplars of Prometheus kept in memory; a new one takes the place of the oldest";
         head_bytes_max: usize = "512MiB", "points in memory; above it the oldest partitions go to blocks early, above twice as much writes are answered 503";
         wal_segment_bytes_max: usize = "128MiB", "size at which a new log segment begins";
         wal_bytes_max: usize = "1GiB", "size of the log at which the partitions that hold its oldest segment go to blocks";

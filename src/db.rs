@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::exemplars::Exemplars;
 use crate::guard::{Guard, Pool};
 use crate::head::{Head, PartitionKey};
 use crate::ingest::line_protocol::{LineError, Precision};
@@ -58,7 +59,7 @@ pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
 pub use pipeline::Change;
 pub use rollups::{RollupState, RollupStatus};
-pub use samples::{RemoteWrite, SamplesWritten};
+pub use samples::{MetricMetadata, RemoteWrite, SamplesWritten, SeriesSamples};
 pub use snapshot::{BACKUP_MARK, Snapshot};
 pub use statements::{QueryOptions, parse_delete};
 pub use verify::RollupCheck;
@@ -78,6 +79,7 @@ struct Core {
     /// Memory of all queries together.
     pool: Arc<Pool>,
     registry: Registry,
+    exemplars: Exemplars,
     live: RwLock<Live>,
     wal: Mutex<Wal>,
     /// To the log's thread. None once closing.

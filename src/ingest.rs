@@ -3,7 +3,9 @@
 //! Invariant: one bad line harms no other; each refused line is named by number and reason, each refused series by its labels.
 //! Not here: HTTP and compression (see `server`), durability (see `wal`).
 
+pub mod histograms; // native histograms in messages
 pub mod line_protocol;
+pub mod otlp; // OpenTelemetry's metrics
 pub mod protobuf; // messages, read in place
 pub mod remote_write; // Prometheus' samples, two versions
 
@@ -11,4 +13,4 @@ mod resolve;
 mod samples; // any protocol's samples to rows of `metrics`
 
 pub use resolve::{Parsed, Target, parse_lines};
-pub use samples::{METADATA_TAG, Received, Refused};
+pub use samples::{METADATA_TAG, Received, Refused, put_label};

@@ -13,6 +13,7 @@ pub mod disk; // folders and buckets, behind one trait
 
 pub mod guard; // what one piece of work may cost
 pub mod rows; // one series' rows as columns, merged by last write wins
+pub mod exemplars; // single observations with a trace, in a ring
 pub mod series; // which databases, tables, fields and series exist: names to small numbers
 
 pub mod batch; // the points of one request, after parsing

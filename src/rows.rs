@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MutableArrayData, StringArray,
-    UInt64Array, make_array, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, MutableArrayData,
+    StringArray, UInt64Array, make_array, new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{FilterBuilder, concat, interleave};
@@ -290,7 +290,11 @@ pub fn to_array(column: ColumnValues) -> ArrayRef {
         Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
         Values::Str(values) => {
             let (text, offsets) = values.into_parts();
-            Arc::new(StringArray::new(OffsetBuffer::new(offsets.into()), text.into_bytes().into(), nulls))
+            Arc::new(StringArray::new(OffsetBuffer::new(offsets.into()), text.into(), nulls))
+        }
+        Values::Binary(values) => {
+            let (bytes, offsets) = values.into_parts();
+            Arc::new(BinaryArray::new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls))
         }
     }
 }
@@ -305,6 +309,10 @@ pub fn from_array(array: &ArrayRef) -> ColumnValues {
         DataType::Utf8 => {
             let texts = array.as_string::<i32>();
             Values::Str(texts.iter().map(Option::unwrap_or_default).collect())
+        }
+        DataType::Binary => {
+            let values = array.as_binary::<i32>();
+            Values::Binary(values.iter().map(Option::unwrap_or_default).collect())
         }
         other => unreachable!("bug: no field has the type {other}"),
     };

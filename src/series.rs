@@ -27,6 +27,9 @@ use crate::error::{Error, Kind, Result};
 
 pub use query_lang::catalog::{METRIC_NAME, METRIC_VALUE, METRICS_TABLE};
 
+/// The field of `metrics` that holds native histograms, in the bytes of `storage_format::histogram`.
+pub const METRIC_HISTOGRAM: &str = "histogram";
+
 pub use index::{CompiledFilter, TagIndex, TagPostings};
 pub use metadata::{Metadata, MetricInfo, MetricKind};
 pub use pins::{Pin, Pins};

@@ -17,11 +17,13 @@ mod ipc; // Arrow's stream
 mod json;
 mod live; // statements that go on
 mod observe; // each request: log line and metrics
+mod otlp; // OpenTelemetry's metrics
 mod page; // what people see in a browser
 pub mod params;
 mod parquet;
 mod prometheus; // Prometheus' query API
 mod queries; // what runs, and ending it
+mod remote_read; // and back, as samples or chunks
 mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;
@@ -207,7 +209,9 @@ fn router(doors: Arc<Doors>) -> Router {
         .route("/write", post(write::v1))
         .route("/api/v2/write", post(write::v2))
         .route("/api/v3/write_lp", post(write::v3))
+        .route("/v1/metrics", post(otlp::metrics))
         .route("/api/v1/write", post(remote_write::write))
+        .route("/api/v1/read", post(remote_read::read))
         .route("/query", get(influx_query::get).post(influx_query::post))
         .route("/ping", get(admin::ping))
         .route("/settings", get(admin::questdb_settings))

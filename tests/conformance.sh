@@ -17,7 +17,7 @@ cases=$(cd "${WATERCLOCK_CONFORMANCE:-../shared/conformance}" 2>/dev/null && pwd
 [ -x "$binary" ] || { echo "no binary at $binary; build it, or set WATERCLOCK" >&2; exit 1; }
 
 python=target/conformance-venv/bin/python
-python_clients="influxdb==5.3.2 influxdb-client==1.50.0 influxdb3-python==0.21.0 questdb==6.0.0"
+python_clients="opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 influxdb==5.3.2 influxdb-client==1.50.0 influxdb3-python==0.21.0 questdb==6.0.0"
 python_tools="fusepy==3.0.1"
 node_clients="influx@5.12.0 @influxdata/influxdb-client@1.35.0 @influxdata/influxdb3-client@2.1.0 @questdb/nodejs-client@4.2.0"
 if [ "$(cat target/conformance-venv/installed 2>/dev/null)" != "$python_clients $python_tools" ]; then
@@ -103,6 +103,16 @@ client "npm influx" 1 node target/npm/smoke_node_influx1.mjs "$host" "$port"
 client "npm @influxdata/influxdb-client" 2 node target/npm/smoke_node_influx2.mjs "$url"
 client "npm @influxdata/influxdb3-client" 2 node target/npm/smoke_node_influx3.mjs "$url"
 client "npm @questdb/nodejs-client" 1 node target/npm/smoke_node_questdb.mjs "$address"
+
+client "PyPI opentelemetry (OTLP metrics)" 3 $python "$cases/clients/smoke_otlp.py" "$url/v1/metrics"
+
+# What two real senders, of 1.0 and of 2.0, say of their own queues: samples sent, and none failed or dropped.
+export PROMETHEUS=${PROMETHEUS:-$PWD/target/prometheus/usr/bin/prometheus}
+[ -x "$PROMETHEUS" ] || { echo "no Prometheus at $PROMETHEUS; run tests/clients/install.sh, or set PROMETHEUS" >&2; exit 1; }
+output=$(bash "$cases/clients/smoke_prom_remote_write.sh" "$url/api/v1/write" 15 2>&1)
+sent=$(grep -cE '^prometheus_remote_storage_samples_total\{.*\} [1-9]' <<<"$output")
+lost=$(grep -cE '^prometheus_remote_storage_samples_(failed|dropped)_total\{.*\} [1-9]' <<<"$output")
+check "Prometheus agent, remote write: $sent of 2 senders" "$output" $((sent == 2 && lost == 0))
 
 output=$(WATERCLOCK_CONFORMANCE=$cases cargo test --quiet --test conformance 2>&1)
 status=$?

@@ -5,7 +5,9 @@
 mod answers;
 mod doors;
 mod prometheus;
+mod otlp;
 mod queries;
+mod remote_read;
 mod remote_write;
 mod starts;
 mod writes;

@@ -24,6 +24,7 @@ mod object_store;
 mod oracle;
 mod page;
 mod promql;
+mod prometheus;
 mod random;
 mod readme;
 mod restart;

@@ -10,7 +10,7 @@ const LEVELS: &[&[&str]] = &[
     &["error"],
     &["clock", "config", "metrics"],
     &["disk"],
-    &["guard", "series", "rows"],
+    &["exemplars", "guard", "series", "rows"],
     &["batch"],
     &["blocks", "head", "ingest", "wal"],
     &["scan"],

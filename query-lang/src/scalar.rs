@@ -281,7 +281,8 @@ impl From<FieldType> for ValueType {
             FieldType::Int => ValueType::Int,
             FieldType::UInt => ValueType::UInt,
             FieldType::Bool => ValueType::Bool,
-            FieldType::Str => ValueType::Str,
+            // The language has no binary values; catalogs leave such fields out.
+            FieldType::Str | FieldType::Binary => ValueType::Str,
         }
     }
 }

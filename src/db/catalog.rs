@@ -11,6 +11,8 @@ use std::sync::Arc;
 use query_lang::ast::{ColumnKind, Expr, ExprKind, Query, StageKind, StatementKind};
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 
+use storage_format::point::FieldType;
+
 use crate::blocks::{BlockFile, BlockList, TableKey};
 use crate::rollup::Rollups;
 use crate::series::{Database, METRIC_NAME, METRICS_TABLE, Registry, Table, TagPostings};
@@ -54,6 +56,8 @@ impl Catalog for DatabaseCatalog {
         let mut fields: Vec<FieldInfo> = table
             .columns()
             .iter()
+            // Native histograms are PromQL's.
+            .filter(|column| column.field_type != FieldType::Binary)
             .map(|column| FieldInfo { name: column.name.to_string(), field_type: column.field_type })
             .collect();
         fields.sort();

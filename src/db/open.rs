@@ -23,6 +23,7 @@ use crate::db::watch::Watches;
 use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::exemplars::Exemplars;
 use crate::guard::Pool;
 use crate::head::{Head, PartitionKey};
 use crate::rollup::{Rollup, Rollups, SetAside};
@@ -128,6 +129,7 @@ fn core_of(
     let core = Core {
         clock,
         pool: Pool::new(&config.limits),
+        exemplars: Exemplars::new(config.limits.exemplars_max),
         config,
         registry,
         live: RwLock::new(live),

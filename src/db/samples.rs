@@ -1,13 +1,26 @@
-//! Prometheus' samples: written like any points, with what senders say of their metrics beside them.
+//! Prometheus' samples: written like any points, with what senders say of their metrics beside them; and read as they came.
 //!
 //! Invariant: metadata are as durable as samples, since they are rows of a table and go through the same log.
+//! Exemplars are kept in memory only.
 //! Not here: the messages (`ingest`), PromQL.
+
+use arrow::array::{Array, AsArray};
+use hashbrown::HashMap;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use query_lang::plan::{TagFilter, TagTest};
+use storage_format::point::{TagSet, TimeRange};
 
 use crate::db::Db;
 use crate::db::pipeline::Change;
 use crate::error::Result;
+use crate::exemplars::Exemplar;
+use crate::guard::Guard;
+use crate::ingest::otlp;
 use crate::ingest::remote_write::{self, Version};
-use crate::ingest::{Received, Refused, Target};
+use crate::ingest::{METADATA_TAG, Received, Refused, Target};
+use crate::rows::Rows;
+use crate::scan::{Captured, Touched};
+use crate::series::{CompiledFilter, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_VALUE, METRICS_TABLE};
 
 /// A message of remote write.
 pub struct RemoteWrite<'a> {
@@ -20,7 +33,26 @@ pub struct RemoteWrite<'a> {
 #[derive(Debug, Default)]
 pub struct SamplesWritten {
     pub samples: u64,
+    pub histograms: u64,
+    pub exemplars: u64,
     pub refused: Refused,
+}
+
+/// The samples of one series, stale markers included.
+pub struct SeriesSamples {
+    pub labels: TagSet,
+    /// Ascending in time; the columns are `value` and `histogram`.
+    pub rows: Vec<Rows>,
+}
+
+/// What senders have said of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricMetadata {
+    pub metric: String,
+    /// `counter`, `gauge`, ...: Prometheus' words.
+    pub kind: String,
+    pub help: String,
+    pub unit: String,
 }
 
 impl Db {
@@ -41,25 +73,124 @@ impl Db {
         }
     }
 
+    /// The same of OpenTelemetry's metrics.
+    pub fn write_otlp(
+        &self,
+        database: &str,
+        request: &ExportMetricsServiceRequest,
+        done: impl FnOnce(Result<SamplesWritten>) + Send + 'static,
+    ) {
+        if let Err(refusal) = self.core.check_writable() {
+            return done(Err(refusal));
+        }
+        match self.core.with_target(database, |target: &Target<'_>| otlp::convert(request, target)) {
+            Ok(received) => self.store_samples(database, received, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
     fn store_samples(
         &self,
         database: &str,
         received: Received,
         done: impl FnOnce(Result<SamplesWritten>) + Send + 'static,
     ) {
-        let Received { batch, samples, metadata, refused } = received;
+        let Received { batch, samples, histograms, exemplars, metadata, refused } = received;
         metrics::counter!(crate::metrics::SAMPLES_REFUSED).increment(refused.count);
-        let written = SamplesWritten { samples, refused };
+        let database = self.core.registry.database_or_new(database);
+        // Of series that are refused there are none. They are not durable, so they need not wait.
+        let exemplars = self.core.exemplars.add(&database.name, exemplars);
+        let written = SamplesWritten { samples, histograms, exemplars, refused };
         if batch.is_empty() {
             return done(Ok(written));
         }
-        let database = self.core.registry.database_or_new(database);
         self.submit(Change::Points(batch), move |outcome| {
             if outcome.is_ok() {
                 database.metadata.remember(metadata);
             }
             done(outcome.map(|_| written));
         });
+    }
+
+    /// The samples of the series of `metrics` that pass, in the range, in no particular order of series.
+    pub fn read_samples(
+        &self,
+        database: &str,
+        filter: &TagFilter,
+        range: TimeRange,
+        guard: &Guard,
+    ) -> Result<Vec<SeriesSamples>> {
+        let filter = CompiledFilter::new(filter)?;
+        let Some(table) = self.core.registry.table(database, METRICS_TABLE) else { return Ok(Vec::new()) };
+        let names = [METRIC_VALUE, METRIC_HISTOGRAM];
+        let columns = names.map(|name| (table.column(name).map_or(u32::MAX, |(id, _)| id), name.to_string()));
+        let captured = {
+            let live = self.core.live.read();
+            let range = self.visible_part(&live, &table, range);
+            Captured::samples(&live.view(), &table, &filter, range, &columns)
+        };
+        let scan = captured.open_within(guard)?;
+        let each = |found: &mut Vec<SeriesSamples>, labels: &TagSet, pieces: &[Rows]| {
+            // A slice would keep all that was decoded with it.
+            let rows: Vec<Rows> = pieces.iter().map(Rows::copied).collect();
+            guard.reserve(rows.iter().map(Rows::heap_bytes).sum())?;
+            found.push(SeriesSamples { labels: labels.clone(), rows });
+            Ok(())
+        };
+        let join = |mut a: Vec<SeriesSamples>, b: Vec<SeriesSamples>| {
+            a.extend(b);
+            Ok(a)
+        };
+        let found = scan.fold(guard, &Touched::default(), Vec::new, each, join)?;
+        // A long series comes in slices.
+        let mut whole: HashMap<TagSet, Vec<Rows>> = HashMap::new();
+        for SeriesSamples { labels, rows } in found {
+            whole.entry(labels).or_default().extend(rows);
+        }
+        let series = whole.into_iter().map(|(labels, mut rows)| {
+            rows.sort_by_key(|rows| rows.times.first().copied());
+            SeriesSamples { labels, rows }
+        });
+        Ok(series.collect())
+    }
+
+    /// What is known of metrics, sorted by their names; of one if it is named.
+    pub fn metric_metadata(
+        &self,
+        database: &str,
+        metric: Option<&str>,
+        guard: &Guard,
+    ) -> Result<Vec<MetricMetadata>> {
+        let Some(table) = self.core.registry.table(database, METADATA_TABLE) else { return Ok(Vec::new()) };
+        let names = ["type", "help", "unit"];
+        let columns = names.map(|name| (table.column(name).map_or(u32::MAX, |(id, _)| id), name.to_string()));
+        let filter = metric.map_or(TagFilter::All, |metric| TagFilter::Match {
+            tag: METADATA_TAG.to_string(),
+            test: TagTest::Equal(metric.to_string()),
+        });
+        let captured = {
+            let live = self.core.live.read();
+            let filter = CompiledFilter::new(&filter)?;
+            Captured::points(&live.view(), &table, &filter, TimeRange::ALL.into(), &columns)
+        };
+        let mut found = Vec::new();
+        captured.open_within(guard)?.for_each(guard, |tags, pieces| {
+            let text = |column: usize| {
+                let array = pieces.last()?.columns.get(column)?.as_ref()?.as_string_opt::<i32>()?;
+                (array.len() > 0).then(|| array.value(array.len() - 1).to_string())
+            };
+            let text = |column| text(column).unwrap_or_default();
+            let metric = tags.get(METADATA_TAG).unwrap_or_default().to_string();
+            found.push(MetricMetadata { metric, kind: text(0), help: text(1), unit: text(2) });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The exemplars in a range of the series that pass, series after series, each ascending in time.
+    pub fn exemplars(&self, database: &str, filter: &TagFilter, range: TimeRange) -> Result<Vec<Exemplar>> {
+        let filter = CompiledFilter::new(filter)?;
+        Ok(self.core.exemplars.of(database, range, |series| filter.passes(series)))
     }
 
     /// The blocking form.

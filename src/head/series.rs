@@ -394,6 +394,7 @@ fn cell<'a>(field_type: FieldType, bits: u64, text: &'a [u8]) -> Cell<'a> {
         FieldType::Int => Cell::Int(bits as i64),
         FieldType::UInt => Cell::UInt(bits),
         FieldType::Bool => Cell::Bool(bits != 0),
+        FieldType::Binary => Cell::Binary(StrRef(bits).in_text(text)),
         FieldType::Str => {
             let bytes = StrRef(bits).in_text(text);
             Cell::Str(std::str::from_utf8(bytes).expect("bug: a string in a batch is not UTF-8"))
@@ -408,6 +409,7 @@ fn value(cell: Cell<'_>) -> Value {
         Cell::UInt(value) => Value::UInt(value),
         Cell::Bool(value) => Value::Bool(value),
         Cell::Str(value) => Value::Str(value.to_string()),
+        Cell::Binary(value) => Value::Binary(value.to_vec()),
     }
 }
 
@@ -418,5 +420,6 @@ fn as_cell(value: &Value) -> Cell<'_> {
         Value::UInt(value) => Cell::UInt(*value),
         Value::Bool(value) => Cell::Bool(*value),
         Value::Str(value) => Cell::Str(value),
+        Value::Binary(value) => Cell::Binary(value),
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ingest::Target;
+use crate::ingest::histograms;
 use crate::ingest::protobuf::{Fields, Malformed, Packed};
 use crate::ingest::samples::{Received, Samples, put_label};
 use crate::series::{METRIC_NAME, MetricInfo, MetricKind};
@@ -61,6 +62,8 @@ fn request_v1(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
 fn series_v1(message: &[u8], samples: &mut Samples<'_>, scattered: &mut Vec<u8>) -> Result<()> {
     let start = samples.start();
     let mut labels: Range<usize> = 0..0;
+    let mut wrong = None;
+    let mut exemplars: Vec<&[u8]> = Vec::new();
     scattered.clear();
     for field in Fields::of(message) {
         let field = field?;
@@ -72,17 +75,50 @@ fn series_v1(message: &[u8], samples: &mut Samples<'_>, scattered: &mut Vec<u8>)
                 let (time_ms, value) = sample(field.value.bytes()?)?;
                 samples.push(time_ms, value)?;
             }
+            3 => exemplars.push(field.value.bytes()?),
+            4 => wrong = wrong.or(histogram(field.value.bytes()?, samples)?),
             _ => {}
         }
     }
     let together = &message[labels];
-    if scattered.is_empty() {
-        samples.end(start, together);
-    } else {
-        scattered.splice(0..0, together.iter().copied());
-        samples.end(start, scattered);
+    let labels = match scattered.is_empty() {
+        true => together,
+        false => {
+            scattered.splice(0..0, together.iter().copied());
+            scattered
+        }
+    };
+    if let Some(why) = wrong {
+        samples.refuse(start, labels, why);
+        return Ok(());
+    }
+    let Some(series) = samples.end(start, labels) else { return Ok(()) };
+    for message in exemplars {
+        // Labels come first, as a series' do.
+        let mut end = 0;
+        let (mut time, mut value) = (0, 0.0);
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                1 => end = field.at.end,
+                2 => value = field.value.double()?,
+                3 => time = field.value.varint()? as i64,
+                _ => {}
+            }
+        }
+        samples.exemplar(series, &message[..end], time, value);
     }
     Ok(())
+}
+
+/// Takes a native histogram, or says what is wrong with it.
+fn histogram(message: &[u8], samples: &mut Samples<'_>) -> Result<Option<&'static str>> {
+    let (time, histogram) = histograms::read(message)?;
+    if let Err(why) = histogram.check() {
+        return Ok(Some(why));
+    }
+    samples.push_histogram(time, &histogram)?;
+    Ok(None)
 }
 
 /// Time in milliseconds, and value. What is 0 may be left out.
@@ -154,7 +190,9 @@ impl ReaderV2<'_> {
     fn series(&mut self, message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
         let start = samples.start();
         let mut metadata = None;
-        let mut count = 0;
+        let (mut floats, mut histograms) = (0, 0);
+        let mut wrong = None;
+        let mut exemplars: Vec<&[u8]> = Vec::new();
         self.refs.clear();
         for field in Fields::of(message) {
             let field = field?;
@@ -165,8 +203,13 @@ impl ReaderV2<'_> {
                 2 => {
                     let (time_ms, value) = sample(field.value.bytes()?)?;
                     samples.push(time_ms, value)?;
-                    count += 1;
+                    floats += 1;
                 }
+                3 => {
+                    wrong = wrong.or(histogram(field.value.bytes()?, samples)?);
+                    histograms += 1;
+                }
+                4 => exemplars.push(field.value.bytes()?),
                 5 => metadata = Some(field.value.bytes()?),
                 _ => {}
             }
@@ -175,13 +218,36 @@ impl ReaderV2<'_> {
             samples.refuse(start, &self.labels, &why);
             return Ok(());
         }
-        if count == 0 {
-            samples.refuse(start, &self.labels, "it has neither samples nor histograms");
+        let why = match (floats, histograms) {
+            (0, 0) => Some("it has neither samples nor histograms".to_string()),
+            (1.., 1..) => Some(
+                "it has samples and histograms; a series of one request has one or the other".to_string(),
+            ),
+            _ => wrong.map(str::to_string),
+        };
+        let why = why.or_else(|| self.describe(metadata?, samples).err());
+        if let Some(why) = why {
+            samples.refuse(start, &self.labels, &why);
             return Ok(());
         }
-        match metadata.map_or(Ok(()), |metadata| self.describe(metadata, samples)) {
-            Ok(()) => samples.end(start, &self.labels),
-            Err(why) => samples.refuse(start, &self.labels, &why),
+        let Some(series) = samples.end(start, &self.labels) else { return Ok(()) };
+        for message in exemplars {
+            self.refs.clear();
+            let (mut time, mut value) = (0, 0.0);
+            for field in Fields::of(message) {
+                let field = field?;
+                match field.number {
+                    1 => Packed::varints(field.value, |number| {
+                        self.refs.push(u32::try_from(number).unwrap_or(u32::MAX));
+                    })?,
+                    2 => value = field.value.double()?,
+                    3 => time = field.value.varint()? as i64,
+                    _ => {}
+                }
+            }
+            if self.write_labels().is_ok() {
+                samples.exemplar(series, &self.labels, time, value);
+            }
         }
         Ok(())
     }

@@ -9,15 +9,19 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use query_lang::time::format_time;
+use storage_format::histogram::Histogram;
 use storage_format::point::{FieldType, TIME_MAX, TIME_MIN, TagSet, Time};
 use storage_format::wal::{PointRow, Points, StrRef};
 
 use crate::batch::{Batch, BatchPart};
 use crate::error::Result;
+use crate::exemplars::{EXEMPLAR_CHARS_MAX, Exemplar};
 use crate::ingest::Target;
 use crate::ingest::line_protocol::{NAME_BYTES_MAX, TAGS_PER_LINE_MAX};
 use crate::ingest::protobuf::{Fields, Malformed, put_varint, varint_len};
-use crate::series::{METADATA_TABLE, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin, Table};
+use crate::series::{
+    METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin, Table,
+};
 
 /// How much of a refused series an error repeats.
 const SERIES_SHOWN_BYTES_MAX: usize = 256;
@@ -30,6 +34,8 @@ pub const REASONS_MAX: usize = 10;
 pub struct Received {
     pub batch: Batch,
     pub samples: u64,
+    pub histograms: u64,
+    pub exemplars: Vec<Exemplar>,
     /// What is new of metrics, to be remembered once it is durable.
     pub metadata: Vec<(String, MetricInfo)>,
     pub refused: Refused,
@@ -60,7 +66,11 @@ pub struct Samples<'a> {
     points: Points,
     /// The place of the layout of floats in `points`.
     floats: Option<u32>,
+    /// The same of native histograms.
+    histograms: Option<u32>,
     samples: u64,
+    histograms_taken: u64,
+    exemplars: Vec<Exemplar>,
     metadata: HashMap<String, MetricInfo>,
     pub refused: Refused,
 }
@@ -70,6 +80,7 @@ pub struct Samples<'a> {
 pub struct Start {
     rows: usize,
     values: usize,
+    text: usize,
 }
 
 impl<'a> Samples<'a> {
@@ -82,14 +93,17 @@ impl<'a> Samples<'a> {
             table,
             points: Points::default(),
             floats: None,
+            histograms: None,
             samples: 0,
+            histograms_taken: 0,
+            exemplars: Vec::new(),
             metadata: HashMap::new(),
             refused: Refused::default(),
         }
     }
 
     pub fn start(&self) -> Start {
-        Start { rows: self.points.rows.len(), values: self.points.values.len() }
+        Start { rows: self.points.rows.len(), values: self.points.values.len(), text: self.points.text.len() }
     }
 
     /// A sample of the series that is named at its end.
@@ -97,18 +111,41 @@ impl<'a> Samples<'a> {
     pub fn push(&mut self, time_ms: i64, value: f64) -> Result<()> {
         let layout = match self.floats {
             Some(layout) => layout,
-            None => self.layout_of_floats()?,
+            None => {
+                let layout = self.layout(METRIC_VALUE, FieldType::Float)?;
+                *self.floats.insert(layout)
+            }
         };
-        let values = self.points.values.len() as u32;
-        self.points.values.push(value.to_bits());
-        // Of times that nanoseconds cannot say: the end of a series sorts those out.
-        let time = time_ms.saturating_mul(NANOS_PER_MILLI);
-        self.points.rows.push(PointRow { time, series: u32::MAX, layout, values });
+        self.push_row(time_ms, layout, value.to_bits());
         Ok(())
     }
 
-    /// Names the series of the samples since `start` by its labels.
-    pub fn end(&mut self, start: Start, labels: &[u8]) {
+    /// A native histogram, which is sound, of the series that is named at its end.
+    pub fn push_histogram(&mut self, time_ms: i64, histogram: &Histogram) -> Result<()> {
+        let layout = match self.histograms {
+            Some(layout) => layout,
+            None => {
+                let layout = self.layout(METRIC_HISTOGRAM, FieldType::Binary)?;
+                *self.histograms.insert(layout)
+            }
+        };
+        let start = self.points.text.len();
+        histogram.encode(&mut self.points.text);
+        self.push_row(time_ms, layout, StrRef::new(start, self.points.text.len() - start).0);
+        Ok(())
+    }
+
+    #[inline]
+    fn push_row(&mut self, time_ms: i64, layout: u32, bits: u64) {
+        let values = self.points.values.len() as u32;
+        self.points.values.push(bits);
+        // Of times that nanoseconds cannot say: the end of a series sorts those out.
+        let time = time_ms.saturating_mul(NANOS_PER_MILLI);
+        self.points.rows.push(PointRow { time, series: u32::MAX, layout, values });
+    }
+
+    /// Names the series of the samples since `start` by its labels. None if it is refused.
+    pub fn end(&mut self, start: Start, labels: &[u8]) -> Option<u32> {
         match self.series(labels) {
             Ok(series) => {
                 let rows = &mut self.points.rows[start.rows..];
@@ -121,9 +158,16 @@ impl<'a> Samples<'a> {
                 if !good {
                     self.drop_unacceptable(start, labels);
                 }
-                self.samples += (self.points.rows.len() - start.rows) as u64;
+                let taken = &self.points.rows[start.rows..];
+                let floats = taken.iter().filter(|row| Some(row.layout) == self.floats).count() as u64;
+                self.samples += floats;
+                self.histograms_taken += taken.len() as u64 - floats;
+                Some(series)
             }
-            Err(why) => self.refuse(start, labels, &why),
+            Err(why) => {
+                self.refuse(start, labels, &why);
+                None
+            }
         }
     }
 
@@ -132,6 +176,7 @@ impl<'a> Samples<'a> {
     pub fn refuse(&mut self, start: Start, labels: &[u8], why: &str) {
         self.points.rows.truncate(start.rows);
         self.points.values.truncate(start.values);
+        self.points.text.truncate(start.text);
         self.refused.add(|| format!("{}: {why}", shown(labels)));
     }
 
@@ -158,13 +203,38 @@ impl<'a> Samples<'a> {
         }
     }
 
-    fn layout_of_floats(&mut self) -> Result<u32> {
-        let field = (METRIC_VALUE, METRIC_VALUE, FieldType::Float);
-        let layout = self.table.layout_or_new(&[field], self.target.limits)?;
-        let place = self.points.layouts.len() as u32;
+    /// The place of the layout of rows with only this field.
+    fn layout(&mut self, field: &str, field_type: FieldType) -> Result<u32> {
+        let layout = self.table.layout_or_new(&[(field, field, field_type)], self.target.limits)?;
         self.points.layouts.push(layout.columns.clone());
-        self.floats = Some(place);
-        Ok(place)
+        Ok(self.points.layouts.len() as u32 - 1)
+    }
+
+    /// An exemplar of a series. `labels` are its own, as a series' are written.
+    pub fn exemplar(&mut self, series: u32, labels: &[u8], time_ms: i64, value: f64) {
+        let mut tags: Vec<(String, String)> = Vec::new();
+        let mut chars = 0;
+        for pair in pairs(labels) {
+            let Ok((name, value)) = pair else { return };
+            let (name, value) = (as_str(name), as_str(value));
+            chars += name.chars().count() + value.chars().count();
+            tags.push((name.to_string(), value.to_string()));
+        }
+        tags.sort();
+        let distinct = tags.is_sorted_by(|a, b| a.0 < b.0);
+        let sound = tags
+            .iter()
+            .all(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0'));
+        // As Prometheus does, without a word: an exemplar is a hint.
+        if chars > EXEMPLAR_CHARS_MAX || !distinct || !sound {
+            return;
+        }
+        self.exemplars.push(Exemplar {
+            series: self.table.series_tags(series),
+            labels: TagSet::new(tags),
+            value,
+            time: time_ms.saturating_mul(NANOS_PER_MILLI),
+        });
     }
 
     fn series(&self, labels: &[u8]) -> std::result::Result<u32, String> {
@@ -200,6 +270,8 @@ impl<'a> Samples<'a> {
         Ok(Received {
             batch: Batch { parts, pin: Some(self.pin) },
             samples: self.samples,
+            histograms: self.histograms_taken,
+            exemplars: self.exemplars,
             metadata,
             refused: self.refused,
         })

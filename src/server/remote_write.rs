@@ -19,24 +19,28 @@ use crate::server::params::Params;
 use crate::server::reply::Failure;
 use crate::server::{Doors, body};
 
+/// How many samples, histograms and exemplars were written.
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
 pub async fn write(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     let version = match version_of(request.headers()) {
         Ok(version) => version,
         Err(failure) => return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure.sentence()),
     };
     let outcome = store(&doors, request, version).await;
-    let counts = outcome.as_ref().ok().map(|written| written.samples);
+    let counts =
+        outcome.as_ref().map_or([0; 3], |written| [written.samples, written.histograms, written.exemplars]);
     let mut response = match outcome {
         Ok(written) if written.refused.count == 0 => StatusCode::NO_CONTENT.into_response(),
         Ok(written) => answer(StatusCode::BAD_REQUEST, &sentence(&written)),
         Err(failure) => failed(&failure),
     };
     if version == Version::V2 {
-        for (name, count) in [
-            ("x-prometheus-remote-write-samples-written", counts.unwrap_or(0)),
-            ("x-prometheus-remote-write-histograms-written", 0),
-            ("x-prometheus-remote-write-exemplars-written", 0),
-        ] {
+        for (name, count) in WRITTEN.into_iter().zip(counts) {
             response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
         }
     }
@@ -58,12 +62,13 @@ async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result
             Ok(())
         })
         .await?;
-    let written = answered.await.unwrap_or_else(|_| {
-        let why =
-            "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
-        Err(Error::rejected(Kind::Unavailable, "write_path_ended", why))
-    })?;
-    Ok(written)
+    Ok(answered.await.unwrap_or_else(|_| Err(write_path_ended()))?)
+}
+
+/// Nobody will say what became of a write.
+pub fn write_path_ended() -> Error {
+    let why = "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
+    Error::rejected(Kind::Unavailable, "write_path_ended", why)
 }
 
 /// Which message the headers announce, and whether it is snappy's. A missing header means what 1.0 says.

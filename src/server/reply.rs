@@ -28,7 +28,7 @@ pub struct Failure {
 const RETRY_AFTER_SECONDS: &str = "2";
 
 /// What the 404 answers name.
-pub const DOORS: &str = "POST /write, /api/v2/write and /api/v3/write_lp take line protocol, POST /api/v1/write takes Prometheus' remote write; GET or POST /api/wql asks, and /api/v1/query and /api/v1/query_range as in Prometheus; \
+pub const DOORS: &str = "POST /write, /api/v2/write and /api/v3/write_lp take line protocol, POST /api/v1/write and /api/v1/read speak Prometheus' remote write and read, POST /v1/metrics takes OpenTelemetry's metrics; GET or POST /api/wql asks, and /api/v1/query and /api/v1/query_range as in Prometheus; \
     GET /api/live goes on; GET /api/wql/explain, /api/queries, /api/rollups, /health, /ready, /ping and /metrics tell, and / shows a page in a browser; POST /api/flush, /api/compact and /api/backup work";
 
 impl Failure {

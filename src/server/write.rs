@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::db::{Lines, Written};
-use crate::error::{Error, Kind};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::server::admin::with_influx_headers;
 use crate::server::params::Params;
+use crate::server::remote_write::write_path_ended;
 use crate::server::reply::Failure;
 use crate::server::{Doors, body};
 
@@ -84,11 +84,7 @@ async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result
             Ok(wanted)
         })
         .await?;
-    let written = answered.await.unwrap_or_else(|_| {
-        let why =
-            "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
-        Err(Error::rejected(Kind::Unavailable, "write_path_ended", why))
-    })?;
+    let written = answered.await.unwrap_or_else(|_| Err(write_path_ended()))?;
     Ok((wanted, written))
 }
 

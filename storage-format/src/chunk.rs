@@ -66,6 +66,7 @@ enum Stream {
     UInt(IntStream),
     Bool(Bitmap),
     Str(Box<TextStream>),
+    Binary(Box<TextStream>),
 }
 
 impl OpenChunk {
@@ -125,15 +126,22 @@ impl OpenChunk {
             (Stream::UInt(stream), Cell::UInt(value)) => stream.push(value as i64),
             (Stream::Bool(stream), Cell::Bool(value)) => stream.push(value),
             (Stream::Str(stream), Cell::Str(value)) => {
+                stream.push(value.as_bytes());
+                self.count_text(value.len());
+            }
+            (Stream::Binary(stream), Cell::Binary(value)) => {
                 stream.push(value);
-                self.text_bytes =
-                    self.text_bytes.saturating_add(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                self.count_text(value.len());
             }
             (_, cell) => panic!("bug: a {} in a column of another type", cell.field_type()),
         }
         if known != row || !self.presence.is_empty() {
             self.note_presence(position, known, row);
         }
+    }
+
+    fn count_text(&mut self, bytes: usize) {
+        self.text_bytes = self.text_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// The rare part of a push: some column of this chunk has gaps.
@@ -163,6 +171,7 @@ impl OpenChunk {
             FieldType::UInt => Stream::UInt(IntStream::default()),
             FieldType::Bool => Stream::Bool(Bitmap::default()),
             FieldType::Str => Stream::Str(Box::default()),
+            FieldType::Binary => Stream::Binary(Box::default()),
         };
         self.columns.reserve_exact(1);
         self.columns.push(OpenColumn { stream, id, rows: 0 });
@@ -284,6 +293,7 @@ impl OpenChunk {
             }
             Stream::Bool(stream) => Values::Bool(stream.iter().collect()),
             Stream::Str(stream) => Values::Str(stream.decode()),
+            Stream::Binary(stream) => Values::Binary(stream.decode()),
         })
     }
 
@@ -293,7 +303,7 @@ impl OpenChunk {
             Stream::Float(stream) => stream.heap_bytes(),
             Stream::Int(stream) | Stream::UInt(stream) => stream.heap_bytes(),
             Stream::Bool(stream) => stream.heap_bytes(),
-            Stream::Str(stream) => stream.heap_bytes(),
+            Stream::Str(stream) | Stream::Binary(stream) => stream.heap_bytes(),
         });
         let presence = self.presence.iter().map(Bitmap::heap_bytes);
         self.times.heap_bytes()

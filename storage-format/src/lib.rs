@@ -15,6 +15,8 @@ pub mod gorilla; // open chunks: streams of times, integers and floats that can 
 pub mod text; // strings as a dictionary and numbers in it
 pub mod presence; // one bit per row: which rows have a value; bools
 pub mod chunk; // one series' columns: open, sealed, smallest codec
+pub mod histogram; // native histograms as bytes
+pub mod xor_chunk; // samples as Prometheus' chunks, for its readers
 pub mod wal; // log segments, records and their bodies
 pub mod block; // Parquet blocks with an embedded series index
 pub mod state; // mergeable rollup states

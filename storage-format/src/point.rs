@@ -94,11 +94,19 @@ pub enum FieldType {
     UInt = 3,
     Bool = 4,
     Str = 5,
+    /// Native histograms, in the bytes of [`histogram`](crate::histogram).
+    Binary = 6,
 }
 
 impl FieldType {
-    pub const ALL: [FieldType; 5] =
-        [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+    pub const ALL: [FieldType; 6] = [
+        FieldType::Float,
+        FieldType::Int,
+        FieldType::UInt,
+        FieldType::Bool,
+        FieldType::Str,
+        FieldType::Binary,
+    ];
 
     pub fn from_byte(byte: u8) -> Option<FieldType> {
         FieldType::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -112,6 +120,7 @@ impl FieldType {
             FieldType::UInt => "unsigned",
             FieldType::Bool => "boolean",
             FieldType::Str => "string",
+            FieldType::Binary => "binary",
         }
     }
 
@@ -138,6 +147,7 @@ pub enum Value {
     UInt(u64),
     Bool(bool),
     Str(String),
+    Binary(Vec<u8>),
 }
 
 impl Value {
@@ -148,6 +158,7 @@ impl Value {
             Value::UInt(_) => FieldType::UInt,
             Value::Bool(_) => FieldType::Bool,
             Value::Str(_) => FieldType::Str,
+            Value::Binary(_) => FieldType::Binary,
         }
     }
 }

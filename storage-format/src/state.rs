@@ -135,11 +135,10 @@ impl StateKind {
     pub fn applies_to(self, field_type: Option<FieldType>) -> bool {
         match self {
             StateKind::Points => field_type.is_none(),
-            StateKind::Count
-            | StateKind::First
-            | StateKind::Last
-            | StateKind::Distinct
-            | StateKind::Values => field_type.is_some(),
+            StateKind::Count => field_type.is_some(),
+            StateKind::First | StateKind::Last | StateKind::Distinct | StateKind::Values => {
+                field_type.is_some_and(|field_type| field_type != FieldType::Binary)
+            }
             StateKind::Sum
             | StateKind::Min
             | StateKind::Max

@@ -1,8 +1,9 @@
-//! Strings of one column: a dictionary of the distinct ones, and for each row a number in it.
+//! Strings of one column, or values of bytes: a dictionary of the distinct ones, and for each row a number in it.
 //!
 //! Open: numbers as runs, since most string fields repeat. Sealed: numbers through the integer codecs.
-//! Invariant: decoded text is one `String` with offsets, Arrow's layout, so it becomes a `StringArray`
-//! without a copy; its length fits `i32`, because a chunk is full long before.
+//! Invariant: decoded text is one run of bytes with offsets, Arrow's layout, so it becomes an array
+//! without a copy; its length fits `i32`, because a chunk is full long before. Whether the bytes are UTF-8 is known to
+//! whoever knows the column's type.
 //! Not here: bools, which are a bitmap (`presence`).
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -11,16 +12,16 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::corrupt::{Corrupt, Result};
 use crate::varint;
 
-/// Strings laid end to end: row `i` is `text[offsets[i]..offsets[i + 1]]`.
+/// Strings or bytes laid end to end: row `i` is `text[offsets[i]..offsets[i + 1]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrValues {
-    text: String,
+    text: Vec<u8>,
     offsets: Vec<i32>,
 }
 
 impl Default for StrValues {
     fn default() -> StrValues {
-        StrValues { text: String::new(), offsets: vec![0] }
+        StrValues { text: Vec::new(), offsets: vec![0] }
     }
 }
 
@@ -28,11 +29,11 @@ impl StrValues {
     pub fn with_capacity(rows: usize, bytes: usize) -> StrValues {
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
-        StrValues { text: String::with_capacity(bytes), offsets }
+        StrValues { text: Vec::with_capacity(bytes), offsets }
     }
 
-    pub fn push(&mut self, value: &str) {
-        self.text.push_str(value);
+    pub fn push(&mut self, value: &[u8]) {
+        self.text.extend_from_slice(value);
         let end = i32::try_from(self.text.len()).expect("bug: a chunk is full before its text takes 2 GiB");
         self.offsets.push(end);
     }
@@ -45,18 +46,18 @@ impl StrValues {
         self.len() == 0
     }
 
-    pub fn get(&self, row: usize) -> Option<&str> {
+    pub fn get(&self, row: usize) -> Option<&[u8]> {
         let start = *self.offsets.get(row)? as usize;
         let end = *self.offsets.get(row + 1)? as usize;
         self.text.get(start..end)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).filter_map(|row| self.get(row))
     }
 
     /// Text and offsets, one more than rows, for Arrow.
-    pub fn into_parts(self) -> (String, Vec<i32>) {
+    pub fn into_parts(self) -> (Vec<u8>, Vec<i32>) {
         (self.text, self.offsets)
     }
 
@@ -65,10 +66,10 @@ impl StrValues {
     }
 }
 
-impl<'a> FromIterator<&'a str> for StrValues {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> StrValues {
+impl<'a, T: AsRef<[u8]> + ?Sized + 'a> FromIterator<&'a T> for StrValues {
+    fn from_iter<I: IntoIterator<Item = &'a T>>(values: I) -> StrValues {
         let mut strings = StrValues::default();
-        values.into_iter().for_each(|value| strings.push(value));
+        values.into_iter().for_each(|value| strings.push(value.as_ref()));
         strings
     }
 }
@@ -82,8 +83,8 @@ struct Dictionary {
 }
 
 impl Dictionary {
-    fn number(&mut self, value: &str) -> u16 {
-        let hash = xxh3_64(value.as_bytes()) as u32;
+    fn number(&mut self, value: &[u8]) -> u16 {
+        let hash = xxh3_64(value) as u32;
         let known = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash);
         for (number, _) in known {
             if self.words.get(number) == Some(value) {
@@ -109,7 +110,7 @@ struct Run {
 }
 
 impl TextStream {
-    pub fn push(&mut self, value: &str) {
+    pub fn push(&mut self, value: &[u8]) {
         if let Some(run) = self.runs.last_mut()
             && self.dictionary.words.get(usize::from(run.number)) == Some(value)
         {
@@ -141,28 +142,27 @@ impl TextStream {
 }
 
 /// Writes the dictionary and returns each value's number in it.
-pub fn encode_dictionary<'a>(values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) -> Vec<i64> {
+pub fn encode_dictionary<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> Vec<i64> {
     let mut dictionary = Dictionary::default();
     let numbers = values.map(|value| i64::from(dictionary.number(value))).collect();
     varint::put_u64(out, dictionary.words.len() as u64);
-    dictionary.words.iter().for_each(|word| varint::put_bytes(out, word.as_bytes()));
+    dictionary.words.iter().for_each(|word| varint::put_bytes(out, word));
     numbers
 }
 
 /// Reads what [`encode_dictionary`] wrote and leaves the numbers' bytes in `rest`.
-pub fn decode_dictionary<'a>(rest: &mut &'a [u8]) -> Result<Vec<&'a str>> {
+pub fn decode_dictionary<'a>(rest: &mut &'a [u8]) -> Result<Vec<&'a [u8]>> {
     let count = varint::take_count(rest)?;
     // Every word takes a byte, but 16 bytes here: grow as they come instead of trusting the count.
     let mut words = Vec::new();
     for _ in 0..count {
-        let word = varint::take_bytes(rest)?;
-        words.push(std::str::from_utf8(word).map_err(|_| Corrupt::new("a string is not UTF-8"))?);
+        words.push(varint::take_bytes(rest)?);
     }
     Ok(words)
 }
 
 /// The strings behind the numbers.
-pub fn look_up(words: &[&str], numbers: &[i64]) -> Result<StrValues> {
+pub fn look_up(words: &[&[u8]], numbers: &[i64]) -> Result<StrValues> {
     let word = |number: &i64| {
         usize::try_from(*number)
             .ok()
@@ -194,14 +194,15 @@ mod tests {
             let rows: Vec<&str> =
                 rows.iter().flat_map(|(word, run)| std::iter::repeat_n(word.as_str(), *run)).collect();
             let expected: StrValues = rows.iter().copied().collect();
-            prop_assert_eq!(expected.iter().collect::<Vec<_>>(), rows.clone());
+            let bytes: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
+            prop_assert_eq!(expected.iter().collect::<Vec<_>>(), bytes.clone());
 
             let mut stream = TextStream::default();
-            rows.iter().for_each(|row| stream.push(row));
+            bytes.iter().for_each(|row| stream.push(row));
             prop_assert_eq!(&stream.decode(), &expected);
 
             let mut out = Vec::new();
-            let numbers = encode_dictionary(rows.iter().copied(), &mut out);
+            let numbers = encode_dictionary(bytes.iter().copied(), &mut out);
             let mut rest = out.as_slice();
             let words = decode_dictionary(&mut rest).unwrap();
             prop_assert!(rest.is_empty());
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_number_outside_the_dictionary_is_damage() {
-        assert!(look_up(&["a"], &[0, 1]).is_err());
-        assert!(look_up(&["a"], &[-1]).is_err());
+        assert!(look_up(&[b"a"], &[0, 1]).is_err());
+        assert!(look_up(&[b"a"], &[-1]).is_err());
     }
 }

@@ -140,7 +140,7 @@ fn wrong_questions_say_where_and_what_instead() {
     assert_eq!((status, code.as_str()), (400, "not_utf8"));
     let json = server.send("POST", "/api/wql", &[("Content-Type", "application/json")], Some(b"{}"));
     assert_eq!((json.status, json.json()["error"]["code"].as_str()), (400, Some("bad_parameter")));
-    assert!(server.get("/api/v1/query").text().contains("of Prometheus' API waterclock has"));
+    assert!(server.get("/api/v1/targets/none").text().contains("of Prometheus' API there is no"));
     assert_eq!(server.get("/api/v2/buckets").json()["code"], "not found");
     assert_eq!(server.rows("cpu | count() by ()").as_array().map(Vec::len), Some(1), "nothing was deleted");
 }

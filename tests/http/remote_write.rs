@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::support::dice::Dice;
 use crate::support::prometheus::{
-    Label, MetricMetadata, TimeSeries, WriteRequest, labels_of, packed, series, v2,
+    BucketSpan, Exemplar, Histogram, Label, MetricMetadata, TimeSeries, WriteRequest, labels_of, packed,
+    series, v2,
 };
 use crate::support::server::{Reply, Server, folder};
 
@@ -184,6 +185,57 @@ fn too_many_series_are_refused_for_good_and_an_overload_for_now() {
     let long = "x".repeat(2_000);
     let reply = send(&server, V1, &request(vec![series(&[("__name__", &long)], &[(1, 1.0)])]));
     assert_eq!(reply.status, 413, "{}", reply.text());
+}
+
+/// Eight observations in four buckets, as whole numbers.
+pub fn histogram(timestamp: i64) -> Histogram {
+    Histogram {
+        count_int: Some(8),
+        sum: 18.5,
+        schema: 1,
+        zero_threshold: 0.001,
+        zero_count_int: Some(1),
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 1 }],
+        positive_deltas: vec![2, -1, 3],
+        reset_hint: 2,
+        timestamp,
+        ..Histogram::default()
+    }
+}
+
+#[test]
+fn native_histograms_and_exemplars_are_taken_and_counted() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let symbols = ["", "__name__", "latency", "trace_id", "abc"].map(str::to_string).to_vec();
+    let one = |timestamp| v2::TimeSeries {
+        labels_refs: vec![1, 2],
+        histograms: vec![histogram(timestamp)],
+        exemplars: vec![v2::Exemplar { labels_refs: vec![3, 4], value: 2.5, timestamp }],
+        ..Default::default()
+    };
+    let request = v2::Request { symbols: symbols.clone(), timeseries: vec![one(1_000), one(2_000)] };
+    let reply = send(&server, V2, &packed(&request));
+    assert_eq!((reply.status, written(&reply)), (204, ["0", "2", "2"]), "{}", reply.text());
+    // Sent again, the histograms are written again, and the exemplars are known.
+    let reply = send(&server, V2, &packed(&request));
+    assert_eq!((reply.status, written(&reply)), (204, ["0", "2", "0"]));
+    let mut wrong = one(3_000);
+    wrong.histograms[0].positive_deltas = vec![2, -1, 4];
+    let mut both = one(4_000);
+    both.samples = series(&[], &[(4_000, 1.0)]).samples;
+    let request = v2::Request { symbols, timeseries: vec![wrong, both, one(5_000)] };
+    let reply = send(&server, V2, &packed(&request));
+    assert_eq!((reply.status, written(&reply)), (400, ["0", "1", "1"]));
+    for why in ["its buckets do not add up to its count", "it has samples and histograms"] {
+        assert!(reply.text().contains(why), "{}", reply.text());
+    }
+    let exemplar = Exemplar { labels: labels_of(&[("trace_id", "x")]), value: 1.0, timestamp: 1 };
+    let mut with_exemplar = series(&[("__name__", "up")], &[(1, 1.0)]);
+    with_exemplar.exemplars.push(exemplar);
+    assert_eq!(send(&server, V1, &self::request(vec![with_exemplar])).status, 204);
+    assert_eq!(server.rows("show fields from metrics"), json!([["histogram", "binary"], ["value", "float"]]));
+    assert_eq!(server.rows("latency | count"), json!([["latency", 3]]));
 }
 
 /// Random messages, labels first or not, against what prost made of them.

@@ -39,8 +39,17 @@ impl Server {
     /// With variables of the environment.
     pub fn start_in(environment: &[(&str, &str)], folder: &Path, flags: &[&str]) -> Server {
         let mut command = command(folder, "127.0.0.1:0");
-        let mut child =
-            command.args(flags).envs(environment.iter().copied()).spawn().expect("the binary starts");
+        command.envs(environment.iter().copied());
+        Server::started(command, flags)
+    }
+
+    /// At an address that others know.
+    pub fn start_at(listen: &str, folder: &Path, flags: &[&str]) -> Server {
+        Server::started(command(folder, listen), flags)
+    }
+
+    fn started(mut command: Command, flags: &[&str]) -> Server {
+        let mut child = command.args(flags).spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let (send, log) = channel();
         // Reads to the end, so that the server never waits for room in the pipe.
@@ -120,6 +129,11 @@ impl Server {
     /// SIGTERM, and how the process ended.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// How the process ended, which has been asked to.
+    pub fn wait(&mut self) -> ExitStatus {
         // The log ends when the process does.
         let log = self.log.get_mut().expect("no thread has panicked with it");
         while log.recv_timeout(PATIENCE).is_ok() {}

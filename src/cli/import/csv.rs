@@ -262,6 +262,8 @@ fn value_of<'a>(name: &str, field_type: FieldType, text: &'a str) -> Result<Valu
         FieldType::UInt => text.parse().ok().map(Value::UInt),
         FieldType::Bool => bool_of(text).map(Value::Bool),
         FieldType::Str => Some(Value::Str(text)),
+        // Line protocol cannot say it.
+        FieldType::Binary => None,
     };
     parsed.ok_or_else(|| format!("{name} is {text:?}, which is no {field_type}"))
 }

@@ -53,8 +53,8 @@ pub enum BlockKind {
     Rollup,
 }
 
-/// What a field may be, by the name in the footer. The first five are for points; rollup states also
-/// use the others.
+/// What a field may be, by the name in the footer. The first five, and `binary` for native histograms, are for points;
+/// rollup states also use the others.
 pub fn data_types() -> [(&'static str, DataType); 8] {
     [
         ("float64", DataType::Float64),

@@ -226,7 +226,7 @@ pub(crate) fn encode_column(rows: usize, dense: &Values, present: Option<&Bitmap
             integers::plan(&values).write(out);
         }
         Values::Bool(values) => Bitmap::of(values.iter().copied()).encode(out),
-        Values::Str(values) => {
+        Values::Str(values) | Values::Binary(values) => {
             let numbers = text::encode_dictionary(values.iter(), out);
             integers::plan(&numbers).write(out);
         }
@@ -268,7 +268,14 @@ fn decode_dense(kind: FieldType, mut rest: &[u8], count: usize) -> Result<Values
         }
         FieldType::Str => {
             let words = text::decode_dictionary(&mut rest)?;
+            if words.iter().any(|word| std::str::from_utf8(word).is_err()) {
+                return Err(Corrupt::new("a string is not UTF-8"));
+            }
             Values::Str(text::look_up(&words, &integers::decode(rest, count)?)?)
+        }
+        FieldType::Binary => {
+            let words = text::decode_dictionary(&mut rest)?;
+            Values::Binary(text::look_up(&words, &integers::decode(rest, count)?)?)
         }
     })
 }
@@ -294,7 +301,7 @@ pub fn describe(bytes: &[u8]) -> Result<String> {
         (Some(FieldType::Float), [FLOAT_BITS, rest @ ..]) => format!("{} of bits", integers(rest)?),
         (Some(FieldType::Int | FieldType::UInt), rest) => integers(rest)?.to_owned(),
         (Some(FieldType::Bool), _) => "bitmap".to_owned(),
-        (Some(FieldType::Str), _) => {
+        (Some(FieldType::Str | FieldType::Binary), _) => {
             let words = text::decode_dictionary(&mut rest)?;
             format!("{} of {} words", integers(rest)?, words.len())
         }

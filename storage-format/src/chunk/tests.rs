@@ -29,6 +29,7 @@ fn cell(value: &Value) -> Cell<'_> {
         Value::UInt(value) => Cell::UInt(*value),
         Value::Bool(value) => Cell::Bool(*value),
         Value::Str(value) => Cell::Str(value),
+        Value::Binary(value) => Cell::Binary(value),
     }
 }
 
@@ -44,11 +45,12 @@ fn value_of(column: u32) -> BoxedStrategy<Value> {
         2 => prop_oneof![any::<u64>(), 0u64..100].prop_map(Value::UInt).boxed(),
         3 => any::<bool>().prop_map(Value::Bool).boxed(),
         4 => "[ab]{0,2}|ü".prop_map(Value::Str).boxed(),
+        5 => prop::collection::vec(any::<u8>(), 0..3).prop_map(Value::Binary).boxed(),
         _ => (-9i32..9).prop_map(|whole| Value::Float(f64::from(whole))).boxed(),
     }
 }
 
-const COLUMNS: u32 = 6;
+const COLUMNS: u32 = 7;
 
 /// Rows where each field is mostly there, mostly missing, or of a late start, in changing order.
 fn rows() -> impl Strategy<Value = Vec<Row>> {

@@ -18,6 +18,7 @@ pub enum Cell<'a> {
     UInt(u64),
     Bool(bool),
     Str(&'a str),
+    Binary(&'a [u8]),
 }
 
 impl Cell<'_> {
@@ -28,6 +29,7 @@ impl Cell<'_> {
             Cell::UInt(_) => FieldType::UInt,
             Cell::Bool(_) => FieldType::Bool,
             Cell::Str(_) => FieldType::Str,
+            Cell::Binary(_) => FieldType::Binary,
         }
     }
 }
@@ -38,7 +40,9 @@ pub enum Values {
     Int(Vec<i64>),
     UInt(Vec<u64>),
     Bool(Vec<bool>),
+    /// UTF-8.
     Str(StrValues),
+    Binary(StrValues),
 }
 
 impl Values {
@@ -48,7 +52,7 @@ impl Values {
             Values::Int(values) => values.len(),
             Values::UInt(values) => values.len(),
             Values::Bool(values) => values.len(),
-            Values::Str(values) => values.len(),
+            Values::Str(values) | Values::Binary(values) => values.len(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Values {
             Values::UInt(_) => FieldType::UInt,
             Values::Bool(_) => FieldType::Bool,
             Values::Str(_) => FieldType::Str,
+            Values::Binary(_) => FieldType::Binary,
         }
     }
 
@@ -72,7 +77,8 @@ impl Values {
             Values::Int(values) => values.get(row).copied().map(Cell::Int),
             Values::UInt(values) => values.get(row).copied().map(Cell::UInt),
             Values::Bool(values) => values.get(row).copied().map(Cell::Bool),
-            Values::Str(values) => values.get(row).map(Cell::Str),
+            Values::Str(values) => std::str::from_utf8(values.get(row)?).ok().map(Cell::Str),
+            Values::Binary(values) => values.get(row).map(Cell::Binary),
         }
     }
 
@@ -133,10 +139,8 @@ impl Values {
             Values::Int(values) => Values::Int(spread(values, present)),
             Values::UInt(values) => Values::UInt(spread(values, present)),
             Values::Bool(values) => Values::Bool(spread(values, present)),
-            Values::Str(values) => {
-                let mut values = values.iter();
-                Values::Str(present.iter().map(|has| pick(has, &mut values)).collect())
-            }
+            Values::Str(values) => Values::Str(spread_text(&values, present)),
+            Values::Binary(values) => Values::Binary(spread_text(&values, present)),
         }
     }
 
@@ -147,11 +151,19 @@ impl Values {
             Values::Int(values) => Values::Int(gather(values, present)),
             Values::UInt(values) => Values::UInt(gather(values, present)),
             Values::Bool(values) => Values::Bool(gather(values, present)),
-            Values::Str(values) => Values::Str(
-                values.iter().zip(present.iter()).filter(|(_, has)| *has).map(|(value, _)| value).collect(),
-            ),
+            Values::Str(values) => Values::Str(gather_text(values, present)),
+            Values::Binary(values) => Values::Binary(gather_text(values, present)),
         }
     }
+}
+
+fn spread_text(values: &StrValues, present: &Bitmap) -> StrValues {
+    let mut values = values.iter();
+    present.iter().map(|has| pick(has, &mut values)).collect()
+}
+
+fn gather_text(values: &StrValues, present: &Bitmap) -> StrValues {
+    values.iter().zip(present.iter()).filter(|(_, has)| *has).map(|(value, _)| value).collect()
 }
 
 fn spread<T: Default>(values: Vec<T>, present: &Bitmap) -> Vec<T> {

@@ -167,6 +167,7 @@ fn typed_values(field_type: FieldType, values: &[u8]) -> ArrayRef {
         FieldType::Str => Arc::new(StringArray::from_iter_values(
             values.iter().map(|value| "é".repeat(usize::from(value % 9))),
         )),
+        FieldType::Binary => Arc::new(BinaryArray::from_iter_values(values.chunks(1))),
     }
 }
 

@@ -90,6 +90,7 @@ pub fn data_type(field_type: FieldType) -> DataType {
         FieldType::UInt => DataType::UInt64,
         FieldType::Bool => DataType::Boolean,
         FieldType::Str => DataType::Utf8,
+        FieldType::Binary => DataType::Binary,
     }
 }
 

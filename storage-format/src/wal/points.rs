@@ -28,7 +28,7 @@ pub struct PointRow {
     pub values: u32,
 }
 
-/// A string in [`Points::text`], packed into the 64 bits of a value.
+/// A string, or bytes, in [`Points::text`], packed into the 64 bits of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StrRef(pub u64);
 
@@ -75,7 +75,9 @@ impl Points {
                     FieldType::Int => varint::put_i64(out, *bits as i64),
                     FieldType::UInt => varint::put_u64(out, *bits),
                     FieldType::Bool => out.push(*bits as u8),
-                    FieldType::Str => varint::put_bytes(out, StrRef(*bits).in_text(&self.text)),
+                    FieldType::Str | FieldType::Binary => {
+                        varint::put_bytes(out, StrRef(*bits).in_text(&self.text))
+                    }
                 }
             }
         }
@@ -115,10 +117,13 @@ impl Points {
                     FieldType::Int => varint::take_i64(rest)? as u64,
                     FieldType::UInt => varint::take_u64(rest)?,
                     FieldType::Bool => u64::from(varint::take_u8(rest)? & 1),
-                    FieldType::Str => {
-                        let text = varint::take_str(rest)?;
+                    FieldType::Str | FieldType::Binary => {
+                        let text = match field_type {
+                            FieldType::Str => varint::take_str(rest)?.as_bytes(),
+                            _ => varint::take_bytes(rest)?,
+                        };
                         let at = points.text.len();
-                        points.text.extend_from_slice(text.as_bytes());
+                        points.text.extend_from_slice(text);
                         StrRef::new(at, text.len()).0
                     }
                 };

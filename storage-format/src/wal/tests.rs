@@ -116,7 +116,7 @@ fn any_points() -> impl Strategy<Value = (Vec<FieldType>, Points)> {
                     let bits = seed.wrapping_mul(points.values.len() as u64 + 1);
                     points.values.push(match types[*column as usize] {
                         FieldType::Bool => bits & 1,
-                        FieldType::Str => {
+                        FieldType::Str | FieldType::Binary => {
                             let at = points.text.len();
                             points.text.extend_from_slice(&word);
                             StrRef::new(at, word.len()).0
