@@ -45,6 +45,9 @@ impl fmt::Display for SyntaxError {
 
 /// `line:column` of where a span begins, columns being bytes.
 pub fn place(query: &str, span: Span) -> String {
+    if query.is_empty() {
+        return "unknown position".to_string();
+    }
     let before = &query.as_bytes()[..span.start.min(query.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
