@@ -56,6 +56,7 @@ pub use maintain::{FlushScope, RefreshScope};
 pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
 pub use pipeline::Change;
+pub use promql::MetricMetadata;
 pub use samples::{RemoteWrite, SamplesWritten};
 pub use snapshot::{BACKUP_MARK, Snapshot};
 pub use statements::{QueryOptions, RollupStatus, parse_delete};

@@ -2,18 +2,36 @@
 //!
 //! Not here: the language (`promql`), HTTP (`server`).
 
+mod names; // of labels, their values, and series
+
 use std::sync::Arc;
 
-use storage_format::point::{TagSet, TimeRange};
+use arrow::array::AsArray;
+use query_lang::plan::{TagFilter, TagTest};
+use storage_format::point::TimeRange;
 
 use crate::db::Db;
 use crate::error::Result;
 use crate::guard::Guard;
+use crate::ingest::METADATA_TAG;
 use crate::promql::Wanted;
 use crate::promql::ast::Matcher;
 use crate::promql::{Answer, Query, Selection, Source};
-use crate::scan::{Captured, Extent};
-use crate::series::{METRICS_TABLE, Table};
+use crate::scan::Captured;
+use crate::series::{CompiledFilter, METADATA_TABLE, METRICS_TABLE, Table};
+
+/// What senders say of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricMetadata {
+    pub metric: String,
+    /// `counter`, `gauge`, ...
+    pub kind: String,
+    pub help: String,
+    pub unit: String,
+}
+
+/// Of the table of metadata, in the order of [`MetricMetadata`].
+const METADATA_FIELDS: [&str; 3] = ["type", "help", "unit"];
 
 impl Db {
     /// `over_range` says which form the answer has.
@@ -31,14 +49,7 @@ impl Db {
             let live = self.core.live.read();
             let capture = |range: TimeRange, table: &Arc<Table>, wanted: Wanted| {
                 let range = self.visible_part(&live, table, range);
-                let captured = Captured::points(
-                    &live.view(),
-                    table,
-                    &wanted.filter,
-                    range,
-                    &wanted.columns,
-                    Extent::All,
-                );
+                let captured = Captured::samples(&live.view(), table, &wanted.filter, range, &wanted.columns);
                 wanted.source(captured)
             };
             let of_selection = |(selection, wanted): (Selection, Vec<(Arc<Table>, Wanted)>)| {
@@ -49,35 +60,40 @@ impl Db {
         query.run(over_range, sources, guard)
     }
 
-    /// The label sets of the series that any of the selectors means and that may have samples in the range, sorted.
-    /// Without a selector, all of them.
-    pub fn promql_series(
+    /// What senders have said of their metrics, by name; of one of them or of all.
+    pub fn metric_metadata(
         &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
+        metric: Option<&str>,
         database: &str,
         guard: &Guard,
-    ) -> Result<Vec<TagSet>> {
-        let tables = self.metric_tables(database);
-        let everything = [Vec::new()];
-        let selectors = if selectors.is_empty() { &everything[..] } else { selectors };
-        let mut found = Vec::new();
-        for matchers in selectors {
-            for (table, wanted) in wanted(&tables, matchers)? {
-                let captured = {
-                    let live = self.core.live.read();
-                    let range = self.visible_part(&live, &table, range);
-                    Captured::points(&live.view(), &table, &wanted.filter, range, &[], Extent::All)
-                };
-                let scan = captured.open_within(guard)?;
-                for tags in scan.series_tags() {
-                    found.extend(wanted.labels(tags));
-                }
-                guard.check()?;
+    ) -> Result<Vec<MetricMetadata>> {
+        let Some(table) = self.core.registry.table(database, METADATA_TABLE) else { return Ok(Vec::new()) };
+        let fields = METADATA_FIELDS.map(str::to_string);
+        let columns = crate::rollup::columns_of(&table, &fields);
+        let filter = CompiledFilter::new(&match metric {
+            Some(metric) => {
+                TagFilter::Match { tag: METADATA_TAG.to_string(), test: TagTest::Equal(metric.to_string()) }
             }
-        }
-        found.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        found.dedup();
+            None => TagFilter::All,
+        })?;
+        let captured = {
+            let live = self.core.live.read();
+            let range = self.visible_part(&live, &table, TimeRange::ALL);
+            Captured::samples(&live.view(), &table, &filter, range, &columns)
+        };
+        let mut found = Vec::new();
+        captured.open_within(guard)?.for_each(guard, |tags, pieces| {
+            let Some(rows) = pieces.last() else { return Ok(()) };
+            let text = |field: usize| {
+                let array = rows.columns.get(field)?.as_ref()?;
+                array.as_string_opt::<i32>()?.iter().next_back()?.map(str::to_string)
+            };
+            let [kind, help, unit] = [0, 1, 2].map(|field| text(field).unwrap_or_default());
+            let metric = tags.get(METADATA_TAG).unwrap_or_default().to_string();
+            guard.reserve(metric.len() + kind.len() + help.len() + unit.len())?;
+            found.push(MetricMetadata { metric, kind, help, unit });
+            Ok(())
+        })?;
         Ok(found)
     }
 
