@@ -1,8 +1,8 @@
 //! Tokens to a tree: the grammar of PromQL as of Prometheus 3.5 with its default flags.
 //!
-//! Our own and not the crate promql-parser, because an annotation and an error of Prometheus name the place in the query, which that
-//! crate's tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
-//! Prometheus' own. It is the second opinion on this grammar in `tests/promql.rs`.
+//! Our own and not the crate promql-parser, because annotations and errors of Prometheus name their place in the query, which that crate's
+//! tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
+//! Prometheus' own.
 //! Invariant: what comes back has been type-checked (`check`). Trees are no deeper than [`DEPTH_MAX`], so that no query overflows a stack.
 //! Not here: what words mean when evaluated (`functions`, `eval`).
 
