@@ -166,7 +166,7 @@ fn errors_are_those_of_prometheus() {
         ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
         ("a and 1", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression"),
         ("sum()", "1:1: parse error: no arguments for aggregate expression provided"),
-        ("", "1:1: parse error: no expression found in input"),
+        ("", "unknown position: parse error: no expression found in input"),
         (
             "http_errors + on () http_requests",
             "found duplicate series for the match group {} on the right hand-side of the operation: [http_requests{dc=\"y\", host=\"b\"}, \

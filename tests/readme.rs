@@ -33,6 +33,11 @@ fn the_page_on_the_doors_prints_what_it_says() {
 }
 
 #[test]
+fn the_page_on_prometheus_prints_what_it_says() {
+    check("docs/prometheus.md");
+}
+
+#[test]
 fn the_page_that_teaches_the_language_prints_what_it_says() {
     check("docs/query-language.md");
 }

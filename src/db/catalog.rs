@@ -101,7 +101,7 @@ impl Catalog for DatabaseCatalog {
 }
 
 /// All values of a tag.
-fn add_values(index: &dyn TagPostings, tag: &str, values: &mut BTreeSet<String>) {
+pub(super) fn add_values(index: &dyn TagPostings, tag: &str, values: &mut BTreeSet<String>) {
     let seen = RefCell::new(values);
     index.passing(tag, &|value| {
         let mut seen = seen.borrow_mut();

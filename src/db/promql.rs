@@ -2,9 +2,11 @@
 //!
 //! Not here: the language (`promql`), HTTP (`server`).
 
+mod names; // of labels, their values, and series
+
 use std::sync::Arc;
 
-use storage_format::point::{TagSet, TimeRange};
+use storage_format::point::TimeRange;
 
 use crate::db::Db;
 use crate::error::Result;
@@ -12,7 +14,7 @@ use crate::guard::Guard;
 use crate::promql::Wanted;
 use crate::promql::ast::Matcher;
 use crate::promql::{Answer, Query, Selection, Source};
-use crate::scan::{Captured, Extent};
+use crate::scan::Captured;
 use crate::series::{METRICS_TABLE, Table};
 
 impl Db {
@@ -31,14 +33,7 @@ impl Db {
             let live = self.core.live.read();
             let capture = |range: TimeRange, table: &Arc<Table>, wanted: Wanted| {
                 let range = self.visible_part(&live, table, range);
-                let captured = Captured::points(
-                    &live.view(),
-                    table,
-                    &wanted.filter,
-                    range,
-                    &wanted.columns,
-                    Extent::All,
-                );
+                let captured = Captured::samples(&live.view(), table, &wanted.filter, range, &wanted.columns);
                 wanted.source(captured)
             };
             let of_selection = |(selection, wanted): (Selection, Vec<(Arc<Table>, Wanted)>)| {
@@ -47,38 +42,6 @@ impl Db {
             wanted.into_iter().map(of_selection).collect()
         };
         query.run(over_range, sources, guard)
-    }
-
-    /// The label sets of the series that any of the selectors means and that may have samples in the range, sorted.
-    /// Without a selector, all of them.
-    pub fn promql_series(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        database: &str,
-        guard: &Guard,
-    ) -> Result<Vec<TagSet>> {
-        let tables = self.metric_tables(database);
-        let everything = [Vec::new()];
-        let selectors = if selectors.is_empty() { &everything[..] } else { selectors };
-        let mut found = Vec::new();
-        for matchers in selectors {
-            for (table, wanted) in wanted(&tables, matchers)? {
-                let captured = {
-                    let live = self.core.live.read();
-                    let range = self.visible_part(&live, &table, range);
-                    Captured::points(&live.view(), &table, &wanted.filter, range, &[], Extent::All)
-                };
-                let scan = captured.open_within(guard)?;
-                for tags in scan.series_tags() {
-                    found.extend(wanted.labels(tags));
-                }
-                guard.check()?;
-            }
-        }
-        found.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        found.dedup();
-        Ok(found)
     }
 
     /// The table of metrics last: where labels are the same, another table's series win.

@@ -4,7 +4,7 @@
 //! Exemplars are kept in memory only.
 //! Not here: the messages (`ingest`), PromQL.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use hashbrown::HashMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use query_lang::plan::{TagFilter, TagTest};
@@ -154,7 +154,7 @@ impl Db {
         Ok(series.collect())
     }
 
-    /// What is known of metrics, sorted by their names; of one if it is named.
+    /// What senders have said of their metrics, by name; of one of them or of all.
     pub fn metric_metadata(
         &self,
         database: &str,
@@ -162,26 +162,30 @@ impl Db {
         guard: &Guard,
     ) -> Result<Vec<MetricMetadata>> {
         let Some(table) = self.core.registry.table(database, METADATA_TABLE) else { return Ok(Vec::new()) };
-        let names = ["type", "help", "unit"];
-        let columns = names.map(|name| (table.column(name).map_or(u32::MAX, |(id, _)| id), name.to_string()));
-        let filter = metric.map_or(TagFilter::All, |metric| TagFilter::Match {
-            tag: METADATA_TAG.to_string(),
-            test: TagTest::Equal(metric.to_string()),
-        });
+        let fields = ["type", "help", "unit"].map(str::to_string);
+        let columns = crate::rollup::columns_of(&table, &fields);
+        let filter = CompiledFilter::new(&match metric {
+            Some(metric) => {
+                TagFilter::Match { tag: METADATA_TAG.to_string(), test: TagTest::Equal(metric.to_string()) }
+            }
+            None => TagFilter::All,
+        })?;
         let captured = {
             let live = self.core.live.read();
-            let filter = CompiledFilter::new(&filter)?;
-            Captured::points(&live.view(), &table, &filter, TimeRange::ALL.into(), &columns)
+            let range = self.visible_part(&live, &table, TimeRange::ALL);
+            Captured::samples(&live.view(), &table, &filter, range, &columns)
         };
         let mut found = Vec::new();
         captured.open_within(guard)?.for_each(guard, |tags, pieces| {
-            let text = |column: usize| {
-                let array = pieces.last()?.columns.get(column)?.as_ref()?.as_string_opt::<i32>()?;
-                (array.len() > 0).then(|| array.value(array.len() - 1).to_string())
+            let Some(rows) = pieces.last() else { return Ok(()) };
+            let text = |field: usize| {
+                let array = rows.columns.get(field)?.as_ref()?;
+                array.as_string_opt::<i32>()?.iter().next_back()?.map(str::to_string)
             };
-            let text = |column| text(column).unwrap_or_default();
+            let [kind, help, unit] = [0, 1, 2].map(|field| text(field).unwrap_or_default());
             let metric = tags.get(METADATA_TAG).unwrap_or_default().to_string();
-            found.push(MetricMetadata { metric, kind: text(0), help: text(1), unit: text(2) });
+            guard.reserve(metric.len() + kind.len() + help.len() + unit.len())?;
+            found.push(MetricMetadata { metric, kind, help, unit });
             Ok(())
         })?;
         Ok(found)

@@ -59,14 +59,15 @@ pub fn aggregate(
         out.push(Series { labels, values });
     }
     out.retain(|one| !one.is_empty());
-    if let (Aggregator::Quantile, Some(param), Some(span)) =
-        (aggregate.op, param, aggregate.param.as_ref().map(|param| param.span))
+    if let (Aggregator::Quantile, Some(param), Some(asked)) = (aggregate.op, param, &aggregate.param)
+        && !series.is_empty()
     {
-        for (step, quantile) in param.iter().enumerate() {
-            if out.iter().any(|one| !is_absent(one.values[step])) {
-                annotations.check_quantile(*quantile, span);
-            }
-        }
+        // Of all that are wrong, those that say most.
+        let finite = || param.iter().copied().filter(|wanted| !wanted.is_nan());
+        let worst = [finite().fold(f64::NEG_INFINITY, f64::max), finite().fold(f64::INFINITY, f64::min)];
+        let nan = param.iter().copied().find(|wanted| wanted.is_nan());
+        let wrong = nan.into_iter().chain(worst.into_iter().filter(|_| finite().next().is_some()));
+        wrong.for_each(|wanted| annotations.check_quantile(wanted, asked.span));
     }
     Ok(out)
 }

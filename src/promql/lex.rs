@@ -101,7 +101,7 @@ impl Lexer<'_> {
     }
 
     fn end(&self) -> Result<Token, SyntaxError> {
-        let at = self.at.saturating_sub(1);
+        let at = self.at;
         match self.open.last() {
             Some(&"{") => Err(self.error(at, "unexpected end of input inside braces")),
             Some(&"[") => Err(self.error(at, "unexpected end of input in duration expression")),

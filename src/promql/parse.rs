@@ -1,8 +1,8 @@
 //! Tokens to a tree: the grammar of PromQL as of Prometheus 3.5 with its default flags.
 //!
-//! Our own and not the crate promql-parser, because an annotation and an error of Prometheus name the place in the query, which that
-//! crate's tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
-//! Prometheus' own. It is the second opinion on this grammar in `tests/promql.rs`.
+//! Our own and not the crate promql-parser, because annotations and errors of Prometheus name their place in the query, which that crate's
+//! tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
+//! Prometheus' own.
 //! Invariant: what comes back has been type-checked (`check`). Trees are no deeper than [`DEPTH_MAX`], so that no query overflows a stack.
 //! Not here: what words mean when evaluated (`functions`, `eval`).
 
@@ -45,6 +45,9 @@ impl fmt::Display for SyntaxError {
 
 /// `line:column` of where a span begins, columns being bytes.
 pub fn place(query: &str, span: Span) -> String {
+    if query.is_empty() {
+        return "unknown position".to_string();
+    }
     let before = &query.as_bytes()[..span.start.min(query.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -142,9 +142,9 @@ impl RangeCall<'_> {
         for (_, before) in resets.into_iter().flatten() {
             difference += before;
         }
-        let mut to_start = (times[0] - window.start) as f64 / 1e9;
-        let mut to_end = (window.end - times[last]) as f64 / 1e9;
-        let sampled = (times[last] - times[0]) as f64 / 1e9;
+        let mut to_start = times[0].saturating_sub(window.start) as f64 / 1e9;
+        let mut to_end = window.end.saturating_sub(times[last]) as f64 / 1e9;
+        let sampled = times[last].saturating_sub(times[0]) as f64 / 1e9;
         let between = sampled / last as f64;
         let close = between * 1.1;
         if to_start >= close {
@@ -195,7 +195,7 @@ fn instant(samples: Samples<'_>, is_rate: bool) -> Option<f64> {
     let last = samples.len().checked_sub(1)?;
     let before = last.checked_sub(1)?;
     let (value, previous) = (samples.values[last], samples.values[before]);
-    let elapsed = samples.times[last] - samples.times[before];
+    let elapsed = samples.times[last].saturating_sub(samples.times[before]);
     if !is_rate {
         return Some(value - previous);
     }
@@ -212,7 +212,7 @@ fn regression(samples: Samples<'_>, at: i64) -> (f64, f64) {
     let (mut x_sum, mut y_sum, mut xy_sum, mut xx_sum) =
         (Sum::default(), Sum::default(), Sum::default(), Sum::default());
     for (time, y) in samples.times.iter().zip(values) {
-        let x = (time - at) as f64 / 1e9;
+        let x = time.saturating_sub(at) as f64 / 1e9;
         x_sum.add(x);
         y_sum.add(*y);
         xy_sum.add(x * y);

@@ -81,6 +81,14 @@ impl Wanted {
         Ok((!wanted.columns.is_empty()).then_some(wanted))
     }
 
+    /// The metrics that its fields are; none where the tags say which.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter_map(|name| match name {
+            Name::InTags => None,
+            Name::Field(name) => Some(&**name),
+        })
+    }
+
     pub fn source(self, captured: Captured) -> Source {
         Source { captured, names: self.names }
     }

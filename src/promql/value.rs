@@ -3,9 +3,8 @@
 //! Invariant: a column has one entry per step; where a series has no sample it holds [`ABSENT`], whose bits are those of Prometheus' stale
 //! marker, which no expression can give. What a [`Vector`] takes is counted for as long as it lives.
 
-use std::collections::HashSet;
-
 use hashbrown::HashMap;
+use hashbrown::HashSet;
 use storage_format::point::TagSet;
 
 use crate::error::Result;

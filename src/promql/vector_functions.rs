@@ -205,9 +205,7 @@ impl Histogram<'_> {
 pub fn histogram_quantile(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
     let wanted = evaluator.scalar(&args[0], steps)?;
     let vector = evaluator.vector(&args[1], steps)?;
-    if !vector.series.is_empty() {
-        wanted.iter().for_each(|quantile| evaluator.annotations.check_quantile(*quantile, args[0].span));
-    }
+    wanted.iter().for_each(|quantile| evaluator.annotations.check_quantile(*quantile, args[0].span));
     let mut out = Vec::new();
     for histogram in histograms(evaluator, &vector.series, &args[1]) {
         evaluator.guard.check()?;

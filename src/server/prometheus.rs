@@ -18,7 +18,8 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::promql;
 use crate::server::params::Params;
@@ -62,16 +63,30 @@ fn bad_parameter(name: &str, why: impl std::fmt::Display) -> Failure {
     Failure::parameter(format!("invalid parameter {name:?}: {why}"))
 }
 
+#[derive(Serialize)]
+struct Success {
+    status: &'static str,
+    data: Value,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorAnswer {
+    status: &'static str,
+    error_type: &'static str,
+    error: String,
+}
+
 fn success(data: Value) -> Response {
-    json_answer(StatusCode::OK, &json!({ "status": "success", "data": data }))
+    success_cut(data, false)
 }
 
 /// With the warning that the answer was cut short.
 fn success_cut(data: Value, is_cut: bool) -> Response {
-    if !is_cut {
-        return success(data);
-    }
-    json_answer(StatusCode::OK, &json!({ "status": "success", "data": data, "warnings": [TRUNCATED] }))
+    let warnings: &[&str] = if is_cut { &[TRUNCATED] } else { &[] };
+    json_answer(StatusCode::OK, &Success { status: "success", data, warnings })
 }
 
 const TRUNCATED: &str = "results truncated due to limit";
@@ -97,8 +112,8 @@ fn error(failure: &Failure) -> Response {
     if failure.status.is_server_error() {
         tracing::warn!(code = failure.code, error = failure.message, "a request failed");
     }
-    let failure_at = Failure::new(status, failure.code, failure.sentence());
-    failure_at.answer(&json!({ "status": "error", "errorType": kind, "error": failure.sentence() }))
+    let body = ErrorAnswer { status: "error", error_type: kind, error: failure.sentence() };
+    Failure::new(status, failure.code, failure.sentence()).answer(&body)
 }
 
 /// How many entries an answer may have; None: all.

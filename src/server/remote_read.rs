@@ -56,7 +56,7 @@ async fn answer(doors: &Arc<Doors>, request: Request) -> Result<Response, Failur
     let listed = queries::Asked { database: database.clone(), statement: asked.to_string(), caller };
     let work = move |db: &Db, guard: &Guard| {
         let answer = asked.answer(db, &database, guard)?;
-        Ok(Answered { bytes: answer.bytes().len(), answer, rollups: Vec::new() })
+        Ok(Answered { bytes: Some(answer.bytes().len()), answer, rollups: Vec::new() })
     };
     let (encoded, _held) = queries::run(doors, listed, work).await?;
     Ok(match encoded {

@@ -208,7 +208,7 @@ impl OpenChunk {
     }
 
     /// The values of these columns in the last row, if it has all of them: known without reading the streams. Strings
-    /// are not.
+    /// and bytes are not.
     pub fn last_row<'a>(&self, columns: &[u32]) -> Option<Vec<Cell<'a>>> {
         let rows = self.rows();
         let value = |id: &u32| {
@@ -222,7 +222,7 @@ impl OpenChunk {
                 Stream::Int(stream) => Some(Cell::Int(stream.last())),
                 Stream::UInt(stream) => Some(Cell::UInt(stream.last() as u64)),
                 Stream::Bool(values) => values.last().map(Cell::Bool),
-                Stream::Str(_) => None,
+                Stream::Str(_) | Stream::Binary(_) => None,
             }
         };
         columns.iter().map(value).collect()

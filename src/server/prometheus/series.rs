@@ -2,7 +2,6 @@
 //!
 //! Invariant: lists are sorted, and none is ever null.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
@@ -11,6 +10,7 @@ use serde_json::{Map, Value, json};
 use storage_format::point::{TagSet, TimeRange};
 
 use crate::db::Db;
+use crate::error::Result;
 use crate::guard::Guard;
 use crate::promql::ast::Matcher;
 use crate::promql::parse_selector;
@@ -24,49 +24,50 @@ use crate::server::wql::client_of;
 
 /// Which series are meant.
 struct Wanted {
+    database: String,
     selectors: Vec<Vec<Matcher>>,
     range: TimeRange,
     limit: Option<usize>,
 }
 
 pub async fn series(State(doors): State<Arc<Doors>>, request: Request) -> Response {
-    let of_series = |all: Vec<TagSet>, limit: usize| {
+    let work = |db: &Db, wanted: &Wanted, guard: &Guard| {
+        let all = db.promql_series(&wanted.selectors, wanted.range, &wanted.database, guard)?;
         let object = |labels: &TagSet| {
             let pairs = labels.iter().map(|(label, value)| (label.to_string(), json!(value)));
             Value::Object(pairs.collect::<Map<_, _>>())
         };
-        (all.iter().take(limit).map(object).collect(), all.len() > limit)
+        Ok(wanted.cut(&all, object))
     };
-    answer(asked(&doors, request, true, of_series).await)
+    answer(asked(&doors, request, true, work).await)
 }
 
 pub async fn labels(State(doors): State<Arc<Doors>>, request: Request) -> Response {
-    let of_series = |all: Vec<TagSet>, limit: usize| {
-        let names: BTreeSet<&str> = all.iter().flat_map(TagSet::iter).map(|(label, _)| label).collect();
-        cut(&names, limit)
+    let work = |db: &Db, wanted: &Wanted, guard: &Guard| {
+        let names = db.promql_label_names(&wanted.selectors, wanted.range, &wanted.database, guard)?;
+        Ok(wanted.cut(&names, |name| json!(name)))
     };
-    answer(asked(&doors, request, false, of_series).await)
+    answer(asked(&doors, request, false, work).await)
 }
 
 pub async fn values(State(doors): State<Arc<Doors>>, Path(name): Path<String>, request: Request) -> Response {
     let label = unescaped(&name);
-    let of_series = move |all: Vec<TagSet>, limit: usize| {
-        let values: BTreeSet<&str> = all.iter().filter_map(|labels| labels.get(&label)).collect();
-        cut(&values, limit)
+    let work = move |db: &Db, wanted: &Wanted, guard: &Guard| {
+        let (selectors, range) = (&wanted.selectors, wanted.range);
+        let values = db.promql_label_values(&label, selectors, range, &wanted.database, guard)?;
+        Ok(wanted.cut(&values, |value| json!(value)))
     };
-    answer(asked(&doors, request, false, of_series).await)
+    answer(asked(&doors, request, false, work).await)
 }
 
-fn cut(names: &BTreeSet<&str>, limit: usize) -> (Vec<Value>, bool) {
-    (names.iter().take(limit).map(|name| json!(name)).collect(), names.len() > limit)
-}
+/// A list, and whether there was more of it.
+type List = (Vec<Value>, bool);
 
-/// `of_series` makes the list, of at most so many entries, and says whether there were more.
 async fn asked(
     doors: &Arc<Doors>,
     request: Request,
     needs_selector: bool,
-    of_series: impl FnOnce(Vec<TagSet>, usize) -> (Vec<Value>, bool) + Send + 'static,
+    work: impl FnOnce(&Db, &Wanted, &Guard) -> Result<List> + Send + 'static,
 ) -> Result<Response, Failure> {
     let client = client_of(&request);
     let path = request.uri().path().to_string();
@@ -75,12 +76,10 @@ async fn asked(
     if needs_selector && wanted.selectors.is_empty() {
         return Err(Failure::parameter("no match[] parameter provided"));
     }
-    let database = params.database(&["db"])?;
-    let asked =
-        Asked { database: database.clone(), statement: path, caller: Caller { client, timeout: None } };
+    let caller = Caller { client, timeout: None };
+    let asked = Asked { database: wanted.database.clone(), statement: path, caller };
     let work = move |db: &Db, guard: &Guard| {
-        let all = db.promql_series(&wanted.selectors, wanted.range, &database, guard)?;
-        let answer = of_series(all, wanted.limit.unwrap_or(usize::MAX));
+        let answer = work(db, &wanted, guard)?;
         Ok(Answered { bytes: Some(0), rollups: Vec::new(), answer })
     };
     let ((list, is_cut), _held) = queries::run(doors, asked, work).await?;
@@ -99,7 +98,17 @@ impl Wanted {
         }
         let start = start.map_or(i64::MIN, |start| start.saturating_mul(1_000_000));
         let end = end.map_or(i64::MAX, |end| end.saturating_mul(1_000_000).saturating_add(1));
-        Ok(Wanted { selectors, range: TimeRange::new(start, end), limit: limit(params)? })
+        Ok(Wanted {
+            database: params.database(&["db"])?,
+            selectors,
+            range: TimeRange::new(start, end),
+            limit: limit(params)?,
+        })
+    }
+
+    fn cut<T>(&self, all: &[T], json: impl Fn(&T) -> Value) -> List {
+        let limit = self.limit.unwrap_or(usize::MAX);
+        (all.iter().take(limit).map(json).collect(), all.len() > limit)
     }
 }
 

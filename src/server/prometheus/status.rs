@@ -12,7 +12,7 @@ use query_lang::time::format_time;
 use serde_json::{Map, Value, json};
 use storage_format::point::{TagSet, TimeRange};
 
-use crate::db::Db;
+use crate::db::{Db, MetricMetadata};
 use crate::guard::Guard;
 use crate::promql::NAME;
 use crate::server::Doors;
@@ -73,8 +73,30 @@ pub async fn alerts() -> Response {
     success(json!({ "alerts": [] }))
 }
 
-pub async fn metadata() -> Response {
-    success(json!({}))
+pub async fn metadata(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+    answer(known(&doors, request).await)
+}
+
+/// One entry per metric: what is said later replaces what was said before.
+async fn known(doors: &Arc<Doors>, request: Request) -> Result<Response, Failure> {
+    let client = client_of(&request);
+    let params = params(doors, request).await?;
+    let limit = limit(&params)?;
+    let metric = params.get("metric").map(str::to_string);
+    let database = params.database(&["db"])?;
+    let statement = "/api/v1/metadata".to_string();
+    let asked = Asked { database: database.clone(), statement, caller: Caller { client, timeout: None } };
+    let work = move |db: &Db, guard: &Guard| {
+        let known = db.metric_metadata(&database, metric.as_deref(), guard)?;
+        let entry = |MetricMetadata { metric, kind, help, unit }: MetricMetadata| {
+            (metric, json!([{ "type": kind, "help": help, "unit": unit }]))
+        };
+        let entries: Map<String, Value> =
+            known.into_iter().take(limit.unwrap_or(usize::MAX)).map(entry).collect();
+        Ok(Answered { answer: Value::Object(entries), bytes: Some(0), rollups: Vec::new() })
+    };
+    let (data, _held) = queries::run(doors, asked, work).await?;
+    Ok(success(data))
 }
 
 pub async fn ready() -> Response {

@@ -93,7 +93,8 @@ impl Values {
             (Values::Int(values), Cell::Int(value)) => values.push(value),
             (Values::UInt(values), Cell::UInt(value)) => values.push(value),
             (Values::Bool(values), Cell::Bool(value)) => values.push(value),
-            (Values::Str(values), Cell::Str(value)) => values.push(value),
+            (Values::Str(values), Cell::Str(value)) => values.push(value.as_bytes()),
+            (Values::Binary(values), Cell::Binary(value)) => values.push(value),
             (_, cell) => panic!("bug: a {} among values of another type", cell.field_type()),
         }
     }
@@ -105,6 +106,7 @@ impl Values {
             FieldType::UInt => Values::UInt(Vec::with_capacity(rows)),
             FieldType::Bool => Values::Bool(Vec::with_capacity(rows)),
             FieldType::Str => Values::Str(StrValues::with_capacity(rows, 0)),
+            FieldType::Binary => Values::Binary(StrValues::with_capacity(rows, 0)),
         }
     }
 
@@ -115,7 +117,7 @@ impl Values {
             Values::Int(values) => values.resize(values.len() + rows, 0),
             Values::UInt(values) => values.resize(values.len() + rows, 0),
             Values::Bool(values) => values.resize(values.len() + rows, false),
-            Values::Str(values) => (0..rows).for_each(|_| values.push("")),
+            Values::Str(values) | Values::Binary(values) => (0..rows).for_each(|_| values.push(&[])),
         }
     }
 
@@ -126,7 +128,9 @@ impl Values {
             (Values::Int(values), Values::Int(more)) => values.extend(more),
             (Values::UInt(values), Values::UInt(more)) => values.extend(more),
             (Values::Bool(values), Values::Bool(more)) => values.extend(more),
-            (Values::Str(values), Values::Str(more)) => more.iter().for_each(|value| values.push(value)),
+            (Values::Str(values), Values::Str(more)) | (Values::Binary(values), Values::Binary(more)) => {
+                more.iter().for_each(|value| values.push(value));
+            }
             _ => return None,
         }
         Some(())
