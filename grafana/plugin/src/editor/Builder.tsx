@@ -205,9 +205,7 @@ export function Builder({ text, reading, names, templates, range, onChange }: Pr
                   value={(by ?? []).map((name) => option(name))}
                   onChange={(chosen) => change({ by: chosen.map(({ value }) => value) })}
                   createCustomValue
-                  width="auto"
-                  minWidth={20}
-                  maxWidth={60}
+                  width={32}
                 />
               )}
               <InlineField

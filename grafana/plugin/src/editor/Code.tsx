@@ -60,6 +60,23 @@ export function Code(props: Props) {
     }
   }, [editor, refused]);
 
+  // The text comes back later than it was typed: what is this editor's own never goes into it again, or fast typing would fight with it.
+  const [initial] = useState(text);
+  const own = useRef([text]);
+  useEffect(() => {
+    const at = own.current.lastIndexOf(text);
+    own.current = at < 0 ? [text] : own.current.slice(at);
+    if (at < 0) {
+      editor?.editor.setValue(text);
+    }
+  }, [editor, text]);
+  const typed = (value: string) => {
+    if (value !== own.current.at(-1)) {
+      own.current.push(value);
+      latest.current.onChange(value);
+    }
+  };
+
   const mounted = (mountedEditor: MonacoEditor, monaco: Monaco) => {
     attach(mountedEditor, {
       rowsOf: (statement) => latest.current.rowsOf(statement),
@@ -76,7 +93,7 @@ export function Code(props: Props) {
     <div>
       <CodeEditor
         language={LANGUAGE}
-        value={text}
+        value={initial}
         height={lines * LINE_PX}
         showMiniMap={false}
         showLineNumbers={false}
@@ -89,7 +106,7 @@ export function Code(props: Props) {
         }}
         onBeforeEditorMount={register}
         onEditorDidMount={mounted}
-        onChange={(value) => latest.current.onChange(value)}
+        onChange={typed}
       />
       {refused !== undefined && (
         <div className={styles.problem} role="status" data-testid="waterclock-problem">

@@ -58,9 +58,7 @@ export function FilterRow({ filter, tags, values, onChange, onRemove }: FilterPr
           value={filter.values.map((value) => option(value))}
           onChange={(chosen) => onChange({ ...filter, values: chosen.map(({ value }) => value) })}
           createCustomValue
-          width="auto"
-          minWidth={18}
-          maxWidth={60}
+          width={32}
         />
       ) : (
         <Combobox
