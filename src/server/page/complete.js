@@ -1,14 +1,14 @@
-// What may stand at the cursor: words of the language, and names that the server has.
+// What may stand at the cursor: words of the language, and names that the server has. The Grafana plugin (grafana/plugin) completes
+// with this, too; each says how it asks for rows.
 
 import { AGGREGATES, FOLLOWING, FUNCTIONS, SHOWN, STAGES, VERBS, meaningful, nameOf, quoteName, quoteText, tokens } from "./language.js";
-import { rowsOf } from "./server.js";
 
 // More than this nobody reads.
 const CHOICES_MAX = 50;
 const TESTS = ["=", "!=", "=~", "!~"];
 
-// {from, to, choices: [{label, insert, kind}]}: `insert` replaces the text from `from` to `to`.
-export async function complete(text, cursor, db) {
+// {from, to, choices: [{label, insert, kind}]}: `insert` replaces the text from `from` to `to`. `rowsOf` promises the rows of a statement.
+export async function complete(text, cursor, rowsOf) {
     const before = tokens(text.slice(0, cursor));
     const last = before[before.length - 1];
     if (last?.kind === "comment") return undefined;
@@ -24,7 +24,7 @@ export async function complete(text, cursor, db) {
     const solid = meaningful(open ? before.slice(0, -1) : before);
     const start = solid.findLastIndex((token) => token.text === ";") + 1;
     const lets = solid.slice(0, start).flatMap((token, at, all) => (token.text === "let" ? [nameOf(all[at + 1])] : []));
-    const choices = await candidates(solid.slice(start), { inText: open && last.kind === "text", db, lets });
+    const choices = await candidates(solid.slice(start), { inText: open && last.kind === "text", rowsOf, lets });
     const wanted = typed.toLowerCase();
     const scored = choices
         .map((choice) => ({ choice, at: choice.label.toLowerCase().indexOf(wanted) }))
@@ -33,19 +33,19 @@ export async function complete(text, cursor, db) {
     return { from, to, choices: scored.slice(0, CHOICES_MAX).map(({ choice }) => choice) };
 }
 
-async function candidates(line, { inText, db, lets }) {
+async function candidates(line, { inText, rowsOf, lets }) {
     const end = line[line.length - 1]?.text;
     const inside = openBracket(line);
     const source = sourceOf(line);
-    const tags = () => names(`show tags from ${quoteName(source)}`, db, "tag");
-    const fields = () => names(`show fields from ${quoteName(source)}`, db, "field");
-    const values = (tag) => rowsOf(`show values of ${quoteName(tag)} from ${quoteName(source)}`, db).then(
+    const tags = () => names(`show tags from ${quoteName(source)}`, rowsOf, "tag");
+    const fields = () => names(`show fields from ${quoteName(source)}`, rowsOf, "field");
+    const values = (tag) => rowsOf(`show values of ${quoteName(tag)} from ${quoteName(source)}`).then(
         (rows) => rows.map(([value]) => ({ label: value, insert: quoteText(value), kind: "value" })), () => []);
 
     const asked = testedTag(line);
     if (asked !== undefined && source !== undefined) return values(asked);
     if (inText) return [];
-    const sources = async () => [...named(lets, "let"), ...await tablesRollupsMetrics(db)];
+    const sources = async () => [...named(lets, "let"), ...await tablesRollupsMetrics(rowsOf)];
     if (end === undefined || end === "explain") return [...await sources(), ...words(VERBS)];
     if (end === "show") return words(SHOWN);
     if (end === "of" && line[0].text === "show") return [];
@@ -96,12 +96,12 @@ const named = (list, kind) => list.map((name) => ({ label: name, insert: quoteNa
 const words = (list) => list.map((word) => ({ label: word, insert: word, kind: "word" }));
 const calls = (list) => list.map((word) => ({ label: word, insert: word, kind: "function" }));
 
-const names = (statement, db, kind) => rowsOf(statement, db).then(
+const names = (statement, rowsOf, kind) => rowsOf(statement).then(
     (rows) => rows.map(([name, type]) => ({ label: name, insert: quoteName(name), kind: type ?? kind })), () => []);
 
-async function tablesRollupsMetrics(db) {
+async function tablesRollupsMetrics(rowsOf) {
     const kinds = ["table", "rollup", "metric"];
-    const all = await Promise.all(kinds.map((kind) => names(`show ${kind}s`, db, kind)));
+    const all = await Promise.all(kinds.map((kind) => names(`show ${kind}s`, rowsOf, kind)));
     return all.flatMap((list, at) => list.map((choice) => ({ ...choice, kind: kinds[at] })));
 }
 

@@ -3,6 +3,7 @@
 
 import { complete } from "./complete.js";
 import { tokens } from "./language.js";
+import { rowsOf } from "./server.js";
 
 const text = document.getElementById("text");
 const painted = document.getElementById("painted");
@@ -142,7 +143,7 @@ async function suggest(wanted) {
     const question = asked += 1;
     const cursor = text.selectionStart;
     const typing = wanted || /[\p{L}\p{N}_"'`{,|=~ ]$/u.test(text.value.slice(0, cursor));
-    const found = typing && text.value.trim() !== "" || wanted ? await complete(text.value, cursor, database()) : undefined;
+    const found = typing && text.value.trim() !== "" || wanted ? await complete(text.value, cursor, (statement) => rowsOf(statement, database())) : undefined;
     if (question !== asked || document.activeElement !== text) return;
     if (found === undefined || found.choices.length === 0) return close();
     offer = found;

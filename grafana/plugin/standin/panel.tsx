@@ -1,0 +1,59 @@
+// A panel: a chart of what is a time series, a table of the rest, notices and errors. The chart and the table are Grafana's.
+
+import { applyFieldOverrides, createTheme, DataFrame, FieldColorModeId, getFieldDisplayName, PanelData } from '@grafana/data';
+import { LegendDisplayMode } from '@grafana/schema';
+import { Alert, PanelChrome, Table, TimeSeries } from '@grafana/ui';
+
+const WIDTH = 1220;
+const HEIGHT = 280;
+
+export function Panel({ data }: { data: PanelData }) {
+  const { errors, timeRange, state } = data;
+  const series = shown(data.series);
+  const notices = series.flatMap((frame) => frame.meta?.notices ?? []);
+  const kind = series[0]?.meta?.preferredVisualisationType;
+  return (
+    <div data-testid="panel" data-state={state} data-kind={kind} data-series={JSON.stringify(names(series))}>
+      <PanelChrome title="Panel" width={WIDTH + 20} height={HEIGHT + 60}>
+        {() =>
+          kind === 'graph' ? (
+            <TimeSeries
+              frames={series}
+              timeRange={timeRange}
+              timeZone="utc"
+              width={WIDTH}
+              height={HEIGHT}
+              legend={{ displayMode: LegendDisplayMode.List, placement: 'bottom', calcs: [], showLegend: true }}
+            />
+          ) : series[0] !== undefined && series[0].fields.length > 0 ? (
+            <Table data={series[0]} width={WIDTH} height={HEIGHT} />
+          ) : (
+            <span>No data</span>
+          )
+        }
+      </PanelChrome>
+      {notices.map(({ severity, text }) => (
+        <div key={text} data-testid={`notice-${severity}`} style={{ fontSize: 12 }}>
+          {severity}: {text}
+        </div>
+      ))}
+      {errors?.map(({ message }) => <Alert key={message} severity="error" title={message ?? 'an error'} data-testid="error" />)}
+    </div>
+  );
+}
+
+function shown(frames: DataFrame[]): DataFrame[] {
+  const config = { color: { mode: FieldColorModeId.PaletteClassic }, custom: { lineWidth: 1, fillOpacity: 8 } };
+  const data = frames.map((frame) => ({ ...frame, fields: frame.fields.map((field) => ({ ...field, config: { ...config, ...field.config } })) }));
+  return applyFieldOverrides({
+    data,
+    fieldConfig: { defaults: {}, overrides: [] },
+    replaceVariables: (text) => text,
+    theme: createTheme(),
+    timeZone: 'utc',
+  });
+}
+
+function names(frames: DataFrame[]): string[] {
+  return frames.flatMap((frame) => frame.fields.flatMap((field) => (field.type === 'time' ? [] : [getFieldDisplayName(field, frame, frames)])));
+}
