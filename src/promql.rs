@@ -30,7 +30,7 @@ pub use answer::{Answer, Data, Query};
 pub use check::matches_empty;
 pub use lex::duration as parse_duration;
 pub use parse::{NAME, SyntaxError, parse, parse_selector};
-pub use select::{Selection, Source, Wanted};
+pub use select::{Selection, Source, Wanted, filter_of};
 pub use value::{Run, Series, Steps, is_absent};
 
 use crate::error::{Error, Kind};

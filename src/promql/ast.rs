@@ -214,6 +214,14 @@ impl Expr {
         }
     }
 
+    /// All selectors in it, from the left.
+    pub fn selectors(&self) -> Vec<&Selector> {
+        match &self.node {
+            Node::Selector(selector) | Node::Range { selector, .. } => vec![selector],
+            _ => self.children().into_iter().flat_map(Expr::selectors).collect(),
+        }
+    }
+
     pub fn children(&self) -> Vec<&Expr> {
         match &self.node {
             Node::Number { .. } | Node::Text(_) | Node::Selector(_) | Node::Range { .. } => Vec::new(),

@@ -13,7 +13,7 @@ use query_lang::plan::{TagFilter, TagTest};
 use storage_format::point::{FieldType, TagSet, Time, TimeRange};
 
 use crate::error::Result;
-use crate::promql::ast::{MatchTest, Matcher};
+use crate::promql::ast::{Expr, MatchTest, Matcher};
 use crate::promql::labels::with;
 use crate::promql::parse::NAME;
 use crate::rows::Rows;
@@ -133,6 +133,17 @@ pub fn field_metric(table: &str, field: &str) -> String {
 }
 
 fn filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> Result<CompiledFilter> {
+    CompiledFilter::new(&tag_filter(matchers))
+}
+
+/// The series that any of an expression's selectors means, as a filter of tags. None if it has no selector.
+pub fn filter_of(expr: &Expr) -> Option<TagFilter> {
+    let any: Vec<TagFilter> =
+        expr.selectors().into_iter().map(|found| tag_filter(found.matchers.iter())).collect();
+    (!any.is_empty()).then_some(TagFilter::Or(any))
+}
+
+fn tag_filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> TagFilter {
     let test = |matcher: &Matcher| TagFilter::Match {
         tag: matcher.label.clone(),
         test: match matcher.test {
@@ -142,7 +153,7 @@ fn filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> Result<CompiledFil
             MatchTest::NotMatches => TagTest::NotMatches(matcher.value.clone()),
         },
     };
-    CompiledFilter::new(&TagFilter::And(matchers.map(test).collect()))
+    TagFilter::And(matchers.map(test).collect())
 }
 
 /// Appends the samples of one column.

@@ -4,6 +4,7 @@
 //! here are overlooked, as Prometheus does. One more than Prometheus has says whose data are meant: `db`.
 //! Not here: the language (`promql`), where samples come from (`db`).
 
+mod exemplars;
 mod json; // values as Prometheus writes them
 mod query;
 mod series; // series, labels and their values
@@ -30,7 +31,7 @@ pub fn routes() -> Router<Arc<Doors>> {
     Router::new()
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
-        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/api/v1/format_query", get(query::format).post(query::format))
         .route("/api/v1/parse_query", get(query::parse).post(query::parse))
         .route("/api/v1/series", get(series::series).post(series::series))

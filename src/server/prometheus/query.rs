@@ -116,17 +116,3 @@ async fn text(doors: &Arc<Doors>, request: Request) -> Result<promql::ast::Expr,
     let text = params.get("query").unwrap_or_default();
     promql::parse(text).map_err(|error| bad_parameter("query", error.in_query(text)))
 }
-
-pub async fn exemplars(State(doors): State<Arc<Doors>>, request: Request) -> Response {
-    let run = async {
-        let params = params(&doors, request).await?;
-        let text = params.get("query").unwrap_or_default();
-        promql::parse(text).map_err(|error| bad_parameter("query", error.in_query(text)))?;
-        let (start, end) = (time(&params, "start")?, time(&params, "end")?);
-        if start.zip(end).is_some_and(|(start, end)| end < start) {
-            return Err(bad_parameter("end", "end timestamp must not be before start timestamp"));
-        }
-        Ok(success(json!([])))
-    };
-    answer(run.await)
-}
