@@ -246,7 +246,7 @@ def write_anew(page, text):
     page.locator(".monaco-editor textarea").focus()
     page.keyboard.press("Control+a")
     page.keyboard.press("Delete")
-    page.keyboard.type(text)
+    page.keyboard.type(text, delay=40)
 
 
 def completing_code(browser):
@@ -350,7 +350,7 @@ def changing_variables(browser):
 def tables_and_logs(browser):
     visit = Visit(browser, "/?light")
     page = visit.page
-    visit.choose("waterclock-source", "events")
+    visit.choose("waterclock-source", re.compile("^events"))
     visit.radio("Table")
     page.get_by_role("button", name="Remove aggregate").click()
     visit.expect_query("events")
@@ -370,7 +370,7 @@ def settings(browser):
     kept = lambda: json.loads(page.get_by_test_id("settings").text_content())
     page.get_by_role("button", name="Save & test").click()
     expect(page.get_by_text("Waterclock answers. The database default has 2 tables.")).to_be_visible()
-    page.get_by_label("Database").fill("plant")
+    page.locator("#waterclock-database").fill("plant")
     page.get_by_role("button", name="Save & test").click()
     expect(page.get_by_text("There is no database plant yet; it is made on first write. There are data in: default.")).to_be_visible()
     page.locator("#waterclock-token").fill("s3cret")
@@ -397,7 +397,7 @@ with sync_playwright() as playwright:
     assert chromium, "chromium is missing: `make test` installs it"
     # As root, in a container, there is no sandbox; the only page it opens is ours.
     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-    for part in (settings, tables_and_logs, changing_variables, building_by_clicking, completing_code, errors_of_code):
+    for part in (building_by_clicking, completing_code, errors_of_code, changing_variables, tables_and_logs, settings):
         print(part.__name__, flush=True)
         try:
             part(browser)
