@@ -3,14 +3,16 @@
 # Made when the clients are installed; newer than their list.
 CLIENTS := target/venv/installed
 CARGO_DENY := target/tools/bin/cargo-deny
+# Made when the plugin's packages are installed.
+PACKAGES := grafana/plugin/node_modules/.package-lock.json
 
-.PHONY: run test lint deny bench conformance fuzz
+.PHONY: run test lint plugin deny bench conformance fuzz
 
 run:
 	cargo build --release
 	./target/release/waterclock demo
 
-test: lint $(CLIENTS)
+test: lint $(CLIENTS) plugin
 	cargo test --workspace
 
 lint:
@@ -20,6 +22,13 @@ lint:
 # The real clients and readers that the tests drive, in an environment of their own.
 $(CLIENTS): tests/clients/requirements.txt tests/clients/install.sh
 	tests/clients/install.sh
+
+# Needs Node 20 or later. What it builds is what tests/grafana.rs mounts in a browser.
+plugin: $(PACKAGES)
+	cd grafana/plugin && npm test && npm run build && npm run standin
+
+$(PACKAGES): grafana/plugin/package-lock.json
+	cd grafana/plugin && npm ci --ignore-scripts --no-audit --no-fund
 
 deny:
 	test -x $(CARGO_DENY) || cargo install --quiet --locked --root target/tools cargo-deny

@@ -1,9 +1,11 @@
-//! Every query of every dashboard in grafana/ runs against a server with the demo's tables and gives rows.
+//! Every query of every dashboard in grafana/ runs against a server with the demo's tables and gives rows; the built plugin works in a
+//! browser.
 
 use std::path::Path;
 
 use serde_json::Value as Json;
 
+use crate::clients::python;
 use crate::support::server::{Server, folder};
 
 /// A sample of what `waterclock demo` writes (src/cli/demo/vitals.rs), and of its rollups.
@@ -47,4 +49,15 @@ fn every_query_of_every_dashboard_gives_rows() {
         }
     }
     assert!(asked >= 7, "only {asked} queries: where have the panels gone?");
+}
+
+#[test]
+fn the_built_plugin_works_in_a_browser() {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/plugin");
+    for file in ["dist/module.js", "standin/dist/standin.js"] {
+        assert!(built.join(file).exists(), "grafana/plugin/{file} is missing: `make plugin` builds it");
+    }
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    assert!(python("grafana.py", &[&server.url]).ends_with("ok\n"));
 }

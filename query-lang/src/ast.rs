@@ -396,7 +396,7 @@ pub enum Show {
     Storage,
     Tags { table: Name },
     Fields { table: Name },
-    Values { tag: Name, table: Name },
+    Values { tag: Name, source: Source },
     Series { source: Source },
     Cardinality { source: Source },
 }

@@ -80,8 +80,8 @@ impl Planner<'_> {
             ast::Show::Fields { table } => {
                 Show::Fields { table: names::series_of(self.catalog, table)?.0.name }
             }
-            ast::Show::Values { tag, table } => {
-                let (table, filter) = names::series_of(self.catalog, table)?;
+            ast::Show::Values { tag, source } => {
+                let (table, filter) = names::series(self.catalog, source)?;
                 Show::Values { tag: names::tag(&table, tag)?, table: table.name, filter }
             }
             ast::Show::Series { source } => {

@@ -376,7 +376,7 @@ impl Display for Show {
             Show::Storage => f.write_str("show storage"),
             Show::Tags { table } => write!(f, "show tags from {table}"),
             Show::Fields { table } => write!(f, "show fields from {table}"),
-            Show::Values { tag, table } => write!(f, "show values of {tag} from {table}"),
+            Show::Values { tag, source } => write!(f, "show values of {tag} from {source}"),
             Show::Series { source } => write!(f, "show series from {source}"),
             Show::Cardinality { source } => write!(f, "show cardinality from {source}"),
         }

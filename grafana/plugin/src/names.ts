@@ -58,10 +58,11 @@ export class Names {
 
   private async definitions(): Promise<Map<string, { on: string; by?: string[] }>> {
     const rows = await this.server.namesOf('show rollups').catch(() => []);
+    // The definition is the last column.
     return new Map(
       rows.map((row) => {
         const [name, on] = row.map(String);
-        const definition = String(row[6] ?? '').replace(/^create rollup .*? as /, '');
+        const definition = String(row.at(-1) ?? '').replace(/^create rollup .*? as /, '');
         const reading = read(definition);
         return [name ?? '', { on: on ?? '', by: 'query' in reading ? reading.query.by : undefined }];
       })

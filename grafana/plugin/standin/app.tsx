@@ -37,7 +37,9 @@ export function App(props: Props) {
   return (
     <ThemeContext.Provider value={createTheme({ colors: { mode: light ? 'light' : 'dark' } })}>
       <GlobalStyles />
-      <div style={{ padding: 16, maxWidth: 1280 }}>{location.hash === '#config' ? <Settings {...props} /> : <Dashboard {...props} />}</div>
+      <div style={{ padding: 16, maxWidth: 1280 }}>
+        {location.hash === '#config' ? <Settings {...props} /> : <Dashboard {...props} />}
+      </div>
       <PortalContainer />
     </ThemeContext.Provider>
   );
@@ -51,8 +53,16 @@ function rangeOf(name: string): TimeRange {
 function requestOf(targets: Query[], range: TimeRange): DataQueryRequest<Query> {
   const { interval, intervalMs } = rangeUtil.calculateInterval(range, POINTS);
   return {
-    requestId: `Q${Date.now()}`, app: 'dashboard', timezone: 'utc', startTime: Date.now(), scopedVars: {},
-    range, interval, intervalMs, maxDataPoints: POINTS, targets,
+    requestId: `Q${Date.now()}`,
+    app: 'dashboard',
+    timezone: 'utc',
+    startTime: Date.now(),
+    scopedVars: {},
+    range,
+    interval,
+    intervalMs,
+    maxDataPoints: POINTS,
+    targets,
   };
 }
 
@@ -70,7 +80,13 @@ function Dashboard({ plugin, meta, templates }: Props) {
     running.current?.unsubscribe();
     const request = requestOf([latest.current], range);
     const show = (response: DataQueryResponse) =>
-      setData({ series: response.data as DataFrame[], errors: response.errors, state: response.state ?? LoadingState.Done, timeRange: range, request });
+      setData({
+        series: response.data as DataFrame[],
+        errors: response.errors,
+        state: response.state ?? LoadingState.Done,
+        timeRange: range,
+        request,
+      });
     running.current = from(source.query(request)).subscribe(show);
   }, [source, range]);
   useEffect(run, [run, variables]);
@@ -86,7 +102,12 @@ function Dashboard({ plugin, meta, templates }: Props) {
               data-testid={`variable-${variable.name}`}
               options={options.map((value) => ({ label: value, value }))}
               value={variable.value.map((value) => ({ label: value, value }))}
-              onChange={(chosen) => setVariables(variable.name, chosen.map(({ value }) => value))}
+              onChange={(chosen) =>
+                setVariables(
+                  variable.name,
+                  chosen.map(({ value }) => value)
+                )
+              }
               width={32}
             />
           </InlineField>
@@ -115,7 +136,9 @@ function Dashboard({ plugin, meta, templates }: Props) {
           onRunQuery={run}
         />
       </div>
-      <pre data-testid="query" style={{ fontSize: 11 }}>{JSON.stringify(query)}</pre>
+      <pre data-testid="query" style={{ fontSize: 11 }}>
+        {JSON.stringify(query)}
+      </pre>
     </Stack>
   );
 }
@@ -125,7 +148,8 @@ function useVariables(source: Source, templates: Templates, range: TimeRange) {
   const [values, setValues] = useState<Record<string, string[]>>({});
   const [options, setOptions] = useState<Record<string, string[]>>({});
   const variables = useMemo(
-    () => ['region', 'host'].map((name): Variable => ({ name, multi: true, value: values[name] ?? options[name] ?? [] })),
+    () =>
+      ['region', 'host'].map((name): Variable => ({ name, multi: true, value: values[name] ?? options[name] ?? [] })),
     [values, options]
   );
   templates.variables = variables;
@@ -133,23 +157,44 @@ function useVariables(source: Source, templates: Templates, range: TimeRange) {
   useEffect(() => {
     const ask = async (name: string, conditions?: string) => {
       const target = { refId: name, kind: 'values', table: 'cpu', tag: name, conditions };
-      const support = source.variables as unknown as { query: (request: object) => ReturnType<typeof from<Promise<DataQueryResponse>>> };
+      const support = source.variables as unknown as {
+        query: (request: object) => ReturnType<typeof from<Promise<DataQueryResponse>>>;
+      };
       const response = await firstValueFrom(support.query(requestOf([target], range)));
       const frame = response.data[0] as DataFrame;
       const found = frame.fields.find((field) => field.name === 'value')?.values as string[];
-      setOptions((before) => (JSON.stringify(before[name]) === JSON.stringify(found) ? before : { ...before, [name]: found }));
+      setOptions((before) =>
+        JSON.stringify(before[name]) === JSON.stringify(found) ? before : { ...before, [name]: found }
+      );
     };
     void ask('region').then(() => ask('host', 'region in $region'));
   }, [source, range, regions]);
-  const set = (name: string, chosen: string[]) => setValues((before) => ({ ...before, [name]: chosen, ...(name === 'region' && { host: undefined! }) }));
+  const set = (name: string, chosen: string[]) =>
+    setValues((before) => ({ ...before, [name]: chosen, ...(name === 'region' && { host: undefined! }) }));
   return [variables.map((variable) => ({ variable, options: options[variable.name] ?? [] })), set] as const;
 }
 
 function Settings({ plugin, meta }: Props) {
   const [options, setOptions] = useState({
-    id: 1, uid: 'waterclock', orgId: 1, name: 'Waterclock', type: meta.id, typeName: 'Waterclock', typeLogoUrl: '', access: 'proxy',
-    url: '', user: '', database: '', basicAuth: false, basicAuthUser: '', isDefault: true, readOnly: false, withCredentials: false,
-    jsonData: {}, secureJsonData: {}, secureJsonFields: {},
+    id: 1,
+    uid: 'waterclock',
+    orgId: 1,
+    name: 'Waterclock',
+    type: meta.id,
+    typeName: 'Waterclock',
+    typeLogoUrl: '',
+    access: 'proxy',
+    url: '',
+    user: '',
+    database: '',
+    basicAuth: false,
+    basicAuthUser: '',
+    isDefault: true,
+    readOnly: false,
+    withCredentials: false,
+    jsonData: {},
+    secureJsonData: {},
+    secureJsonFields: {},
   } as unknown as DataSourceSettings);
   const [said, setSaid] = useState<{ status: string; message: string }>();
   const Editor = plugin.components.ConfigEditor as ComponentType<Record<string, unknown>>;
@@ -162,7 +207,9 @@ function Settings({ plugin, meta }: Props) {
       <Editor options={options} onOptionsChange={setOptions} />
       <button onClick={test}>Save & test</button>
       {said !== undefined && <Alert severity={said.status === 'success' ? 'success' : 'error'} title={said.message} />}
-      <pre data-testid="settings" style={{ fontSize: 11 }}>{JSON.stringify(options)}</pre>
+      <pre data-testid="settings" style={{ fontSize: 11 }}>
+        {JSON.stringify(options)}
+      </pre>
     </Stack>
   );
 }

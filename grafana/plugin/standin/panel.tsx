@@ -1,8 +1,15 @@
-// A panel: a chart of what is a time series, a table of the rest, notices and errors. The chart and the table are Grafana's.
+// A panel: a chart of what is a time series, which is Grafana's, a plain table of the rest, notices and errors.
 
-import { applyFieldOverrides, createTheme, DataFrame, FieldColorModeId, getFieldDisplayName, PanelData } from '@grafana/data';
+import {
+  applyFieldOverrides,
+  createTheme,
+  DataFrame,
+  FieldColorModeId,
+  getFieldDisplayName,
+  PanelData,
+} from '@grafana/data';
 import { LegendDisplayMode } from '@grafana/schema';
-import { Alert, PanelChrome, Table, TimeSeries } from '@grafana/ui';
+import { Alert, PanelChrome, TimeSeries } from '@grafana/ui';
 
 const WIDTH = 1220;
 const HEIGHT = 280;
@@ -26,7 +33,7 @@ export function Panel({ data }: { data: PanelData }) {
               legend={{ displayMode: LegendDisplayMode.List, placement: 'bottom', calcs: [], showLegend: true }}
             />
           ) : series[0] !== undefined && series[0].fields.length > 0 ? (
-            <Table data={series[0]} width={WIDTH} height={HEIGHT} />
+            <Rows frame={series[0]} />
           ) : (
             <span>No data</span>
           )
@@ -37,14 +44,43 @@ export function Panel({ data }: { data: PanelData }) {
           {severity}: {text}
         </div>
       ))}
-      {errors?.map(({ message }) => <Alert key={message} severity="error" title={message ?? 'an error'} data-testid="error" />)}
+      {errors?.map(({ message }) => (
+        <Alert key={message} severity="error" title={message ?? 'an error'} data-testid="error" />
+      ))}
     </div>
+  );
+}
+
+function Rows({ frame }: { frame: DataFrame }) {
+  const text = (value: unknown) => (typeof value === 'object' ? JSON.stringify(value) : String(value));
+  return (
+    <table>
+      <thead>
+        <tr>
+          {frame.fields.map(({ name }) => (
+            <th key={name}>{name}</th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {Array.from({ length: frame.length }, (_, at) => (
+          <tr key={at}>
+            {frame.fields.map(({ name, values }) => (
+              <td key={name}>{text(values[at])}</td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }
 
 function shown(frames: DataFrame[]): DataFrame[] {
   const config = { color: { mode: FieldColorModeId.PaletteClassic }, custom: { lineWidth: 1, fillOpacity: 8 } };
-  const data = frames.map((frame) => ({ ...frame, fields: frame.fields.map((field) => ({ ...field, config: { ...config, ...field.config } })) }));
+  const data = frames.map((frame) => ({
+    ...frame,
+    fields: frame.fields.map((field) => ({ ...field, config: { ...config, ...field.config } })),
+  }));
   return applyFieldOverrides({
     data,
     fieldConfig: { defaults: {}, overrides: [] },
@@ -55,5 +91,7 @@ function shown(frames: DataFrame[]): DataFrame[] {
 }
 
 function names(frames: DataFrame[]): string[] {
-  return frames.flatMap((frame) => frame.fields.flatMap((field) => (field.type === 'time' ? [] : [getFieldDisplayName(field, frame, frames)])));
+  return frames.flatMap((frame) =>
+    frame.fields.flatMap((field) => (field.type === 'time' ? [] : [getFieldDisplayName(field, frame, frames)]))
+  );
 }

@@ -12,7 +12,11 @@ export function backend(): BackendSrv {
       const search = params === undefined ? '' : `?${new URLSearchParams(params)}`;
       const sent = {
         method,
-        headers: { accept: 'application/json', ...(data !== undefined && { 'content-type': 'application/json' }), ...headers },
+        headers: {
+          accept: 'application/json',
+          ...(data !== undefined && { 'content-type': 'application/json' }),
+          ...headers,
+        },
         body: data === undefined ? undefined : JSON.stringify(data),
         signal: aborting.signal,
       };
@@ -68,7 +72,9 @@ export class Templates implements TemplateSrv {
       if (value === undefined) {
         return whole;
       }
-      return typeof format === 'function' ? format(value, { name, multi: variable?.multi, includeAll: false }) : String(value);
+      return typeof format === 'function'
+        ? format(value, { name, multi: variable?.multi, includeAll: false })
+        : String(value);
     });
   }
 

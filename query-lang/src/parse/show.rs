@@ -7,7 +7,7 @@ use super::read::{Parsed, Tokens, fail, keyword, next, required, required_name, 
 use super::source;
 
 // show = "show" ( "tables" | "rollups" | "metrics" | "storage" | "tags" "from" name | "fields" "from" name
-//               | "values" "of" name "from" name | "series" "from" source | "cardinality" "from" source ) ;
+//               | "values" "of" name "from" source | "series" "from" source | "cardinality" "from" source ) ;
 pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("show")(input)?;
     let rest = input.get(1..).unwrap_or_default();
@@ -27,8 +27,8 @@ pub(super) fn show(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
         "values" => {
             let (rest, _) = required("`of` and a tag", keyword("of"))(rest)?;
             let (rest, tag) = required_name("a tag")(rest)?;
-            let (rest, table) = from(rest)?;
-            (rest, Show::Values { tag, table })
+            let (rest, source) = from_source(rest)?;
+            (rest, Show::Values { tag, source })
         }
         "series" => {
             let (rest, source) = from_source(rest)?;

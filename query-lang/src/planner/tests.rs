@@ -221,9 +221,11 @@ fn alter_names_its_target_and_how_long() {
 
 #[test]
 fn show_delete_drop() {
-    let values =
-        Plan::Show(Show::Values { tag: "host".to_owned(), table: "cpu".to_owned(), filter: TagFilter::All });
-    assert_eq!(testing::plan("show values of host from cpu").unwrap(), values);
+    let values = |filter| Show::Values { tag: "host".to_owned(), table: "cpu".to_owned(), filter };
+    let all = testing::plan("show values of host from cpu").unwrap();
+    assert_eq!(all, Plan::Show(values(TagFilter::All)));
+    let some = testing::plan("show values of host from cpu{dc=\"b\"}").unwrap();
+    assert_eq!(some, Plan::Show(values(equal("dc", "b"))));
     let cardinality = Show::Cardinality { table: "cpu".to_owned(), filter: equal("dc", "b") };
     assert_eq!(testing::plan("show cardinality from cpu{dc=\"b\"}").unwrap(), Plan::Show(cardinality));
     assert_eq!(testing::plan("show storage").unwrap(), Plan::Show(Show::Storage));

@@ -140,7 +140,7 @@ fn show() -> BoxedStrategy<Show> {
         Just(Show::Storage),
         name().prop_map(|table| Show::Tags { table }),
         name().prop_map(|table| Show::Fields { table }),
-        (name(), name()).prop_map(|(tag, table)| Show::Values { tag, table }),
+        (name(), source()).prop_map(|(tag, source)| Show::Values { tag, source }),
         source().prop_map(|source| Show::Series { source }),
         source().prop_map(|source| Show::Cardinality { source }),
     ]
