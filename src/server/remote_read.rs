@@ -197,7 +197,8 @@ fn floats(series: &SeriesSamples) -> (Vec<i64>, Vec<f64>) {
         for (at, time) in rows.times.iter().enumerate().filter(|(at, _)| array.is_valid(*at)) {
             let time = time.div_euclid(NANOS_PER_MILLI);
             if times.last() == Some(&time) {
-                (times.pop(), values.pop());
+                times.pop();
+                values.pop();
             }
             times.push(time);
             values.push(array.value(at));

@@ -120,7 +120,7 @@ impl Histogram {
         if !(self.count >= 0.0 && self.zero_count >= 0.0) {
             return Err("a count is negative");
         }
-        if !(self.zero_threshold >= 0.0) {
+        if self.zero_threshold.is_nan() || self.zero_threshold < 0.0 {
             return Err("the width of the zero bucket is negative");
         }
         if self.schema == SCHEMA_CUSTOM {
