@@ -19,7 +19,9 @@ if [ ! -x target/prometheus/usr/bin/prometheus ]; then
     sid=$(mktemp -d)
     chmod 755 "$sid"
     mkdir -p "$sid/lists/partial" "$sid/archives/partial"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian sid main" >"$sid/sources.list"
+    # From where this machine has its packages.
+    archive=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 '/debian/*$')
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive sid main" >"$sid/sources.list"
     apt=(apt-get -qq -o "Dir::Etc::sourcelist=$sid/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$sid/lists"
         -o "Dir::Cache=$sid" -o "Dir::Cache::archives=$sid/archives")
     "${apt[@]}" update
