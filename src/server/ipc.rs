@@ -15,8 +15,8 @@ use crate::server::cells::role_name;
 use crate::server::format::{Encoder, Said};
 use crate::server::json;
 
-/// Rows of one message: a few megabytes of usual columns.
-const MESSAGE_ROWS: usize = 64 << 10;
+/// Rows of one message: about a megabyte of usual columns, whose memory the next message takes again.
+const MESSAGE_ROWS: usize = 8 << 10;
 
 pub struct Ipc {
     schema: SchemaRef,

@@ -2,7 +2,7 @@
 
 import { QueryEditorProps } from '@grafana/data';
 import { Alert, Button, InlineField, InlineSwitch, Input, RadioButtonGroup, Stack } from '@grafana/ui';
-import React, { useState } from 'react';
+import React, { useEffect, useRef, useState } from 'react';
 
 import { read } from '../builder/read';
 import type { WaterclockDataSource } from '../datasource';
@@ -34,6 +34,11 @@ export function QueryEditor(props: Props) {
   const mode: EditorMode =
     query.editor === 'builder' || (query.editor === undefined && text === '') ? 'builder' : 'code';
   const [why, setWhy] = useState<string>();
+  // What a part of the editor finds out from the server may come after other changes.
+  const latest = useRef(query);
+  useEffect(() => {
+    latest.current = query;
+  });
 
   const switchTo = (wanted: EditorMode) => {
     if (wanted === 'builder' && 'reason' in reading) {
@@ -44,7 +49,7 @@ export function QueryEditor(props: Props) {
     onChange({ ...query, editor: wanted });
   };
   const change = (changed: Partial<WaterclockQuery>) => {
-    onChange({ ...query, ...changed });
+    onChange({ ...latest.current, ...changed });
     onRunQuery();
   };
 
