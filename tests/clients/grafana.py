@@ -351,10 +351,12 @@ def tables_and_logs(browser):
     visit = Visit(browser, "/?light")
     page = visit.page
     visit.choose("waterclock-source", re.compile("^events"))
+    panel = page.get_by_test_id("panel")
+    # Until then the page moves under the pointer.
+    expect(panel).to_have_attribute("data-state", "Done")
     visit.radio("Table")
     page.get_by_role("button", name="Remove aggregate").click()
     visit.expect_query("events")
-    panel = page.get_by_test_id("panel")
     expect(panel).to_have_attribute("data-kind", "table")
     expect(panel).to_contain_text("restart 5")
     visit.shot("table")
