@@ -19,8 +19,6 @@ pub struct Unranged {
     pub lets: Vec<Let>,
     /// How far before now the longest of its ranges began.
     pub history: Option<i64>,
-    /// Where that range stood.
-    stands: Span,
 }
 
 /// How a planned statement goes on.
@@ -41,8 +39,7 @@ pub struct Going {
 /// Takes the ranges away from a script of `let`s and one query, its last statement.
 pub fn unranged(statements: &[Statement], now: Time) -> Result<Unranged, QueryError> {
     let (last, before) = statements.split_last().expect("a script has a statement");
-    let mut live =
-        Unranged { statement: last.clone(), lets: Vec::new(), history: None, stands: Span::default() };
+    let mut live = Unranged { statement: last.clone(), lets: Vec::new(), history: None };
     let refuse = |statement: &Statement, problem: Problem| problem.within(&statement.text.0);
     for statement in before {
         let StatementKind::Let(named) = &statement.kind else {
@@ -70,16 +67,13 @@ impl Unranged {
                 stages.push(stage);
                 continue;
             };
-            let history = history_of(*range, &stage, now)?;
-            if self.history.is_none_or(|known| known < history) {
-                (self.history, self.stands) = (Some(history), stage.span);
-            }
+            self.history = self.history.max(Some(history_of(*range, &stage, now)?));
         }
         query.stages = stages;
         Ok(())
     }
 
-    /// How the planned statement goes on. The error says what stands in the way, and where.
+    /// How the planned statement goes on. The error says what stands in the way.
     pub fn going(&self, select: &Select) -> Result<Going, QueryError> {
         let going = going(select).and_then(|going| match going.each_alone || self.history.is_some() {
             true => Ok(going),

@@ -115,7 +115,7 @@ impl Live {
         };
         self.storage_row(&key, |found| StorageRow {
             memory_rows: in_memory.iter().map(|(rows, _)| rows).sum(),
-            memory_time: in_memory.iter().map(|(_, range)| *range).reduce(hull),
+            memory_time: in_memory.iter().map(|(_, range)| *range).reduce(TimeRange::hull),
             keep: keep_text(keep_of(&core.registry, table)),
             deletes: self.tombstones.iter().filter(stands).count(),
             ..found
@@ -127,7 +127,7 @@ impl Live {
         let files = self.blocks.of(key);
         let sum =
             |of: fn(&BlockEntry) -> u64| files.iter().map(|file| of(&file.entry)).sum::<u64>().to_string();
-        let time = files.iter().map(|file| file.time()).chain(row.memory_time).reduce(hull);
+        let time = files.iter().map(|file| file.time()).chain(row.memory_time).reduce(TimeRange::hull);
         let kind = match key.kind {
             BlockKind::Points => "table",
             BlockKind::Rollup => "rollup",
@@ -146,10 +146,6 @@ impl Live {
             row.sealed_until,
         ]
     }
-}
-
-fn hull(a: TimeRange, b: TimeRange) -> TimeRange {
-    TimeRange::new(a.start.min(b.start), a.end.max(b.end))
 }
 
 /// One row per tag, the tag with the most values first: that one multiplies the series.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::ingest::Target;
 use crate::ingest::histograms;
-use crate::ingest::protobuf::{Fields, Malformed, Packed};
+use crate::ingest::protobuf::{Fields, Malformed, Packed, Value};
 use crate::ingest::samples::{Received, Samples, put_label};
 use crate::series::{METRIC_NAME, MetricInfo, MetricKind};
 
@@ -186,6 +186,11 @@ struct ReaderV2<'a> {
     described: Vec<bool>,
 }
 
+/// Places in the table of symbols; one beyond all tables stands for a number that fits none.
+fn read_refs(value: Value<'_>, refs: &mut Vec<u32>) -> Result<(), Malformed> {
+    Packed::varints(value, |number| refs.push(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
 impl ReaderV2<'_> {
     fn series(&mut self, message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
         let start = samples.start();
@@ -197,9 +202,7 @@ impl ReaderV2<'_> {
         for field in Fields::of(message) {
             let field = field?;
             match field.number {
-                1 => Packed::varints(field.value, |number| {
-                    self.refs.push(u32::try_from(number).unwrap_or(u32::MAX));
-                })?,
+                1 => read_refs(field.value, &mut self.refs)?,
                 2 => {
                     let (time_ms, value) = sample(field.value.bytes()?)?;
                     samples.push(time_ms, value)?;
@@ -237,9 +240,7 @@ impl ReaderV2<'_> {
             for field in Fields::of(message) {
                 let field = field?;
                 match field.number {
-                    1 => Packed::varints(field.value, |number| {
-                        self.refs.push(u32::try_from(number).unwrap_or(u32::MAX));
-                    })?,
+                    1 => read_refs(field.value, &mut self.refs)?,
                     2 => value = field.value.double()?,
                     3 => time = field.value.varint()? as i64,
                     _ => {}

@@ -53,7 +53,7 @@ impl Scan {
                     passing.extend(search.passing(at, &rows_of(spans)).map(|range| (at, range)));
                     Ok(())
                 })?;
-                let hull = passing.iter().map(|(_, range)| *range).reduce(hull);
+                let hull = passing.iter().map(|(_, range)| *range).reduce(TimeRange::hull);
                 let Some(hull) = hull else { return Ok(()) };
                 series = passing.into_iter().map(|(at, _)| at).collect();
                 times = hull.intersect(search.times());
@@ -75,7 +75,7 @@ impl Scan {
     /// nor which rows are one.
     pub fn extent(&self) -> (u64, TimeRange) {
         let mut times: Option<TimeRange> = None;
-        let mut add = |range: TimeRange| times = Some(times.map_or(range, |times| hull(times, range)));
+        let mut add = |range: TimeRange| times = Some(times.map_or(range, |times| times.hull(range)));
         for block in &self.blocks {
             add(block.open.time());
         }
@@ -101,8 +101,4 @@ impl Scan {
 
 fn rows_of(spans: &[Span<'_>]) -> Vec<Rows> {
     spans.iter().map(Span::to_rows).collect()
-}
-
-fn hull(a: TimeRange, b: TimeRange) -> TimeRange {
-    TimeRange::new(a.start.min(b.start), a.end.max(b.end))
 }

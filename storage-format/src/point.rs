@@ -51,6 +51,11 @@ impl TimeRange {
         TimeRange { start: self.start.max(other.start), end: self.end.min(other.end) }
     }
 
+    /// The smallest range that covers both.
+    pub fn hull(self, other: TimeRange) -> TimeRange {
+        TimeRange::new(self.start.min(other.start), self.end.max(other.end))
+    }
+
     pub fn overlaps(self, other: TimeRange) -> bool {
         !self.intersect(other).is_empty()
     }

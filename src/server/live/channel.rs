@@ -339,7 +339,7 @@ impl Listener {
         let first = buffer.sent.front().map_or(buffer.last + 1, |sent| sent.number);
         if self.at + 1 < first {
             let lost = buffer.pushed_out.iter().filter(|(number, _)| *number > self.at);
-            let windows = lost.map(|(_, windows)| *windows).reduce(hull);
+            let windows = lost.map(|(_, windows)| *windows).reduce(TimeRange::hull);
             let missed = missed(first - self.at - 1, windows, self.channel.times);
             self.at = first - 1;
             return Some(Arc::new(missed));
@@ -348,10 +348,6 @@ impl Listener {
         self.at = sent.number;
         Some(sent)
     }
-}
-
-fn hull(a: TimeRange, b: TimeRange) -> TimeRange {
-    TimeRange::new(a.start.min(b.start), a.end.max(b.end))
 }
 
 /// Told to a listener that was too slow.
@@ -377,7 +373,7 @@ pub fn missed_before(time: Time, times: TimeFormat) -> Sent {
     Sent { name: "missed", id: None, data: data.to_string(), number: 0, windows: TimeRange::new(0, 0) }
 }
 
-pub fn time_json(time: Time, times: TimeFormat) -> Value {
+fn time_json(time: Time, times: TimeFormat) -> Value {
     match times {
         TimeFormat::Rfc3339 => Value::from(format_time(time)),
         TimeFormat::Unit(unit) => Value::from(time.div_euclid(unit)),
