@@ -62,6 +62,20 @@ impl Server {
         bytes
     }
 
+    /// Reads an answer as one does who takes it piece by piece; how many bytes it had.
+    pub fn post_and_read(&self, path: &str, body: &str, buffer: &mut [u8]) -> u64 {
+        let answer =
+            self.agent.post(format!("{}{path}", self.url)).send(body).expect("the server answers 2xx");
+        let mut reader = answer.into_body().into_reader();
+        let mut bytes = 0;
+        loop {
+            match reader.read(buffer).expect("a whole answer") {
+                0 => return bytes,
+                read => bytes += read as u64,
+            }
+        }
+    }
+
     pub fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut request = self.agent.post(format!("{}{path}", self.url));
         for (name, value) in headers {

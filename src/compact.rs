@@ -128,15 +128,23 @@ fn of_long_window(
     if whole || forced {
         return Some(Merging { key: key.clone(), windows: vec![window], files });
     }
-    if policy.force {
-        // In a long window that is not over, the blocks of late and early points over the whole of it; its days stay.
-        let is_whole = |file: &&Arc<BlockFile>| TimeRange::from(file.entry.partition) == window;
-        let whole: Vec<_> = files.iter().filter(is_whole).cloned().collect();
-        if whole.len() > 1 {
-            return Some(Merging { key: key.clone(), windows: vec![window], files: whole });
-        }
-    }
     let small = if width <= DAY { SMALL_BYTES_MAX } else { SMALL_BYTES_MAX.min(policy.block_bytes_max / 4) };
+    let mut give_back = false;
+    if policy.force {
+        // In a long window that is not over, the blocks of late and early points over the whole of it; its days stay, unless
+        // they share times with those, because then the files together say more than the table has.
+        let is_whole = |file: &&Arc<BlockFile>| TimeRange::from(file.entry.partition) == window;
+        let (whole, within): (Vec<_>, Vec<_>) = files.iter().partition(is_whole);
+        let overlaps = within.iter().any(|part| whole.iter().any(|file| file.time().overlaps(part.time())));
+        if overlaps && total <= small {
+            return Some(Merging { key: key.clone(), windows: vec![window], files });
+        }
+        if !overlaps && whole.len() > 1 {
+            let files = whole.into_iter().cloned().collect();
+            return Some(Merging { key: key.clone(), windows: vec![window], files });
+        }
+        give_back = overlaps;
+    }
     // Far less than what is given back below, so that nothing goes to and fro.
     let gathered_max = if fits { small } else { small / 4 };
     if let Some(first) = crowd(&files)
@@ -146,7 +154,7 @@ fn of_long_window(
     }
     // Late points that lie across days too large to be one block go back into their days.
     let (across, days): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| width_of(file) > DAY);
-    if fits || bytes_of(&across) <= small {
+    if !give_back && (fits || bytes_of(&across) <= small) {
         return None;
     }
     let hull = hull_of(&across)?;

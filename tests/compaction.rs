@@ -72,6 +72,19 @@ fn settle(db: &waterclock::db::Db) {
     while db.compact(false).unwrap() > 0 {}
 }
 
+/// What `--force` promises to other readers of the files.
+fn assert_forced_apart(db: &waterclock::db::Db, disk: &FaultyDisk) {
+    db.compact(true).unwrap();
+    let files = blocks(disk);
+    for (at, file) in files.iter().enumerate() {
+        let apart = |other: &storage_format::manifest::BlockEntry| {
+            other.time.1 <= file.time.0 || file.time.1 <= other.time.0
+        };
+        let shared = files[..at].iter().find(|other| !apart(other));
+        assert!(shared.is_none(), "{file:?} and {shared:?} share times");
+    }
+}
+
 #[test]
 fn a_trickle_over_years_leaves_few_files() {
     let disk = FaultyDisk::new();
@@ -91,6 +104,7 @@ fn a_trickle_over_years_leaves_few_files() {
     }
     let files = blocks(&disk);
     assert!(files.len() <= 24, "{} files hold {} points", files.len(), written.len());
+    assert_forced_apart(&db, &disk);
     assert_eq!(ask(&db, "cpu | limit 10000", true).unwrap().rows(), written.len());
 }
 
@@ -148,6 +162,7 @@ fn late_points_return_into_days_too_large_to_be_one_block() {
     }
     let wide = blocks(&disk).iter().filter(|entry| entry.partition.1 - entry.partition.0 > DAY).count();
     assert!(wide < 4, "{wide} blocks lie across days");
+    assert_forced_apart(&db, &disk);
     assert_eq!(ask(&db, "cpu | limit 10000", true).unwrap().rows(), 60);
     assert_eq!(rows(&ask(&db, "cpu | max(n), sum(n)", true).unwrap()).len(), 1);
 }

@@ -2,7 +2,8 @@
 //!
 //! Points lie by series and are wanted by time, so they are taken in slices of time: a slice is searched in all series, and
 //! what was found is put in order. A slice ends where what was found takes its share of memory, however many series there
-//! are and however the points lie; with a limit it ends where enough were found.
+//! are and however the points lie; with a limit it ends where enough were found. A slice goes out in batches, so that the
+//! first rows can be sent while the others are made into columns.
 //! Invariant: what is held is one slice; the slices follow one another without gap or overlap, so that the answer is the
 //! same as in one piece.
 //! Not here: what becomes of the rows (`stream`, `frame`).
@@ -23,7 +24,7 @@ use crate::query::scalar::Program;
 use crate::scan::{Scan, Touched};
 
 use find::{Found, Pass};
-use order::Dictionary;
+use order::{Dictionary, Ordered};
 
 /// Which points, and in which order.
 pub struct PointsAsked {
@@ -49,6 +50,8 @@ pub struct Points {
     wanted: usize,
     left: TimeRange,
     pace: Pace,
+    /// Of the slice that was found last.
+    found: Option<Ordered>,
     touched: Touched,
     /// The series that had rows in the range.
     seen: RoaringBitmap,
@@ -75,6 +78,9 @@ const SLICE_ROWS_MIN: usize = 1_000;
 /// How much a slice may be wider than the one before.
 const WIDEN_MAX: i128 = 8;
 
+/// Rows of a batch: a few megabytes of usual columns, made and sent in a few milliseconds.
+const BATCH_ROWS: usize = 16 << 10;
+
 impl Points {
     pub fn new(scan: Scan, asked: PointsAsked, guard: &Guard) -> Points {
         let names: Vec<String> = asked.fields.iter().map(|field| field.name.clone()).collect();
@@ -88,6 +94,7 @@ impl Points {
             wanted,
             left,
             pace: Pace { extent: left, width: None, rows: usize::MAX },
+            found: None,
             touched: Touched::default(),
             seen: RoaringBitmap::new(),
             scan,
@@ -116,19 +123,21 @@ impl Points {
         8 + 8 * self.names.len() + 4 * self.tags.len()
     }
 
-    /// The rows of the next slice that has any; None when there are no more. They are counted until the caller gives them
-    /// back.
+    /// The next rows; None when there are no more. They are counted until the caller gives them back.
     pub fn next(&mut self, guard: &Guard) -> Result<Option<Frame>> {
-        while !self.left.is_empty() {
+        while self.found.is_none() && !self.left.is_empty() {
             let slice = self.slice();
             let (found, covered) = self.find(slice, slice_bytes(guard), guard)?;
             let most = self.wanted;
             self.go_on(covered, found.rows);
             if found.rows > 0 {
-                return self.in_order(found, most, guard).map(Some);
+                self.found = Some(self.in_order(found, most, guard)?);
             }
         }
-        Ok(None)
+        let Some(mut found) = self.found.take() else { return Ok(None) };
+        let frame = found.take(self, BATCH_ROWS, guard)?;
+        self.found = (found.left() > 0).then_some(found);
+        Ok(Some(frame))
     }
 
     /// All that is left, in one slice, with plain texts.
@@ -136,7 +145,7 @@ impl Points {
         let (found, _) = self.find(self.left, usize::MAX, guard)?;
         self.left = TimeRange::new(0, 0);
         guard.check_rows(found.rows.min(self.wanted))?;
-        let numbered = self.in_order(found, self.wanted, guard)?;
+        let numbered = self.in_order(found, self.wanted, guard)?.take(self, usize::MAX, guard)?;
         let before = numbered.heap_bytes();
         let frame = numbered.unpacked();
         guard.reserve(frame.heap_bytes())?;
@@ -146,11 +155,11 @@ impl Points {
 
     /// No rows, in the columns of those that come.
     pub fn none(&mut self, guard: &Guard) -> Result<Frame> {
-        self.in_order(Found::default(), 0, guard)
+        self.in_order(Found::default(), 0, guard)?.take(self, 0, guard)
     }
 
     pub fn ended(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && self.found.is_none()
     }
 
     pub fn count(&self, stats: &mut Stats) {

@@ -1,7 +1,7 @@
 //! An answer as it is sent: what its columns are, then its rows in batches.
 //!
-//! Invariant: of points no more than one slice of time is held, and the next one is read when the batch before was taken; all
-//! batches have the schema that was told first.
+//! Invariant: of points no more than one slice of time is held, and the next one is read when the last batch of the one before
+//! was taken; all batches have the schema that was told first.
 //! Not here: texts and files made of it (`server`).
 
 use arrow::array::RecordBatch;
@@ -22,8 +22,8 @@ pub struct Stream {
     pub stats: Stats,
     pub warnings: Vec<String>,
     rows: Rows,
-    /// Of the batch that was given out last.
-    held: usize,
+    /// Of the two batches that were given out last: the one before is being sent while the next is asked for.
+    held: [usize; 2],
 }
 
 enum Rows {
@@ -53,21 +53,31 @@ impl Stream {
         }
         let (schema, columns) = (schema_of(&none.columns, &none.arrays), none.columns);
         let rows = Rows::Points { points: Box::new(points), steps };
-        Ok(Stream { columns, schema, stats: Stats::default(), warnings: Vec::new(), rows, held: 0 })
+        Ok(Stream { columns, schema, stats: Stats::default(), warnings: Vec::new(), rows, held: [0; 2] })
     }
 
     pub fn of_answer(answer: Answer) -> Stream {
         let Answer { columns, batch, stats, warnings } = answer;
-        Stream { columns, schema: batch.schema(), stats, warnings, rows: Rows::Whole(Some(batch)), held: 0 }
+        Stream {
+            columns,
+            schema: batch.schema(),
+            stats,
+            warnings,
+            rows: Rows::Whole(Some(batch)),
+            held: [0; 2],
+        }
     }
 
-    /// The next rows; None when there are no more. What was counted for the batch before is given back: it has been taken.
+    /// The next rows; None when there are no more. What was counted for the batch before the last is given back: it has been
+    /// sent.
     pub fn next(&mut self, guard: &Guard) -> Result<Option<RecordBatch>> {
         let (points, steps) = match &mut self.rows {
             Rows::Whole(batch) => return Ok(batch.take().filter(|batch| batch.num_rows() > 0)),
             Rows::Points { points, steps } => (points, steps),
         };
-        guard.release(std::mem::take(&mut self.held));
+        let [sent, sending] = self.held;
+        guard.release(sent);
+        self.held = [sending, 0];
         while !steps.iter().any(RowStep::is_done)
             && let Some(mut frame) = points.next(guard)?
         {
@@ -79,7 +89,7 @@ impl Stream {
             guard.reserve(after)?;
             guard.release(before);
             if frame.rows > 0 {
-                self.held = after;
+                self.held[1] = after;
                 return Ok(Some(batch_of(SchemaRef::clone(&self.schema), frame.arrays)));
             }
             guard.release(after);

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 
 use crate::query::AnswerColumn;
 use crate::server::cells::{Cell, Cells, TimeFormat};
-use crate::server::format::{Encoder, PIECE_BYTES};
+use crate::server::format::{Encoder, Out, PIECE_BYTES};
 
 pub struct Csv {
     names: Vec<String>,
@@ -77,7 +77,8 @@ impl Encoder for Csv {
         (self.at, self.end) = (0, batch.num_rows());
     }
 
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+    fn rows(&mut self, out: &mut Out) -> bool {
+        let out = &mut out.text;
         while out.len() < PIECE_BYTES && self.at < self.end {
             self.row(out);
             self.at += 1;

@@ -7,6 +7,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::query::{AnswerColumn, Stats};
@@ -27,13 +28,21 @@ pub trait Encoder: Send {
     fn take(&mut self, batch: RecordBatch);
 
     /// Writes a piece of the rows that were taken. Whether some are left.
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool;
+    fn rows(&mut self, out: &mut Out) -> bool;
 
     /// What stands after the rows.
     fn end(&mut self, _said: &Said, _out: &mut Vec<u8>) {}
 
     /// What can be said where rows are missing.
     fn broken(&mut self, _why: &Failure, _out: &mut Vec<u8>) {}
+}
+
+/// What goes out next.
+#[derive(Default)]
+pub struct Out {
+    /// What stands before `text`.
+    before: Vec<Bytes>,
+    pub text: Vec<u8>,
 }
 
 /// What an answer says of itself.
@@ -44,6 +53,9 @@ pub struct Said {
 
 /// A piece of text: large enough that a system call and a compression step are worth it.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes that are worth to be sent from where they are, without a copy.
+const PART_BYTES_MIN: usize = 4 << 10;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Format {
@@ -134,6 +146,32 @@ impl Format {
     }
 }
 
+impl Out {
+    pub fn push(&mut self, part: Bytes) {
+        if part.len() < PART_BYTES_MIN {
+            self.text.extend_from_slice(&part);
+            return;
+        }
+        if !self.text.is_empty() {
+            self.before.push(std::mem::take(&mut self.text).into());
+        }
+        self.before.push(part);
+    }
+
+    pub fn is_piece(&self) -> bool {
+        !self.before.is_empty() || self.text.len() >= PIECE_BYTES
+    }
+
+    /// All that is there, in order.
+    pub fn pieces(&mut self) -> impl Iterator<Item = Bytes> {
+        // After a whole piece of text another one comes.
+        let next = if self.text.len() >= PIECE_BYTES { PIECE_BYTES + PIECE_BYTES / 8 } else { 0 };
+        let text = std::mem::replace(&mut self.text, Vec::with_capacity(next));
+        let text = (!text.is_empty()).then(|| Bytes::from(text));
+        std::mem::take(&mut self.before).into_iter().chain(text)
+    }
+}
+
 impl Said {
     /// As headers or trailers.
     pub fn headers(&self) -> HeaderMap {
@@ -180,14 +218,15 @@ pub mod tests {
     pub fn pieces(format: Format, answer: Answer, times: TimeFormat) -> Vec<Vec<u8>> {
         let said = Said { stats: answer.stats, warnings: answer.warnings };
         let mut encoder = format.encoder(&answer.columns, answer.batch.schema_ref(), Some(&said), times);
-        let (mut pieces, mut out) = (Vec::new(), Vec::new());
-        encoder.begin(&mut out);
+        let (mut pieces, mut out) = (Vec::new(), Out::default());
+        let mut piece = |out: &mut Out| pieces.push(out.pieces().collect::<Vec<Bytes>>().concat());
+        encoder.begin(&mut out.text);
         encoder.take(answer.batch);
         while encoder.rows(&mut out) {
-            pieces.push(std::mem::take(&mut out));
+            piece(&mut out);
         }
-        encoder.end(&said, &mut out);
-        pieces.push(out);
+        encoder.end(&said, &mut out.text);
+        piece(&mut out);
         pieces
     }
 

@@ -7,38 +7,43 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::StreamEncoder;
+use axum::body::Bytes;
 
 use crate::query::AnswerColumn;
 use crate::server::cells::role_name;
-use crate::server::format::{Encoder, Said};
+use crate::server::format::{Encoder, Out, Said};
 use crate::server::json;
 
-/// Rows of one message: about a megabyte of usual columns, whose memory the next message takes again.
-const MESSAGE_ROWS: usize = 8 << 10;
+/// Rows of one message at most: some megabytes of usual columns, which a reader has in memory at once.
+const MESSAGE_ROWS: usize = 32 << 10;
 
 pub struct Ipc {
     schema: SchemaRef,
-    writer: StreamWriter<Vec<u8>>,
+    encoder: StreamEncoder,
     batch: Option<RecordBatch>,
     at: usize,
 }
 
-const MEMORY: &str = "memory can be written to";
+/// A column's values as they are in memory.
+struct Part(Buffer);
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+const FITS: &str = "the batch has the schema of the stream";
 
 impl Ipc {
     pub fn new(columns: &[AnswerColumn], schema: &SchemaRef, said: Option<&Said>) -> Ipc {
         let schema = with_metadata(columns, schema, said);
-        let writer = StreamWriter::try_new(Vec::new(), &schema).expect(MEMORY);
-        Ipc { schema, writer, batch: None, at: 0 }
-    }
-
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        match out.is_empty() {
-            true => *out = std::mem::take(self.writer.get_mut()),
-            false => out.append(self.writer.get_mut()),
-        }
+        let encoder =
+            StreamEncoder::try_new(&schema).expect("the types of answers are among those of streams");
+        Ipc { schema, encoder, batch: None, at: 0 }
     }
 }
 
@@ -61,30 +66,27 @@ pub fn with_metadata(columns: &[AnswerColumn], schema: &SchemaRef, said: Option<
 }
 
 impl Encoder for Ipc {
-    fn begin(&mut self, out: &mut Vec<u8>) {
-        self.flush(out);
-    }
-
     fn take(&mut self, batch: RecordBatch) {
         let batch = batch.with_schema(SchemaRef::clone(&self.schema)).expect("only metadata were added");
         (self.batch, self.at) = (Some(batch), 0);
     }
 
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+    fn rows(&mut self, out: &mut Out) -> bool {
         let Some(batch) = &self.batch else { return false };
         let rows = MESSAGE_ROWS.min(batch.num_rows() - self.at);
-        self.writer.write(&batch.slice(self.at, rows)).expect("a part of the batch has its schema");
+        let parts = self.encoder.encode(&batch.slice(self.at, rows)).expect(FITS);
+        parts.into_iter().for_each(|part| out.push(Bytes::from_owner(Part(part))));
         self.at += rows;
         if self.at == batch.num_rows() {
             self.batch = None;
         }
-        self.flush(out);
         self.batch.is_some()
     }
 
     fn end(&mut self, _: &Said, out: &mut Vec<u8>) {
-        self.writer.finish().expect(MEMORY);
-        self.flush(out);
+        let ended = StreamEncoder::try_new(&self.schema).expect(FITS);
+        let encoder = std::mem::replace(&mut self.encoder, ended);
+        encoder.finish().expect(FITS).iter().for_each(|part| out.extend_from_slice(part));
     }
 }
 

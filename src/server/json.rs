@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::query::{Answer, AnswerColumn, RollupUse, Stats};
 use crate::server::cells::{Cell, Cells, TimeFormat, role_name, type_name};
-use crate::server::format::{Encoder, PIECE_BYTES, Said};
+use crate::server::format::{Encoder, Out, PIECE_BYTES, Said};
 use crate::server::reply::Failure;
 
 /// One document.
@@ -65,7 +65,8 @@ impl Encoder for Document {
         self.rows.take(&batch);
     }
 
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+    fn rows(&mut self, out: &mut Out) -> bool {
+        let out = &mut out.text;
         while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
             out.extend_from_slice(if self.has_rows { b",\n[" } else { b"\n[" });
             self.has_rows = true;
@@ -103,13 +104,13 @@ pub fn document(answer: Answer, times: TimeFormat) -> Vec<u8> {
     unsaid.look_at(&batch);
     warnings.extend(unsaid.warnings(&columns));
     let mut document = Document::new(&columns, batch.schema_ref(), times);
-    let (mut text, mut piece) = (Vec::new(), Vec::new());
+    let (mut text, mut piece) = (Vec::new(), Out::default());
     document.begin(&mut text);
     document.take(batch);
     while document.rows(&mut piece) {
-        text.append(&mut piece);
+        text.append(&mut piece.text);
     }
-    text.append(&mut piece);
+    text.append(&mut piece.text);
     document.end(&Said { stats, warnings }, &mut text);
     text
 }
@@ -126,7 +127,8 @@ impl Encoder for Lines {
         self.rows.take(&batch);
     }
 
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+    fn rows(&mut self, out: &mut Out) -> bool {
+        let out = &mut out.text;
         while out.len() < PIECE_BYTES && self.rows.at < self.rows.end {
             for (column, name) in self.names.iter().enumerate() {
                 out.push(if column > 0 { b',' } else { b'{' });

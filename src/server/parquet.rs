@@ -12,7 +12,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::query::AnswerColumn;
-use crate::server::format::{Encoder, Said};
+use crate::server::format::{Encoder, Out, Said};
 use crate::server::ipc;
 
 pub struct Parquet {
@@ -48,7 +48,7 @@ impl Encoder for Parquet {
         (self.batch, self.at) = (Some(batch), 0);
     }
 
-    fn rows(&mut self, out: &mut Vec<u8>) -> bool {
+    fn rows(&mut self, out: &mut Out) -> bool {
         let (Some(writer), Some(batch)) = (&mut self.writer, &self.batch) else { return false };
         while self.at < batch.num_rows() {
             let rows = STEP_ROWS.min(batch.num_rows() - self.at);
@@ -56,7 +56,7 @@ impl Encoder for Parquet {
             self.at += rows;
             if writer.in_progress_rows() >= GROUP_ROWS || writer.in_progress_size() >= GROUP_BYTES {
                 writer.flush().expect(MEMORY);
-                out.append(writer.inner_mut());
+                out.push(std::mem::take(writer.inner_mut()).into());
                 return true;
             }
         }

@@ -1,7 +1,7 @@
 //! Sending an answer: read, made into its form, given to the client, piece by piece.
 //!
-//! Invariant: the next piece is made when the client has taken the one before, and the next rows are read when the last are
-//! written, so that a slow client slows the scan and fills no memory. The status goes out with the first rows: what is
+//! Invariant: the next piece is made when the client has taken the one before, and the next rows are read while the last are
+//! written and no sooner, so that a slow client slows the scan and fills no memory. The status goes out with the first rows: what is
 //! wrong before is an error with its status. What is wrong after it ends the connection without the last chunk, so that
 //! no client can take what it has for a whole answer.
 //! Not here: the forms (`format`).
@@ -18,9 +18,10 @@ use http_body::Frame;
 use tokio::sync::mpsc;
 
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::query::Stream;
 use crate::server::cells::TimeFormat;
-use crate::server::format::{Encoder, Format, PIECE_BYTES, Said, TRAILER};
+use crate::server::format::{Encoder, Format, Out, Said, TRAILER};
 use crate::server::json::Unsaid;
 use crate::server::queries::{Ticket, count};
 use crate::server::reply::Failure;
@@ -50,18 +51,17 @@ pub fn respond(running: Running, format: Format, times: TimeFormat) -> Response 
     };
     let headers = said.headers();
     if first.as_ref().is_none_or(|batch| batch.num_rows() <= ROWS_AT_ONCE) {
-        let mut whole = Vec::new();
-        sending.encoder.begin(&mut whole);
+        let (mut out, mut pieces) = (Out::default(), Vec::new());
+        sending.encoder.begin(&mut out.text);
         if let Some(batch) = first {
             sending.encoder.take(batch);
-            let mut piece = Vec::new();
-            while sending.encoder.rows(&mut piece) {
-                whole.append(&mut piece);
+            while sending.encoder.rows(&mut out) {
+                pieces.extend(out.pieces());
             }
-            whole.append(&mut piece);
         }
-        sending.encoder.end(&said, &mut whole);
-        return (content_type, headers, whole).into_response();
+        sending.encoder.end(&said, &mut out.text);
+        pieces.extend(out.pieces());
+        return (content_type, headers, pieces.concat()).into_response();
     }
     (content_type, headers, sending.start(first, Some(said))).into_response()
 }
@@ -138,26 +138,23 @@ impl Sending {
         said: Option<Said>,
         send: &mpsc::Sender<Piece>,
     ) -> Result<std::result::Result<(), Left>> {
-        let mut out = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        self.encoder.begin(&mut out);
+        let mut out = Out::default();
+        self.encoder.begin(&mut out.text);
         let mut next = first;
         while let Some(batch) = next {
-            self.encoder.take(batch);
-            loop {
-                let more = self.encoder.rows(&mut out);
-                if out.len() >= PIECE_BYTES || more {
-                    self.held.guard().check()?;
-                    let piece =
-                        std::mem::replace(&mut out, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8));
-                    if send.blocking_send(Ok(Frame::data(piece.into()))).is_err() {
-                        return Ok(Err(Left));
-                    }
+            let (encoder, stream, guard) = (&mut self.encoder, &mut self.stream, self.held.guard());
+            encoder.take(batch);
+            let mut read = Ok(None);
+            let sent = rayon::in_place_scope(|scope| {
+                if !stream.has_ended() {
+                    scope.spawn(|_| read = stream.next(guard));
                 }
-                if !more {
-                    break;
-                }
+                write(encoder.as_mut(), &mut out, guard, send)
+            })?;
+            if sent.is_err() {
+                return Ok(sent);
             }
-            next = self.stream.next(self.held.guard())?;
+            next = read?;
             if self.is_json {
                 next.iter().for_each(|batch| self.unsaid.look_at(batch));
             }
@@ -168,12 +165,33 @@ impl Sending {
             self.stream.stats.elapsed = self.held.guard().elapsed();
             said_of(&mut self.stream, &self.unsaid)
         });
-        self.encoder.end(&said, &mut out);
-        let mut sent = send.blocking_send(Ok(Frame::data(out.into())));
+        self.encoder.end(&said, &mut out.text);
+        let mut sent = out.pieces().try_for_each(|piece| send.blocking_send(Ok(Frame::data(piece))));
         if trailers {
             sent = sent.and_then(|()| send.blocking_send(Ok(Frame::trailers(said.headers()))));
         }
         Ok(sent.map_err(|_| Left))
+    }
+}
+
+/// Writes and sends what the encoder has.
+fn write(
+    encoder: &mut dyn Encoder,
+    out: &mut Out,
+    guard: &Guard,
+    send: &mpsc::Sender<Piece>,
+) -> Result<std::result::Result<(), Left>> {
+    loop {
+        let more = encoder.rows(out);
+        if more || out.is_piece() {
+            guard.check()?;
+            if out.pieces().any(|piece| send.blocking_send(Ok(Frame::data(piece))).is_err()) {
+                return Ok(Err(Left));
+            }
+        }
+        if !more {
+            return Ok(Ok(()));
+        }
     }
 }
 

@@ -53,7 +53,7 @@ def text(value):
 
 def number(value, type):
     wql = repr(value) if value >= 0 else f"-{repr(-value)}"
-    sql = {"f": f"{value!r}::double", "i": f"({value})::bigint", "u": f"{value}::ubigint"}[type]
+    sql = {"f": f"({value!r})::double", "i": f"({value})::bigint", "u": f"{value}::ubigint"}[type]
     return Expression(type, wql, sql)
 
 

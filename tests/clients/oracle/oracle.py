@@ -16,19 +16,23 @@ import sys
 from expressions import MACROS, NOW, SECOND, Column
 from queries import HOUR, MINUTE, Statement
 
+NAME = Column("__name__", "tag", "s")
 TAGS = [Column("host", "tag", "s"), Column("dc", "tag", "s")]
+METRIC = "g"
 FIELDS = {
     "m": {"f": "f", "i": "i", "j": "i", "u": "u", "b": "b", "s": "s"},
     "q": {"p": "f", "n": "i"},
+    METRIC: {"value": "f"},
 }
 SQL_TYPES = {"f": "double", "i": "bigint", "u": "ubigint", "b": "boolean", "s": "varchar"}
 TOLERANCE = 1e-9
+MILLISECOND = SECOND // 1000
 
 
 class Table:
     def __init__(self, name):
         self.name = name
-        self.columns = [Column("time", "time", "t"), *TAGS]
+        self.columns = [Column("time", "time", "t"), *([NAME] if name == METRIC else []), *TAGS]
         self.columns += [Column(field, "value", type) for field, type in FIELDS[name].items()]
         self.points = {}
         self.times = []
@@ -88,13 +92,27 @@ def write(dice, table, pool, count):
     return lines
 
 
+def write_samples(dice, table, pool, count):
+    """Samples of a Prometheus metric, which may be anything that a float can be: (host, dc, milliseconds, value as text)."""
+    series = [("a", "x"), ("a", None), ("b", "y"), (None, "x")]
+    samples = []
+    for _ in range(count):
+        key = (dice.choice(series), dice.choice(pool) // MILLISECOND * MILLISECOND)
+        # A message has no place for -0.
+        said = dice.choice(["nan", *(repr(value(dice, "f", "value") + 0.0) for _ in range(2))])
+        table.points[key] = {"value": said}
+        samples.append([*key[0], key[1] // MILLISECOND, said])
+    return samples
+
+
 def make(seed, count, folder):
     dice = random.Random(seed)
     tables = {name: Table(name) for name in FIELDS}
     pool = times(dice)
     batches = []
     for _ in range(3):
-        batches.append(write(dice, tables["m"], pool, 120) + write(dice, tables["q"], pool, 40))
+        lines = write(dice, tables["m"], pool, 120) + write(dice, tables["q"], pool, 40)
+        batches.append({"lines": lines, "samples": write_samples(dice, tables[METRIC], pool, 60)})
     statements = []
     for _ in range(count):
         made = Statement(dice, tables, NOW).make()
@@ -117,20 +135,24 @@ def load(duckdb, folder, plan):
     connection.execute(MACROS)
     connection.execute("set timezone = 'UTC'")
     for table, fields in FIELDS.items():
-        files = sorted(glob.glob(f"{folder}/blocks/default/{table}/*.parquet"))
+        stored = "metrics" if table == METRIC else table
+        files = sorted(glob.glob(f"{folder}/blocks/default/{stored}/*.parquet"))
         columns = ", ".join(f"{field}::{SQL_TYPES[type]} as {field}" for field, type in fields.items())
+        columns = "__name__, " * (table == METRIC) + f"nullif(host, '') as host, nullif(dc, '') as dc, {columns}"
         connection.execute(
-            f"create table {table} as select epoch_ns(time) as time, nullif(host, '') as host, nullif(dc, '') as dc, {columns}"
+            f"create table {table} as select epoch_ns(time) as time, {columns}"
             f" from read_parquet({files}, union_by_name = true)"
         )
         names = list(fields)
         rows = connection.execute(f"select host, dc, time, {', '.join(names)} from {table}").fetchall()
         points = plan["points"][table]
+        if table == METRIC:
+            points = [(host, dc, time, {"value": float(point["value"])}) for host, dc, time, point in points]
         expected = [(host, dc, time, *map(point.get, names)) for host, dc, time, point in points]
         order = lambda row: tuple(map(str, row))
         found, wanted = sorted(rows, key=order), sorted(expected, key=order)
-        apart = next((pair for pair in zip(found, wanted) if pair[0] != pair[1]), (len(found), len(wanted)))
-        assert found == wanted, f"seed {plan['seed']}: {files}: the rows differ: found {apart[0]}, written {apart[1]}"
+        apart = next((pair for pair in zip(found, wanted) if str(pair[0]) != str(pair[1])), (len(found), len(wanted)))
+        assert list(map(str, found)) == list(map(str, wanted)), f"seed {plan['seed']}: {files}: the rows differ: found {apart[0]}, written {apart[1]}"
     return connection
 
 
