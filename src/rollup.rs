@@ -18,6 +18,7 @@ mod verify;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Field;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use query_lang::catalog::RollupInfo;
@@ -32,12 +33,13 @@ use crate::batch::BatchPart;
 use crate::blocks::TableKey;
 use crate::error::Result;
 use crate::query::Groups;
-use crate::scan::StateLayer;
+use crate::scan::{Captured, StateColumns, StateLayer, View};
 use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
 pub use list::{Rollups, SetAside};
 pub use pace::Pace;
+use read::StoredStates;
 pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
 pub use verify::{Difference, Verify};
@@ -287,16 +289,40 @@ impl Rollup {
         self.info.window.start_of(time)
     }
 
-    /// The names of its state columns in a block, in order.
-    pub fn state_columns(&self) -> Vec<arrow::datatypes::Field> {
-        let states = self.info.states.iter().zip(&self.keys);
-        let field = |state: &query_lang::catalog::StateSpec| {
-            state.field.as_ref().map(|field| field.name.clone()).unwrap_or_default()
-        };
-        let columns = |(state, key): (&query_lang::catalog::StateSpec, &StateKey)| {
-            block_fields(*key, &field(state)).expect("bug: a rollup of states that are never stored")
-        };
-        states.flat_map(columns).collect()
+    /// Its columns in a block, in order.
+    pub fn state_columns(&self) -> Vec<Field> {
+        (0..self.keys.len()).flat_map(|place| self.columns_of(place)).collect()
+    }
+
+    /// The columns of the state at a place.
+    fn columns_of(&self, place: usize) -> Vec<Field> {
+        let field = self.info.states[place].field.as_ref().map(|field| field.name.as_str());
+        block_fields(self.keys[place], field.unwrap_or_default())
+            .expect("bug: a rollup of states that are never stored")
+    }
+
+    /// The states at these places, in blocks and in memory.
+    fn capture(
+        &self,
+        view: &View<'_>,
+        filter: &CompiledFilter,
+        ranges: &RangeSet,
+        places: Vec<usize>,
+    ) -> StoredStates {
+        let names = places.iter().flat_map(|place| self.columns_of(*place));
+        let names = names.map(|field| field.name().clone()).collect();
+        StoredStates {
+            name: self.info.name.clone(),
+            keys: places.iter().map(|place| self.keys[*place]).collect(),
+            states: Captured::states(
+                view,
+                &self.key,
+                self.layers.iter().map(|layer| layer.share(ranges)).collect(),
+                filter,
+                ranges.clone(),
+                StateColumns { names, places },
+            ),
+        }
     }
 
     /// A partition of a rollup holds at least some hundred buckets, or a rollup of days would be a file per row.

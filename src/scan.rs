@@ -29,8 +29,8 @@ use crate::head::Head;
 use crate::rows::{Merge, Rows};
 use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
-pub use memory::StateLayer;
 use memory::{Layers, Place};
+pub use memory::{StateColumns, StateLayer};
 pub use read::Part;
 pub use search::Search;
 
@@ -216,17 +216,18 @@ impl Captured {
         layers: Vec<StateLayer>,
         filter: &CompiledFilter,
         ranges: RangeSet,
-        columns: Vec<String>,
+        columns: StateColumns,
     ) -> Captured {
+        let StateColumns { names, places } = columns;
         Captured {
             extent: Extent::All,
-            columns,
+            columns: names,
             ids: Vec::new(),
             merge: Merge::Row,
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
-            memory: Layers::States(layers),
+            memory: Layers::States { layers, places },
             stale: Stale::Kept,
             ranges,
         }

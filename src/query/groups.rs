@@ -13,7 +13,8 @@ use arrow::array::{
 };
 use arrow::compute::filter;
 use arrow::datatypes::{Float64Type, Int64Type};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use indexmap::IndexMap;
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Aggregate, Function, Grouping, Hop, OutputColumn, Window};
 use storage_format::point::{TagSet, Time, TimeRange, floor_time};
@@ -28,7 +29,8 @@ use crate::query::window::TIME;
 
 #[derive(Default)]
 pub struct Groups {
-    runs: HashMap<TagSet, StateRun>,
+    /// In the order in which they came. A scan gives its series in order, and what is nearly in order is quickly put there.
+    runs: IndexMap<TagSet, StateRun, DefaultHashBuilder>,
 }
 
 /// What a group costs beside its states.

@@ -177,7 +177,8 @@ impl StatePlan {
 
     /// Stored states in the buckets that are asked for; those of one series stay as fine as they are.
     pub fn widened(&self, run: StateRun) -> StateRun {
-        if self.has_steps() { run } else { run.rebucket(|start| self.bucket(start)) }
+        let stays = self.has_steps() || run.starts.iter().all(|start| self.bucket(*start) == *start);
+        if stays { run } else { run.rebucket(|start| self.bucket(start)) }
     }
 
     /// How states of single series become those of groups. None if there is nothing to do.

@@ -5,7 +5,7 @@
 //! apart until all pieces are there ([`Access::answer`]).
 //! Not here: which rollups could answer at all (`query_lang::rewrite`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -41,17 +41,27 @@ pub struct Access {
 /// The part of the answer that one rollup gives.
 struct Stored {
     info: Arc<RollupInfo>,
-    keys: Vec<StateKey>,
-    /// Where the wanted states stand among the rollup's.
+    /// Only those that are wanted.
+    states: StoredStates,
+    /// Where the wanted states stand among those.
     places: Vec<usize>,
     /// What of the query's filter the rollup's groups still have to pass.
     filter: CompiledFilter,
-    states: Captured,
     /// Groups of clean ranges whose buckets are dirty nevertheless: computed from raw points.
     dirty: DirtyPairs,
     dirty_points: Option<Captured>,
+    /// Where the wanted states stand among the rollup's, all of which are computed for dirty groups.
+    all_places: Vec<usize>,
     /// Dirty buckets of the range that this rollup left to others.
     left: u64,
+}
+
+/// States of some kinds as they are stored, to be read.
+pub(super) struct StoredStates {
+    /// The rollup's.
+    pub name: String,
+    pub keys: Vec<StateKey>,
+    pub states: Captured,
 }
 
 /// What retention lets a read see. A refresh sees all that is there.
@@ -165,17 +175,18 @@ impl Stored {
             return Ok(None);
         }
         let filter = CompiledFilter::new(&choice.filter)?;
-        let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
-        let layers = rollup.layers.iter().map(|layer| layer.share(&taken)).collect();
-        let states = Captured::states(view, &rollup.key, layers, &filter, taken.clone(), columns);
+        let used: Vec<usize> = BTreeSet::from_iter(choice.places.iter().copied()).into_iter().collect();
+        let place = |at: &usize| used.binary_search(at).expect("it is one of them");
+        let places = choice.places.iter().map(place).collect();
+        let states = rollup.capture(view, &filter, &taken, used);
         let dirty: DirtyPairs =
             pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
         let dirty_points = points_of_pairs(view, rollup, table, &dirty)?;
         let piece = Stored {
-            keys: rollup.keys.clone(),
-            places: choice.places.clone(),
-            filter,
             states,
+            places,
+            filter,
+            all_places: choice.places.clone(),
             dirty,
             dirty_points,
             left: rollup.dirty.count(&whole),
@@ -191,26 +202,26 @@ impl Stored {
         guard: &Guard,
         touched: &Touched,
     ) -> Result<(Groups, RollupUse)> {
-        let Stored { info, keys, places, filter, states, dirty, dirty_points, left } = self;
+        let Stored { info, states, places, filter, dirty, dirty_points, all_places, left } = self;
         let by_sorted = plan.groups_of(by);
-        let widen = |groups: &mut Groups, group: &TagSet, run: &StateRun| {
-            let run = plan.widened(run.project(&places));
-            groups.add(Groups::key(group, by_sorted.as_deref()), run, guard)
+        let widen = |groups: &mut Groups, group: &TagSet, run: StateRun| {
+            groups.add(Groups::key(group, by_sorted.as_deref()), plan.widened(run), guard)
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
+        let StoredStates { name, keys, states } = states;
         let scan = states.open_within(guard)?;
         let (mut groups, mut buckets) = scan.fold(
             guard,
             touched,
             || (Groups::default(), 0u64),
             |(groups, buckets), group, pieces| {
-                let mut run = read_run(&info, &keys, pieces)?;
+                let mut run = read_run(&name, &keys, pieces)?;
                 if !dirty.is_empty() {
                     run.retain(|start| !is_dirty(group, start));
                 }
                 *buckets += run.len() as u64;
-                widen(groups, group, &run)
+                widen(groups, group, run.project(&places))
             },
             |(groups, buckets), (more, more_buckets)| Ok((groups.join(more, guard)?, buckets + more_buckets)),
         )?;
@@ -218,7 +229,7 @@ impl Stored {
             let runs = run_of_pairs(points, &info, &dirty, guard, touched)?;
             for (group, run) in runs.into_runs().filter(|(group, _)| filter.passes(group)) {
                 buckets += run.len() as u64;
-                widen(&mut groups, &group, &run)?;
+                widen(&mut groups, &group, run.project(&all_places))?;
             }
         }
         let used =
@@ -227,13 +238,27 @@ impl Stored {
     }
 }
 
-/// The states that a scan of stored states found for one group.
-pub fn read_run(info: &RollupInfo, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
+impl StoredStates {
+    /// Group by group, a long one in parts.
+    pub fn for_each(
+        self,
+        guard: &Guard,
+        mut each: impl FnMut(&TagSet, StateRun) -> Result<()>,
+    ) -> Result<()> {
+        let StoredStates { name, keys, states } = self;
+        states
+            .open_within(guard)?
+            .for_each(guard, |group, pieces| each(group, read_run(&name, &keys, &pieces)?))
+    }
+}
+
+/// The states that a scan of a rollup's stored states found for one group.
+fn read_run(rollup: &str, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
     let mut all: Option<StateRun> = None;
     for rows in pieces {
         let columns: Option<Vec<_>> = rows.columns.iter().cloned().collect();
         let damaged = |what: &str| Error::Corrupt {
-            file: format!("the states of rollup {}", info.name),
+            file: format!("the states of rollup {rollup}"),
             offset: 0,
             what: what.to_string(),
         };

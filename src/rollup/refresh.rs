@@ -21,11 +21,11 @@ use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rollup::Visible;
-use crate::rollup::read::{DirtyPairs, definition_of, points_of_pairs, read_run, run_of_pairs};
+use crate::rollup::read::{DirtyPairs, StoredStates, definition_of, points_of_pairs, run_of_pairs};
 use crate::scan::Captured;
 use crate::scan::Touched;
 use crate::scan::View;
-use crate::series::Table;
+use crate::series::{CompiledFilter, Table};
 
 /// A registered step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Refresh {
 
 enum How {
     /// All groups of the range. `before` are the states there until now, if any: groups that have gone must be said to.
-    Whole { access: Box<Access>, before: Option<Captured> },
+    Whole { access: Box<Access>, before: Option<StoredStates> },
     /// Single groups of single buckets; the rest is clean.
     Pairs { pairs: DirtyPairs, points: Option<Captured> },
 }
@@ -157,12 +157,9 @@ impl Refresh {
                 Visible::ALL,
             )?;
             let computed_before = rollup.computed.intersect(&range);
-            let before = (!computed_before.is_empty()).then(|| {
-                let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
-                let layers = rollup.layers.iter().map(|layer| layer.share(&computed_before)).collect();
-                let all = crate::series::CompiledFilter::All;
-                Captured::states(view, &rollup.key, layers, &all, computed_before, columns)
-            });
+            // Points are always the first state, and tell which buckets there are.
+            let before = (!computed_before.is_empty())
+                .then(|| rollup.capture(view, &CompiledFilter::All, &computed_before, vec![0]));
             How::Whole { access: Box::new(access), before }
         };
         Ok(Some(Refresh { seq: view.seq, keys: rollup.keys.clone(), info, how }))
@@ -188,8 +185,7 @@ impl Refresh {
             }
             How::Whole { access, before } => {
                 if let Some(before) = before {
-                    before.open_within(guard)?.for_each(guard, |group, pieces| {
-                        let run = read_run(&self.info, &self.keys, &pieces)?;
+                    before.for_each(guard, |group, run| {
                         missing.push((group.clone(), live_starts(&run)));
                         Ok(())
                     })?;

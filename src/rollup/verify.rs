@@ -8,18 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use query_lang::catalog::RollupInfo;
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
-use storage_format::state::{StateKey, StateRun};
+use storage_format::state::StateRun;
 
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::StatePlan;
-use crate::rollup::read::{DirtyPairs, definition_of, read_run};
+use crate::rollup::read::{DirtyPairs, StoredStates, definition_of};
 use crate::rollup::refresh::live_starts;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
-use crate::scan::{Captured, Touched, View};
+use crate::scan::{Touched, View};
 use crate::series::{CompiledFilter, Table};
 
 /// A state that is stored otherwise than its points say.
@@ -31,9 +30,7 @@ pub struct Difference {
 }
 
 pub struct Verify {
-    info: Arc<RollupInfo>,
-    keys: Vec<StateKey>,
-    stored: Captured,
+    stored: StoredStates,
     raw: Access,
     dirty: DirtyPairs,
 }
@@ -64,13 +61,9 @@ impl Verify {
         let dirty = pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect()));
         // Raw points alone, whatever other rollups could give.
         let plan = definition_of(info, &[]);
-        let columns = rollup.state_columns().iter().map(|field| field.name().clone()).collect();
-        let layers = rollup.layers.iter().map(|layer| layer.share(&range)).collect();
-        let all = CompiledFilter::All;
         let states = StatePlan::of_rollup(info)?;
         Ok(Verify {
-            keys: rollup.keys.clone(),
-            stored: Captured::states(view, &rollup.key, layers, &all, range.clone(), columns),
+            stored: rollup.capture(view, &CompiledFilter::All, &range, (0..rollup.keys.len()).collect()),
             raw: Access::capture(
                 view,
                 rollups,
@@ -83,13 +76,13 @@ impl Verify {
                 Visible::ALL,
             )?,
             dirty: dirty.collect(),
-            info: Arc::clone(info),
         })
     }
 
     /// How many states were compared, and those that differ, by bucket and group.
     pub fn run(self, guard: &Guard) -> Result<(u64, Vec<Difference>)> {
-        let Verify { info, keys, stored, raw, dirty } = self;
+        let Verify { stored, raw, dirty } = self;
+        let keys = stored.keys.clone();
         let compared = |group: &TagSet, mut run: StateRun| {
             let is_dirty = |start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
             // A bucket whose points are all gone stays as identities.
@@ -105,8 +98,7 @@ impl Verify {
         }
         // A long group comes in slices.
         let mut found: BTreeMap<TagSet, StateRun> = BTreeMap::new();
-        stored.open_within(guard)?.for_each(guard, |group, pieces| {
-            let run = read_run(&info, &keys, &pieces)?;
+        stored.for_each(guard, |group, run| {
             found.entry(group.clone()).or_insert_with(|| StateRun::new(&keys)).merge(&run);
             Ok(())
         })?;

@@ -16,11 +16,19 @@ use crate::series::{CompiledFilter, Table};
 /// States of rollups that are not in blocks yet: one layer in memory.
 pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
 
+/// Which states of a rollup are read.
+pub struct StateColumns {
+    /// Their columns in blocks, in order.
+    pub names: Vec<String>,
+    /// Their places in the runs of a layer.
+    pub places: Vec<usize>,
+}
+
 /// Taken under the lock.
 pub(super) enum Layers {
     None,
     Points(Vec<PointLayer>),
-    States(Vec<StateLayer>),
+    States { layers: Vec<StateLayer>, places: Vec<usize> },
 }
 
 /// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
@@ -75,7 +83,7 @@ impl Layers {
                     }
                 }
             }
-            Layers::States(layers) => {
+            Layers::States { layers, .. } => {
                 for (layer, groups) in (0..).zip(layers.iter()) {
                     for (place, (tags, _)) in (0..).zip(groups) {
                         if filter.passes(tags) {
@@ -91,14 +99,14 @@ impl Layers {
     pub fn newest(&self, place: Place) -> Option<Span<'_>> {
         match self {
             Layers::Points(layers) => layers[place.layer as usize].view(place).newest(),
-            Layers::None | Layers::States(_) => None,
+            Layers::None | Layers::States { .. } => None,
         }
     }
 
     /// What was copied to be read without the lock. Sealed chunks and states are shared.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Layers::None | Layers::States(_) => 0,
+            Layers::None | Layers::States { .. } => 0,
             Layers::Points(layers) => {
                 let views = layers.iter().flat_map(|layer| &layer.series);
                 views.map(|(_, view)| size_of::<(TagSet, SeriesView)>() + view.heap_bytes()).sum()
@@ -111,7 +119,9 @@ impl Layers {
         match self {
             Layers::None => 0,
             Layers::Points(layers) => layers[place.layer as usize].view(place).rows_max() as u64,
-            Layers::States(layers) => layers[place.layer as usize][place.series as usize].1.len() as u64,
+            Layers::States { layers, .. } => {
+                layers[place.layer as usize][place.series as usize].1.len() as u64
+            }
         }
     }
 
@@ -120,7 +130,7 @@ impl Layers {
         match self {
             Layers::None => {}
             Layers::Points(layers) => layers[place.layer as usize].view(place).parts(part),
-            Layers::States(layers) => {
+            Layers::States { layers, .. } => {
                 let run = &layers[place.layer as usize][place.series as usize].1;
                 for starts in run.starts.chunks(STATES_PART) {
                     part(starts[0], starts.len());
@@ -140,9 +150,10 @@ impl Layers {
                 })?;
                 Ok(Decoded { frozen_at: layer.frozen_at, rows })
             }
-            Layers::States(layers) => {
+            Layers::States { layers, places } => {
                 // As a block would have them.
-                let part = layers[place.layer as usize][place.series as usize].1.slice(wanted.times);
+                let run = &layers[place.layer as usize][place.series as usize].1;
+                let part = run.slice_of(wanted.times, places);
                 let columns = part.to_arrow().into_iter().map(Some).collect();
                 Ok(Decoded { frozen_at: None, rows: vec![Rows { columns, times: part.starts.into() }] })
             }

@@ -95,9 +95,15 @@ impl StateRun {
 
     /// The buckets that start inside `range`.
     pub fn slice(&self, range: TimeRange) -> StateRun {
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        self.slice_of(range, &all)
+    }
+
+    /// The buckets that start inside `range`, with these columns, in this order.
+    pub fn slice_of(&self, range: TimeRange, columns: &[usize]) -> StateRun {
         let from = self.starts.partition_point(|start| *start < range.start);
         let to = self.starts.partition_point(|start| *start < range.end).max(from);
-        let columns = self.columns.iter();
+        let columns = columns.iter().map(|place| &self.columns[*place]);
         let columns = columns.map(|column| with_states!(map column, states => states[from..to].to_vec()));
         StateRun { columns: columns.collect(), starts: self.starts[from..to].to_vec() }
     }
@@ -116,9 +122,13 @@ impl StateRun {
     }
 
     /// These columns, in this order; a column may be taken twice.
-    pub fn project(&self, columns: &[usize]) -> StateRun {
+    #[must_use]
+    pub fn project(self, columns: &[usize]) -> StateRun {
+        if columns.iter().copied().eq(0..self.columns.len()) {
+            return self;
+        }
         let columns = columns.iter().map(|index| self.columns[*index].clone()).collect();
-        StateRun { starts: self.starts.clone(), columns }
+        StateRun { starts: self.starts, columns }
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -222,8 +232,8 @@ mod tests {
         let mut some = run.clone();
         some.retain(|start| start % 20 == 0);
         assert_eq!(some, points(&[(0, 2), (20, 4)]));
-        assert_eq!(run.project(&[0, 0]).columns.len(), 2);
         assert!(run.heap_bytes() >= 4 * (8 + 8));
+        assert_eq!(run.project(&[0, 0]).columns.len(), 2);
     }
 
     #[test]

@@ -138,9 +138,10 @@ impl Stored for u64 {
 
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<u64>> {
         let counts = take::<Int64Array>(arrays)?;
-        let count = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
-        let counts: Option<Vec<u64>> = counts.iter().map(count).collect();
-        counts.ok_or(Corrupt::new("a count is missing or negative"))
+        if counts.null_count() > 0 || counts.values().iter().any(|count| *count < 0) {
+            return Err(Corrupt::new("a count is missing or negative"));
+        }
+        Ok(counts.values().iter().map(|count| count.cast_unsigned()).collect())
     }
 }
 
@@ -170,6 +171,10 @@ impl Stored for FloatSum {
         let rounded = take::<Float64Array>(arrays)?;
         let low = take::<Float64Array>(arrays)?;
         let wide = take::<BinaryArray>(arrays)?;
+        if rounded.null_count() == 0 && low.null_count() == 0 && wide.null_count() == wide.len() {
+            let sums = rounded.values().iter().zip(low.values());
+            return sums.map(|(hi, lo)| FloatSum::from_narrow(*hi, *lo)).collect();
+        }
         let rows = rounded.iter().zip(low.iter()).zip(wide.iter());
         rows.map(|((rounded, low), wide)| match (rounded, low, wide) {
             (None, None, None) => Ok(FloatSum::Empty),
@@ -193,11 +198,15 @@ impl<T: Whole> Stored for IntSum<T> {
         if totals.scale() != 0 {
             return Err(Corrupt::new("a sum of integers has decimals"));
         }
-        let in_range = |total: &i128| IntSum::<T>::TOTALS.contains(total);
-        if !totals.iter().flatten().all(|total| in_range(&total)) {
-            return Err(Corrupt::new("a sum of integers is out of range"));
+        let out_of_range = || Corrupt::new("a sum of integers is out of range");
+        let sum = |total: Option<i128>| match total {
+            Some(total) if !IntSum::<T>::TOTALS.contains(&total) => Err(out_of_range()),
+            total => Ok(IntSum::new(total)),
+        };
+        match totals.null_count() {
+            0 => totals.values().iter().map(|total| sum(Some(*total))).collect(),
+            _ => totals.iter().map(sum).collect(),
         }
-        Ok(totals.iter().map(IntSum::new).collect())
     }
 }
 
@@ -208,9 +217,11 @@ impl<T: Number, const LARGEST: bool> Stored for Extreme<T, LARGEST> {
 
     fn decode(arrays: &mut &[ArrayRef]) -> Result<Vec<Self>> {
         let values = take::<T::Array>(arrays)?;
-        let states: Vec<Self> = optional::<T>(values).map(Extreme).collect();
-        // Only a NaN is not the smallest of itself alone.
-        if states.iter().any(|state| state.0.is_some_and(|value| T::smallest(&[value]).is_none())) {
+        let states: Vec<Self> = match values.null_count() {
+            0 => T::slice(values).iter().map(|value| Extreme(Some(*value))).collect(),
+            _ => optional::<T>(values).map(Extreme).collect(),
+        };
+        if states.iter().any(|state| state.0.is_some_and(Number::is_nan)) {
             return Err(Corrupt::new("a smallest or largest value is NaN"));
         }
         Ok(states)
