@@ -249,10 +249,23 @@ fn merge_two(older: &Rows, newer: &Rows, merge: Merge) -> Rows {
         }
         origins.push(origin);
     }
+    let newest = |origin: &Origin| match (origin.older, origin.newer) {
+        (_, Some(row)) => (1, row),
+        (row, None) => (0, row.unwrap_or_default()),
+    };
+    let newest: Vec<(usize, usize)> = origins.iter().map(newest).collect();
     let columns = older.columns.len().max(newer.columns.len());
     let column = |index: usize| {
         let of = |rows: &Rows| rows.columns.get(index).cloned().flatten();
-        merge_column(of(older), of(newer), &origins, merge)
+        match (of(older), of(newer)) {
+            // Most columns: whatever the newer source has for a time wins.
+            (Some(older), Some(newer))
+                if merge == Merge::Row || older.null_count() + newer.null_count() == 0 =>
+            {
+                Some(interleave(&[older.as_ref(), newer.as_ref()], &newest).expect(ONE_TYPE))
+            }
+            (older, newer) => merge_column(older, newer, &origins, merge),
+        }
     };
     Rows { times: times.into(), columns: (0..columns).map(column).collect() }
 }
@@ -277,8 +290,10 @@ fn merge_column(
     let older = older.as_ref().unwrap_or(&none);
     let newer = newer.as_ref().unwrap_or(&none);
     let merged = interleave(&[older.as_ref(), newer.as_ref(), none.as_ref()], &picks);
-    Some(merged.expect("both sources of a column have the field's type"))
+    Some(merged.expect(ONE_TYPE))
 }
+
+const ONE_TYPE: &str = "both sources of a column have the field's type";
 
 /// A decoded chunk column, without copying its values.
 pub fn to_array(column: ColumnValues) -> ArrayRef {
