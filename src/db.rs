@@ -54,7 +54,7 @@ use crate::series::{METADATA_TABLE, METRICS_TABLE, Registry};
 use crate::wal::Wal;
 
 pub use follow::Following;
-pub use maintain::{FlushScope, RefreshScope};
+pub use maintain::{FlushScope, RefreshScope, Refreshed};
 pub use manifest::{MANIFEST, write_manifest};
 pub use open::restored_rollups;
 pub use pipeline::Change;

@@ -78,7 +78,7 @@ impl Jobs {
             db.compact(false)?;
             expired.map(|_| false)
         });
-        add("refresh", refresh_every, |db| Ok(db.refresh_step(&RefreshScope::default())? > 0));
+        add("refresh", refresh_every, |db| Ok(!db.refresh_step(&RefreshScope::default())?.is_done));
         jobs
     }
 

@@ -11,6 +11,7 @@
 
 mod dirty;
 mod list;
+mod open;
 mod pace;
 mod read;
 mod refresh;
@@ -38,6 +39,7 @@ use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
 pub use list::{Rollups, SetAside};
+use open::Open;
 pub use pace::Pace;
 use read::StoredStates;
 pub use read::{Access, Visible, columns_of};
@@ -59,6 +61,8 @@ pub struct Rollup {
     dirty: Dirty,
     /// A range that a refresh computes right now: writes into it mark dirty, too.
     registered: Option<TimeRange>,
+    /// The states of the bucket that is not over yet.
+    open: Open,
     /// States newer than the blocks; the last layer wins. At most two: one being written, one taking more.
     layers: Vec<Arc<Layer>>,
     /// Groups of the series seen by [`Rollup::mark`], by the series' number: None if the filter refuses it.
@@ -136,6 +140,7 @@ impl Rollup {
             computed: RangeSet::default(),
             stored: RangeSet::default(),
             registered: None,
+            open: Open::default(),
             layers: Vec::new(),
             groups: HashMap::new(),
             refreshing: Arc::default(),
@@ -338,14 +343,12 @@ impl Rollup {
     fn mark(&mut self, part: &BatchPart, seq: u64, groups_max: usize) {
         // The common case: points newer than everything computed.
         let newest = self.computed.hull().map_or(Time::MIN, |hull| hull.end);
-        let (registered, sealed) = (self.registered, self.sealed_until);
-        let matters = |time: Time| {
-            if time < sealed {
-                return false;
-            }
-            registered.is_some_and(|range| range.contains(time))
-                || (time < newest && self.computed.contains(time))
+        let (registered, sealed, open) = (self.registered, self.sealed_until, self.open.covered());
+        let in_buckets = |computed: &RangeSet, time: Time| {
+            registered.is_some_and(|range| range.contains(time)) || (time < newest && computed.contains(time))
         };
+        let matters =
+            |time: Time| time >= sealed && (in_buckets(&self.computed, time) || open.contains(time));
         let rows: Vec<(u32, Time)> = part
             .points
             .rows
@@ -358,7 +361,11 @@ impl Rollup {
                 let tags = part.table.series_tags(series);
                 self.filter.passes(&tags).then(|| Groups::key(&tags, self.by.as_deref()))
             });
-            if let Some(group) = group {
+            let Some(group) = group else { continue };
+            if open.contains(time) {
+                self.open.mark(time, group, seq, groups_max);
+            }
+            if in_buckets(&self.computed, time) {
                 let bucket = self.info.window.start_of(time);
                 self.dirty.mark_group(bucket, group.clone(), seq, groups_max);
             }
@@ -367,6 +374,9 @@ impl Rollup {
 
     /// Marks every bucket that a change in the range may have touched.
     pub fn mark_range(&mut self, range: TimeRange, seq: u64) {
+        if self.open.covered().overlaps(range) {
+            self.open.forget();
+        }
         let touched = self.computed.ranges().iter().copied().chain(self.registered);
         let whole = |part: TimeRange| self.info.window.outward(part);
         let range = range.intersect(TimeRange::new(self.sealed_until, Time::MAX));

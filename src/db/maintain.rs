@@ -74,6 +74,15 @@ pub struct RefreshScope {
     pub within: Option<TimeRange>,
 }
 
+/// What one step of each rollup has done.
+#[derive(Clone, Copy, Debug)]
+pub struct Refreshed {
+    /// That are over, and computed now.
+    pub buckets: u64,
+    /// There was nothing to do.
+    pub is_done: bool,
+}
+
 /// States of a rollup that may wait in memory; more go to blocks.
 const STATES_IN_MEMORY_MAX: usize = 2_000_000;
 
@@ -143,8 +152,8 @@ impl Db {
         }
     }
 
-    /// Takes one step of every rollup in the scope that has something to do. Returns how many buckets were computed.
-    pub fn refresh_step(&self, scope: &RefreshScope) -> Result<u64> {
+    /// Takes one step of every rollup in the scope that has something to do.
+    pub fn refresh_step(&self, scope: &RefreshScope) -> Result<Refreshed> {
         let core = &*self.core;
         core.check_writable()?;
         let names: Vec<(String, String)> = match &scope.rollup {
@@ -178,7 +187,7 @@ impl Db {
                 rollups.into_iter().map(|(_, database, name)| (database, name)).collect()
             }
         };
-        let mut buckets = 0;
+        let mut all = Refreshed::default();
         let mut failed = None;
         for (database, name) in names {
             core.grow(&database, &name)?;
@@ -188,26 +197,46 @@ impl Db {
                 core.succeed(&database, &name).map(|()| computed)
             });
             match outcome {
-                Ok(computed) => buckets += computed,
+                Ok(one) => {
+                    all.buckets += one.buckets;
+                    all.is_done &= one.is_done;
+                }
                 // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
                 Err(error) => failed = Some(error),
             }
         }
         match failed {
-            Some(error) if buckets == 0 => Err(error),
-            _ => Ok(buckets),
+            Some(error) if all.is_done => Err(error),
+            _ => Ok(all),
         }
     }
 
-    /// Takes steps until nothing in the scope is due.
+    /// Takes steps until nothing in the scope is due. Returns how many buckets were computed.
     pub fn refresh(&self, scope: &RefreshScope) -> Result<u64> {
-        let mut total = 0;
-        loop {
-            match self.refresh_step(scope)? {
-                0 => return Ok(total),
-                buckets => total += buckets,
+        self.refresh_while(scope, || Ok(true))
+    }
+
+    /// The same for as long as somebody waits for it.
+    pub fn refresh_while(
+        &self,
+        scope: &RefreshScope,
+        mut go_on: impl FnMut() -> Result<bool>,
+    ) -> Result<u64> {
+        let mut buckets = 0;
+        while go_on()? {
+            let step = self.refresh_step(scope)?;
+            buckets += step.buckets;
+            if step.is_done {
+                break;
             }
         }
+        Ok(buckets)
+    }
+}
+
+impl Default for Refreshed {
+    fn default() -> Refreshed {
+        Refreshed { buckets: 0, is_done: true }
     }
 }
 
@@ -409,11 +438,11 @@ impl Core {
         Ok(())
     }
 
-    fn refresh_one(&self, database: &str, name: &str, within: TimeRange) -> Result<u64> {
+    fn refresh_one(&self, database: &str, name: &str, within: TimeRange) -> Result<Refreshed> {
         let Some(lock) =
             self.live.read().rollups.get(database, name).map(|rollup| Arc::clone(&rollup.refreshing))
         else {
-            return Ok(0);
+            return Ok(Refreshed::default());
         };
         let _one_at_a_time = lock.lock();
         // A rollup of this name that was made meanwhile has a lock of its own, and neither this step nor its states are its.
@@ -435,29 +464,34 @@ impl Core {
                         within,
                         states_max: self.config.limits.refresh_states_max,
                     };
-                    let work = rollup.next_work(&due, table.series_count());
+                    let mut work = rollup.next_work(&due, table.series_count());
                     if work.is_none() && within == TimeRange::ALL {
                         rollup.pace.rest();
+                        work = rollup.next_open_work(&due);
                     }
                     work.map(|work| (work, table))
                 }
                 _ => None,
             }
         }) else {
-            return Ok(0);
+            return Ok(Refreshed::default());
         };
         let started = self.clock.elapsed();
         let outcome = self.refresh_work(&work, &table);
         let mut live = self.live.write();
-        let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else { return Ok(0) };
+        let Some(rollup) = live.rollups.get_mut(database, name).filter(same) else {
+            return Ok(Refreshed::default());
+        };
         match outcome {
             Ok(Some((seq, runs))) => {
                 let buckets = rollup.finish(&work, seq, runs);
-                rollup.pace.note(started, self.clock.elapsed(), buckets);
-                metrics::counter!(crate::metrics::ROLLUP_REFRESHED).increment(buckets);
-                Ok(buckets)
+                if let Some(buckets) = buckets {
+                    rollup.pace.note(started, self.clock.elapsed(), buckets);
+                    metrics::counter!(crate::metrics::ROLLUP_REFRESHED).increment(buckets);
+                }
+                Ok(Refreshed { buckets: buckets.unwrap_or(0), is_done: false })
             }
-            Ok(None) => Ok(0),
+            Ok(None) => Ok(Refreshed::default()),
             Err(error) => {
                 rollup.abandon(error.to_string());
                 Err(error)

@@ -159,14 +159,7 @@ impl Db {
             RollupChange::Refresh(within) => {
                 let rollup = Some((database.to_string(), name));
                 let scope = RefreshScope { rollup, within: Some(within) };
-                let mut buckets = 0;
-                loop {
-                    guard.check()?;
-                    match self.refresh_step(&scope)? {
-                        0 => break,
-                        computed => buckets += computed,
-                    }
-                }
+                let buckets = self.refresh_while(&scope, || guard.check().map(|()| true))?;
                 return Ok(text_table(&["buckets"], &[vec![buckets.to_string()]]));
             }
         };

@@ -168,6 +168,11 @@ impl StatePlan {
         window.whole(&before).union(&window.whole(&after))
     }
 
+    /// Whether points of a range count differently, so that one state cannot stand for all of it.
+    pub fn counts_anew_within(&self, range: TimeRange) -> bool {
+        range.start < self.counts_from && self.counts_from < range.end
+    }
+
     /// `need` is what is read from raw points.
     pub fn set_pieces(&mut self, need: RangeSet) {
         if self.has_steps() {

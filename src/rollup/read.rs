@@ -24,6 +24,7 @@ use crate::query::StatePlan;
 use crate::query::aggregate;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
+use crate::rollup::open::Running;
 use crate::rows::Rows;
 use crate::scan::Touched;
 use crate::scan::View;
@@ -35,6 +36,8 @@ pub struct Access {
     by: Grouping,
     plan: StatePlan,
     stored: Vec<Stored>,
+    /// Of buckets that are not over yet.
+    open: Vec<Unfinished>,
     raw: Captured,
 }
 
@@ -54,6 +57,16 @@ struct Stored {
     all_places: Vec<usize>,
     /// Dirty buckets of the range that this rollup left to others.
     left: u64,
+}
+
+/// The part of the answer that the running states of one rollup's open bucket give.
+struct Unfinished {
+    info: Arc<RollupInfo>,
+    running: Running,
+    /// Where the wanted states stand among the rollup's.
+    places: Vec<usize>,
+    filter: CompiledFilter,
+    dirty_points: Option<Captured>,
 }
 
 /// States of some kinds as they are stored, to be read.
@@ -96,7 +109,7 @@ impl Access {
         visible: Visible,
     ) -> Result<Access> {
         let mut need = wanted;
-        let mut stored = Vec::new();
+        let (mut stored, mut open) = (Vec::new(), Vec::new());
         // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.
         let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
@@ -116,6 +129,18 @@ impl Access {
                 need = need.minus(&taken);
                 stored.push(piece);
             }
+            let fits = |running: &Running| {
+                let range = running.range;
+                let whole = RangeSet::from(choice.window.bucket(range.start));
+                range.start >= visible.points_from
+                    && need.intersect(&range.into()) == range.into()
+                    && !state_plan.counts_anew_within(range)
+                    && choice.window.straddling(&plan.window, &whole).is_some_and(|parted| parted.is_empty())
+            };
+            if let Some(running) = rollup.open.running().filter(fits) {
+                need = need.minus(&running.range.into());
+                open.push(Unfinished::capture(view, rollup, table, running, choice)?);
+            }
         }
         let need = need.intersect(&readable);
         let columns = columns_of(table, &state_plan.fields);
@@ -123,7 +148,7 @@ impl Access {
         let filter = CompiledFilter::new(filter)?;
         let raw = Captured::points(view, table, &filter, need.clone(), &columns, extent);
         state_plan.set_pieces(need);
-        Ok(Access { by: plan.by.clone(), plan: state_plan, stored, raw })
+        Ok(Access { by: plan.by.clone(), plan: state_plan, stored, open, raw })
     }
 
     /// The states of the groups as users ask for them.
@@ -155,6 +180,16 @@ impl Access {
             groups = groups.join(more, guard)?;
             uses.push(used);
         }
+        for unfinished in self.open {
+            let used = unfinished.run(&self.plan, &self.by, &mut groups, guard, touched)?;
+            match uses.iter_mut().find(|known| known.name == used.name) {
+                Some(known) => {
+                    known.buckets += used.buckets;
+                    known.dirty_recomputed += used.dirty_recomputed;
+                }
+                None => uses.push(used),
+            }
+        }
         Ok((groups, uses))
     }
 }
@@ -181,7 +216,7 @@ impl Stored {
         let states = rollup.capture(view, &filter, &taken, used);
         let dirty: DirtyPairs =
             pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
-        let dirty_points = points_of_pairs(view, rollup, table, &dirty)?;
+        let dirty_points = points_of_pairs(view, rollup, table, &dirty, buckets_of(info, &dirty))?;
         let piece = Stored {
             states,
             places,
@@ -238,6 +273,55 @@ impl Stored {
     }
 }
 
+impl Unfinished {
+    fn capture(
+        view: &View<'_>,
+        rollup: &Rollup,
+        table: &Arc<Table>,
+        running: Running,
+        choice: &RollupChoice,
+    ) -> Result<Unfinished> {
+        let ranges = RangeSet::from(running.range);
+        Ok(Unfinished {
+            info: Arc::clone(&rollup.info),
+            places: choice.places.clone(),
+            filter: CompiledFilter::new(&choice.filter)?,
+            dirty_points: points_of_pairs(view, rollup, table, &running.dirty_pairs(), ranges)?,
+            running,
+        })
+    }
+
+    fn run(
+        self,
+        plan: &StatePlan,
+        by: &Grouping,
+        groups: &mut Groups,
+        guard: &Guard,
+        touched: &Touched,
+    ) -> Result<RollupUse> {
+        let Unfinished { info, running, places, filter, dirty_points } = self;
+        let by = plan.groups_of(by);
+        let mut buckets = 0;
+        let mut add = |group: &TagSet, run: StateRun| {
+            buckets += run.len() as u64;
+            groups.add(Groups::key(group, by.as_deref()), plan.widened(run), guard)
+        };
+        let clean = running.states.runs.iter().filter(|(group, _)| !running.dirty.contains(*group));
+        for (group, run) in clean.filter(|(group, _)| filter.passes(group)) {
+            guard.check()?;
+            add(group, run.slice_of(TimeRange::ALL, &places))?;
+        }
+        let dirty_recomputed = u64::from(!running.dirty.is_empty());
+        if let Some(points) = dirty_points {
+            let runs = run_of_pairs(points, &info, &running.dirty_pairs(), guard, touched)?;
+            for (group, run) in runs.into_runs().filter(|(group, _)| filter.passes(group)) {
+                add(&group, run.project(&places))?;
+            }
+        }
+        Ok(RollupUse { name: info.name.clone(), buckets, dirty_recomputed })
+    }
+}
+
 impl StoredStates {
     /// Group by group, a long one in parts.
     pub fn for_each(
@@ -273,17 +357,22 @@ fn read_run(rollup: &str, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun
     Ok(all.unwrap_or_else(|| StateRun::new(keys)))
 }
 
-/// The raw points of single dirty groups of single buckets.
+/// The times of the buckets of the pairs.
+pub fn buckets_of(info: &RollupInfo, pairs: &DirtyPairs) -> RangeSet {
+    pairs.keys().map(|bucket| info.window.bucket(*bucket)).collect()
+}
+
+/// The raw points of single dirty groups of single buckets, or of the part of them that is looked at.
 pub fn points_of_pairs(
     view: &View<'_>,
     rollup: &Rollup,
     table: &Arc<Table>,
     pairs: &DirtyPairs,
+    ranges: RangeSet,
 ) -> Result<Option<Captured>> {
     if pairs.is_empty() {
         return Ok(None);
     }
-    let ranges: RangeSet = pairs.keys().map(|bucket| rollup.info.window.bucket(*bucket)).collect();
     let groups: HashSet<&TagSet> = pairs.values().flatten().collect();
     let named = (groups.len() <= NAMED_GROUPS_MAX).then(|| {
         TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect())

@@ -21,7 +21,10 @@ use crate::rollup::Access;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rollup::Visible;
-use crate::rollup::read::{DirtyPairs, StoredStates, definition_of, points_of_pairs, run_of_pairs};
+use crate::rollup::open::OpenWork;
+use crate::rollup::read::{
+    DirtyPairs, StoredStates, buckets_of, definition_of, points_of_pairs, run_of_pairs,
+};
 use crate::scan::Captured;
 use crate::scan::Touched;
 use crate::scan::View;
@@ -32,7 +35,15 @@ use crate::series::{CompiledFilter, Table};
 pub struct Work {
     pub database: Arc<str>,
     pub rollup: String,
-    pub range: TimeRange,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    /// Buckets that are over.
+    Buckets(TimeRange),
+    /// The one that is not.
+    Open(OpenWork),
 }
 
 /// What is asked of a refresh.
@@ -95,15 +106,40 @@ impl Rollup {
             self.info.window.ceil(start).min(self.bucket(range.end.saturating_sub(1))).max(range.start);
         let range = TimeRange::new(start, range.end);
         self.registered = Some(range);
-        Some(Work { database: Arc::clone(&self.database), rollup: self.info.name.clone(), range })
+        Some(self.work(What::Buckets(range)))
     }
 
-    /// The step's states replace what was there; marks up to `seq` are cleared. Returns how many buckets it was.
-    pub fn finish(&mut self, work: &Work, seq: u64, runs: Runs) -> u64 {
-        self.registered = None;
+    /// The same for the states of the bucket that is not over yet.
+    pub fn next_open_work(&mut self, due: &Due) -> Option<Work> {
+        // What was computed while clocks said something else is as good as ever, and stored.
+        let bucket = self.info.window.bucket(due.now);
+        let is_known = self.computed.overlaps(bucket) || bucket.start < self.sealed_until;
+        let data = due.data.hull().filter(|_| !is_known)?;
+        let work = self.open.next_work(&self.info.window, due.now, data)?;
+        Some(self.work(What::Open(work)))
+    }
+
+    fn work(&self, what: What) -> Work {
+        Work { database: Arc::clone(&self.database), rollup: self.info.name.clone(), what }
+    }
+
+    /// The step's states replace what was there; marks up to `seq` are cleared. Returns how many buckets are done by it; None
+    /// if it was about one that is not over.
+    pub fn finish(&mut self, work: &Work, seq: u64, runs: Runs) -> Option<u64> {
         self.last_error = None;
-        self.dirty.clear(work.range, seq);
-        self.computed.insert(work.range);
+        let range = match &work.what {
+            What::Buckets(range) => *range,
+            What::Open(work) => {
+                self.open.finish(work, seq, runs);
+                return None;
+            }
+        };
+        self.registered = None;
+        self.dirty.clear(range, seq);
+        self.computed.insert(range);
+        if self.open.covered().overlaps(range) {
+            self.open.forget();
+        }
         if !runs.is_empty() {
             if self.layers.is_empty() {
                 self.layers.push(Arc::default());
@@ -111,11 +147,12 @@ impl Rollup {
             let newest = self.layers.last_mut().expect("pushed above");
             Arc::make_mut(newest).put(runs);
         }
-        self.info.window.count(&work.range.into())
+        Some(self.info.window.count(&range.into()))
     }
 
     pub fn abandon(&mut self, error: String) {
         self.registered = None;
+        self.open.abandon();
         self.last_error = Some(error);
     }
 }
@@ -129,13 +166,23 @@ impl Refresh {
     ) -> Result<Option<Refresh>> {
         let Some(rollup) = rollups.get(&work.database, &work.rollup) else { return Ok(None) };
         let info = Arc::clone(&rollup.info);
-        let range = RangeSet::from(work.range);
+        let of_pairs = |pairs: DirtyPairs, ranges: RangeSet| -> Result<How> {
+            Ok(How::Pairs { points: points_of_pairs(view, rollup, table, &pairs, ranges)?, pairs })
+        };
+        let range = match &work.what {
+            What::Buckets(range) | What::Open(OpenWork::Extend(range) | OpenWork::Mend(range, _)) => {
+                RangeSet::from(*range)
+            }
+        };
         let (whole, pairs) = rollup.dirty.within(&range);
         let known = rollup.computed.intersect(&range) == range;
-        let how = if known && whole.is_empty() {
+        let how = if let What::Open(OpenWork::Mend(range, groups)) = &work.what {
+            of_pairs(DirtyPairs::from([(range.start, groups.clone())]), RangeSet::from(*range))?
+        } else if known && whole.is_empty() {
             let pairs: DirtyPairs =
                 pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
-            How::Pairs { points: points_of_pairs(view, rollup, table, &pairs)?, pairs }
+            let ranges = buckets_of(&info, &pairs);
+            of_pairs(pairs, ranges)?
         } else {
             let infos: Vec<_> = rollups
                 .shown()

@@ -131,16 +131,7 @@ pub async fn refresh(State(doors): State<Arc<Doors>>, Path(name): Path<String>, 
         let waiting = SetOnDrop(Arc::new(AtomicBool::new(false)));
         let (db, gone) = (Arc::clone(&doors.db), Arc::clone(&waiting.0));
         let buckets = doors
-            .blocking(move || {
-                let mut total = 0;
-                while !gone.load(Ordering::Relaxed) {
-                    match db.refresh_step(&scope)? {
-                        0 => break,
-                        buckets => total += buckets,
-                    }
-                }
-                Ok(total)
-            })
+            .blocking(move || Ok(db.refresh_while(&scope, || Ok(!gone.load(Ordering::Relaxed)))?))
             .await?;
         drop(waiting);
         Ok((StatusCode::OK, json!({ "buckets": buckets })))
