@@ -179,22 +179,22 @@ impl Db {
             }
         };
         let mut buckets = 0;
-        let mut failed = None;
+        let (mut failed, mut uncommitted) = (None, None);
         for (database, name) in names {
             core.grow(&database, &name)?;
             let within = scope.within.unwrap_or(TimeRange::ALL);
-            let outcome = core.refresh_one(&database, &name, within).and_then(|computed| {
-                // What is built beside another one takes its place once nothing is missing.
-                core.succeed(&database, &name).map(|()| computed)
-            });
-            match outcome {
+            match core.refresh_one(&database, &name, within) {
                 Ok(computed) => buckets += computed,
                 // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
                 Err(error) => failed = Some(error),
             }
+            // What is built beside another one takes its place once nothing is missing.
+            uncommitted = core.succeed(&database, &name).err().or(uncommitted);
         }
-        match failed {
-            Some(error) if buckets == 0 => Err(error),
+        match (uncommitted, failed) {
+            // The disk fails: no step after this one gets further.
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if buckets == 0 => Err(error),
             _ => Ok(buckets),
         }
     }
