@@ -122,6 +122,9 @@ impl Db {
                     format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
                 ));
             }
+            if let Some(misfit) = live.rollups.misfit(database, &name, &rollup.info) {
+                return Err(Error::rejected(Kind::Conflict, "rollup", misfit));
+            }
             // Points that have expired do not come back by a rollup that is made after it.
             if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
                 let now = self.core.clock.now();
@@ -416,6 +419,9 @@ impl Core {
                         "the rollup {name} is being altered already; wait until `show rollups` says that it is no longer rebuilding"
                     ),
                 ));
+            }
+            if let Some(misfit) = live.rollups.misfit(database, name, &info) {
+                return Err(Error::rejected(Kind::Conflict, "rollup", misfit));
             }
             let sealed = TimeRange::new(Time::MIN, old.sealed_until());
             if old.computed().overlaps(sealed) {
