@@ -159,6 +159,11 @@ impl Rollup {
         Ok(Rollup { replaces: Some(replaces), ..Rollup::new(database, info)? })
     }
 
+    /// By which it is read, now or once it is whole.
+    pub fn shown_name(&self) -> &str {
+        self.replaces.as_deref().unwrap_or(&self.info.name)
+    }
+
     /// Takes the place of the one that it replaces. Its states stay where they are.
     pub fn succeed(&mut self, old: &Rollup) {
         self.rename(old.info.name.clone());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use waterclock::db::{Db, FlushScope, RefreshScope};
 
-use crate::support::engine::{NOON, SECOND, ask, open, rows, run, small_config, write};
+use crate::support::engine::{DATABASE, NOON, SECOND, ask, open, rows, run, small_config, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
 use crate::support::manual_clock::ManualClock;
 
@@ -241,6 +241,29 @@ fn a_full_disk_loses_nothing_and_needs_no_restart() {
         met += 1;
     }
     assert!(met > 50, "the disk was full at only {met} places");
+}
+
+/// The manifest cannot say that an altered rollup has taken its place: it is tried again, not computed again and again.
+#[test]
+fn an_alteration_that_cannot_be_committed_ends_the_refresh_and_is_tried_again() {
+    let disk = FaultyDisk::new();
+    let db = open(&disk, &ManualClock::at(NOON)).unwrap();
+    write(&db, &format!("{}\n{}", line(-120, 1.0), line(-10, 2.0))).unwrap();
+    run(&db, "create rollup minutes as cpu | every 1m count, sum(usage) by host").unwrap();
+    db.refresh(&RefreshScope::default()).unwrap();
+    run(&db, "alter rollup minutes add max(usage)").unwrap();
+    disk.full_after(0);
+    // All of its successor is computed, in memory, before the disk is needed.
+    let error = (0..3).find_map(|_| db.refresh(&RefreshScope::default()).err()).unwrap();
+    assert!(error.to_string().contains("space"), "{error}");
+    assert!(db.refresh(&RefreshScope::default()).is_err());
+    let dirty: Vec<u64> = db.rollups(DATABASE).iter().map(|rollup| rollup.dirty_buckets).collect();
+    assert_eq!(dirty, [0], "nobody has written anything");
+    disk.free_space();
+    db.refresh(&RefreshScope::default()).unwrap();
+    let [minutes] = db.rollups(DATABASE).try_into().unwrap();
+    assert!(minutes.definition.contains("max(usage)") && minutes.rebuilt.is_none(), "{minutes:?}");
+    check_rollup(&db, "after it was committed");
 }
 
 #[test]

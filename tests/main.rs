@@ -17,6 +17,7 @@ mod full_disk;
 mod fuzz;
 mod grafana;
 mod http;
+mod interleavings;
 mod kill;
 mod live;
 mod memory;

@@ -188,15 +188,11 @@ impl Db {
             }
         };
         let mut all = Refreshed::default();
-        let mut failed = None;
+        let (mut failed, mut uncommitted) = (None, None);
         for (database, name) in names {
             core.grow(&database, &name)?;
             let within = scope.within.unwrap_or(TimeRange::ALL);
-            let outcome = core.refresh_one(&database, &name, within).and_then(|computed| {
-                // What is built beside another one takes its place once nothing is missing.
-                core.succeed(&database, &name).map(|()| computed)
-            });
-            match outcome {
+            match core.refresh_one(&database, &name, within) {
                 Ok(one) => {
                     all.buckets += one.buckets;
                     all.is_done &= one.is_done;
@@ -204,9 +200,13 @@ impl Db {
                 // The others go on; it is said once they have nothing left to do, and `show rollups` says it at once.
                 Err(error) => failed = Some(error),
             }
+            // What is built beside another one takes its place once nothing is missing.
+            uncommitted = core.succeed(&database, &name).err().or(uncommitted);
         }
-        match failed {
-            Some(error) if all.is_done => Err(error),
+        match (uncommitted, failed) {
+            // The disk fails: no step after this one gets further.
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if all.is_done => Err(error),
             _ => Ok(all),
         }
     }

@@ -122,6 +122,9 @@ impl Db {
                     format!("the rollup {parent} was dropped in the meantime; define {name} on its table"),
                 ));
             }
+            if let Some(misfit) = live.rollups.misfit(database, &name, &rollup.info) {
+                return Err(Error::rejected(Kind::Conflict, "rollup", misfit));
+            }
             // Points that have expired do not come back by a rollup that is made after it.
             if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
                 let now = self.core.clock.now();
@@ -410,6 +413,9 @@ impl Core {
                     ),
                 ));
             }
+            if let Some(misfit) = live.rollups.misfit(database, name, &info) {
+                return Err(Error::rejected(Kind::Conflict, "rollup", misfit));
+            }
             let sealed = TimeRange::new(Time::MIN, old.sealed_until());
             if old.computed().overlaps(sealed) {
                 return Err(Error::rejected(
@@ -452,7 +458,7 @@ impl Core {
         }
         let _compaction = self.compaction.lock();
         let _flushing = self.flushing.lock();
-        let (old, files) = {
+        let (old, files, left_at) = {
             let mut live = self.live.write();
             if !is_ready(&live) {
                 return Ok(());
@@ -464,15 +470,18 @@ impl Core {
             new.succeed(&old);
             live.rollups.insert(new);
             let files = live.blocks.of(&old.key).to_vec();
-            (old, files)
+            (old, files, live.seq)
         };
         let name = old.info.name.clone();
         let edit = Edit { removed: files.iter().map(|file| file.entry.id).collect(), ..Edit::default() };
         if let Err(error) = self.commit(edit) {
             let mut live = self.live.write();
             let (mut old, seq) = (old, live.seq);
-            // It has not seen the writes since.
-            old.mark_range(TimeRange::ALL, seq);
+            // It has not seen the writes since. Without any it is as it was, or a disk that fails again and again would have
+            // all of it computed each time.
+            if seq != left_at {
+                old.mark_range(TimeRange::ALL, seq);
+            }
             if let Some(mut new) = live.rollups.remove(database, &name) {
                 new.step_back();
                 live.rollups.insert(new);

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use query_lang::catalog::RollupInfo;
+use query_lang::rewrite::fit;
 use storage_format::block::BlockKind;
 use storage_format::manifest::RollupEntry;
 use storage_format::point::TimeRange;
@@ -69,6 +71,29 @@ impl Rollups {
     pub fn successor_of(&self, database: &str, name: &str) -> Option<&Rollup> {
         let replaces = |rollup: &&Rollup| rollup.replaces.as_deref() == Some(name);
         self.iter().filter(|rollup| *rollup.database == *database).find(replaces)
+    }
+
+    /// Why a rollup of this name cannot be defined so: its parent has to give what it needs, and it what those on it need, each
+    /// as it is and as it is going to be. Statements are planned on what is read, and that may have changed since.
+    pub fn misfit(&self, database: &str, name: &str, info: &RollupInfo) -> Option<String> {
+        let of_database = || self.iter().filter(|other| *other.database == *database);
+        let parent = info.parent.as_deref();
+        let parents = of_database().filter(|other| parent == Some(other.shown_name()));
+        let above = parents.filter_map(|other| {
+            let reason = fit(&other.info, info.need()).err()?;
+            let parent = other.shown_name();
+            Some(match other.replaces {
+                Some(_) => format!("the rollup {parent} is being altered, and {reason} then; define {name} on its table"),
+                None => format!("the rollup {parent} was altered in the meantime, and {reason}; define {name} on its table"),
+            })
+        });
+        let children = of_database().filter(|other| other.info.parent.as_deref() == Some(name));
+        let below = children.filter_map(|other| {
+            let reason = fit(info, other.info.need()).err()?;
+            let child = other.shown_name();
+            Some(format!("the rollup {child} is defined on {name}, and {reason} then; drop {child} first"))
+        });
+        above.chain(below).next()
     }
 
     /// Those that are read: not the ones that are still being built beside others.

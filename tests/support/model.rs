@@ -1,13 +1,14 @@
 //! What a database should answer, the slow and obvious way: a map of maps.
 //!
 //! Values are multiples of a quarter, so that plain sums of floats are exact and can be compared bit for bit.
+//! Not here: which questions there are (`question`), and which random changes (`workload`).
 
 use std::collections::BTreeMap;
 
 /// Tags `host` and `dc`, in that order.
 pub type Series = (String, String);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
     pub points: BTreeMap<Series, BTreeMap<i64, Fields>>,
 }
@@ -19,13 +20,14 @@ pub struct Fields {
     pub n: Option<i64>,
 }
 
-/// What a bucket of a group answers, printed.
+/// What a bucket of a group answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bucket {
     pub count: i64,
     pub sum_f: Option<f64>,
     pub max_f: Option<f64>,
     pub min_n: Option<i64>,
+    pub max_n: Option<i64>,
     pub sum_n: Option<i64>,
     first: Option<(i64, f64)>,
     last: Option<(i64, f64)>,
@@ -40,7 +42,7 @@ impl Bucket {
         self.last.map(|(_, value)| value)
     }
 
-    fn add(&mut self, time: i64, fields: &Fields) {
+    pub fn add(&mut self, time: i64, fields: &Fields) {
         self.count += 1;
         if let Some(f) = fields.f {
             self.sum_f = Some(self.sum_f.unwrap_or(0.0) + f);
@@ -58,6 +60,7 @@ impl Bucket {
         if let Some(n) = fields.n {
             self.sum_n = Some(self.sum_n.unwrap_or(0) + n);
             self.min_n = Some(self.min_n.map_or(n, |min| min.min(n)));
+            self.max_n = Some(self.max_n.map_or(n, |max| max.max(n)));
         }
     }
 }
@@ -77,40 +80,13 @@ impl Model {
         }
     }
 
-    /// Buckets per group, which `group` makes of a series; those without points are not there.
-    pub fn buckets(
-        &self,
-        step: i64,
-        from: i64,
-        to: i64,
-        group: impl Fn(&Series) -> Vec<String>,
-    ) -> BTreeMap<(Vec<String>, i64), Bucket> {
-        let mut buckets: BTreeMap<(Vec<String>, i64), Bucket> = BTreeMap::new();
-        for (series, points) in &self.points {
-            for (time, fields) in points.range(from..to) {
-                let start = time.div_euclid(step) * step;
-                buckets.entry((group(series), start)).or_default().add(*time, fields);
-            }
-        }
-        buckets
+    pub fn at(&self, series: &Series, time: i64) -> Option<Fields> {
+        self.points.get(series)?.get(&time).copied()
     }
 
-    /// What `n` rose by, falling back to zero where it fell, and its last value less its first, over all series: as they
-    /// are printed. Nothing if no series has two values.
-    pub fn rises(&self) -> Vec<String> {
-        let (mut increase, mut delta, mut steps) = (0, 0, 0);
-        for points in self.points.values() {
-            let values: Vec<i64> = points.values().filter_map(|fields| fields.n).collect();
-            for pair in values.windows(2) {
-                steps += 1;
-                increase += if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] };
-                delta += pair[1] - pair[0];
-            }
-        }
-        if steps == 0 { Vec::new() } else { vec![increase.to_string(), delta.to_string()] }
-    }
-
-    pub fn rows(&self) -> usize {
-        self.points.values().map(BTreeMap::len).sum()
+    /// The points of several models that have no series in common.
+    pub fn union<'a>(parts: impl IntoIterator<Item = &'a Model>) -> Model {
+        let points = parts.into_iter().flat_map(|part| part.points.clone()).collect();
+        Model { points }
     }
 }
