@@ -26,7 +26,7 @@ mod verify; // rollups against raw points
 mod watch; // what changes behind statements that go on
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
@@ -95,6 +95,8 @@ struct Core {
     compaction: Mutex<maintain::Standing>,
     /// One thread for flush and compaction, so that queries and writers have the others.
     background: rayon::ThreadPool,
+    /// Writes and statements since the start.
+    asked: AtomicU64,
     /// The log's folder as the manifest names it.
     log: Option<String>,
     /// Why nothing may be changed; None while this is the writer.
@@ -212,6 +214,11 @@ impl Db {
 
     pub fn config(&self) -> &Config {
         &self.core.config
+    }
+
+    /// Writes and statements since the start: while it grows, background work is in somebody's way.
+    pub fn asked(&self) -> u64 {
+        self.core.asked.load(Ordering::Relaxed)
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

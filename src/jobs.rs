@@ -47,6 +47,11 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often the list of blocks is searched for something to merge. A pass that finds nothing reads no file.
 const COMPACT_EVERY: Duration = Duration::from_secs(10);
 
+/// Between steps that follow one another the job rests this many times as long as the last one took, if anybody wrote or asked
+/// meanwhile: it computes ahead what reads would compute themselves, and must not be in the way of those who wait.
+const REST_FACTOR: u32 = 4;
+const REST_MAX: Duration = Duration::from_secs(5);
+
 /// A step that keeps failing is tried this often at least.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
@@ -117,13 +122,21 @@ impl Job {
     fn run(&self, db: &Db, stopped: &Receiver<()>) {
         let mut wait = self.every;
         let mut last_failure = String::new();
+        let mut asked = db.asked();
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            let started = db.clock().elapsed();
             match catch_unwind(AssertUnwindSafe(|| (self.step)(db))) {
                 Ok(Ok(more)) => {
                     last_failure.clear();
-                    // Even then others get the processor, and the call above asks whether to stop.
+                    // Even without a rest others get the processor, and the call above asks whether to stop.
                     std::thread::yield_now();
-                    wait = if more { Duration::ZERO } else { self.every };
+                    let took = db.clock().elapsed().saturating_sub(started);
+                    let is_alone = db.asked() == std::mem::replace(&mut asked, db.asked());
+                    wait = match (more, is_alone) {
+                        (true, true) => Duration::ZERO,
+                        (true, false) => (took * REST_FACTOR).min(REST_MAX),
+                        (false, _) => self.every,
+                    };
                 }
                 Ok(Err(error)) => {
                     self.count();

@@ -4,7 +4,7 @@
 //! a damaged manifest stops the start, because without it nobody knows what was deleted.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
@@ -141,6 +141,7 @@ fn core_of(
         flushing: Mutex::default(),
         compaction: Mutex::default(),
         background: background(),
+        asked: AtomicU64::new(0),
         log: manifest.log.clone(),
         refusal: RwLock::new(refusal),
         look: look.map(Mutex::new),

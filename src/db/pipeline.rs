@@ -70,6 +70,7 @@ pub(super) fn start(core: &Arc<Core>, queue: Receiver<Submitted>) -> Vec<JoinHan
 
 impl Core {
     pub(super) fn submit(&self, change: Change, done: Done) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if let Err(refusal) = self.check_writable() {
             return done(Err(refusal));
         }

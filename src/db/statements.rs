@@ -5,6 +5,7 @@
 //! Not here: the language (`query_lang`), formats of answers (`server`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::catalog::{Catalog, FieldInfo};
@@ -72,6 +73,7 @@ impl Db {
 
     /// The answer as it is read. Statements that change things have done it when this returns.
     pub fn stream(&self, text: &str, options: &QueryOptions, guard: &Guard) -> Result<Stream> {
+        self.core.asked.fetch_add(1, Ordering::Relaxed);
         let script = parse_with(text, &options.params)?;
         let mut answer = None;
         let mut lets: Vec<Let> = Vec::new();
