@@ -10,6 +10,7 @@ mod ingest;
 mod prometheus;
 mod query;
 mod rollup;
+mod rollups;
 mod series;
 mod server;
 pub mod support;
@@ -21,12 +22,13 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 9] = [
+const SUBJECTS: [Subject; 10] = [
     ("codec", codec::run),
     ("blocks", blocks::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),
+    ("rollups", rollups::run),
     ("http", http::run),
     ("devops", devops::run),
     ("series", series::run),
