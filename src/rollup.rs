@@ -15,6 +15,7 @@ mod open;
 mod pace;
 mod read;
 mod refresh;
+mod stored;
 mod verify;
 
 use std::sync::Arc;
@@ -34,14 +35,12 @@ use crate::batch::BatchPart;
 use crate::blocks::TableKey;
 use crate::error::Result;
 use crate::query::Groups;
-use crate::scan::{Captured, StateColumns, StateLayer, View};
 use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
 pub use list::{Rollups, SetAside};
 use open::Open;
 pub use pace::Pace;
-use read::StoredStates;
 pub use read::{Access, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
 pub use verify::{Difference, Verify};
@@ -88,16 +87,6 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// The groups that have states in one of the ranges.
-    fn share(&self, ranges: &RangeSet) -> StateLayer {
-        let touches = |run: &StateRun| match (run.starts.first(), run.starts.last()) {
-            (Some(first), Some(last)) => ranges.overlaps(TimeRange::new(*first, last.saturating_add(1))),
-            _ => false,
-        };
-        let runs = self.runs.iter().filter(|(_, run)| touches(run));
-        runs.map(|(group, run)| (group.clone(), Arc::clone(run))).collect()
-    }
-
     fn buckets(&self) -> usize {
         self.runs.values().map(|run| run.len()).sum()
     }
@@ -309,30 +298,6 @@ impl Rollup {
         let field = self.info.states[place].field.as_ref().map(|field| field.name.as_str());
         block_fields(self.keys[place], field.unwrap_or_default())
             .expect("bug: a rollup of states that are never stored")
-    }
-
-    /// The states at these places, in blocks and in memory.
-    fn capture(
-        &self,
-        view: &View<'_>,
-        filter: &CompiledFilter,
-        ranges: &RangeSet,
-        places: Vec<usize>,
-    ) -> StoredStates {
-        let names = places.iter().flat_map(|place| self.columns_of(*place));
-        let names = names.map(|field| field.name().clone()).collect();
-        StoredStates {
-            name: self.info.name.clone(),
-            keys: places.iter().map(|place| self.keys[*place]).collect(),
-            states: Captured::states(
-                view,
-                &self.key,
-                self.layers.iter().map(|layer| layer.share(ranges)).collect(),
-                filter,
-                ranges.clone(),
-                StateColumns { names, places },
-            ),
-        }
     }
 
     /// A partition of a rollup holds at least some hundred buckets, or a rollup of days would be a file per row.

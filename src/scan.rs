@@ -30,7 +30,6 @@ use crate::rows::{Merge, Rows};
 use crate::series::{Column, CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
 
 use memory::{Layers, Place};
-pub use memory::{StateColumns, StateLayer};
 pub use read::Part;
 pub use search::Search;
 
@@ -209,25 +208,23 @@ impl Captured {
         }
     }
 
-    /// The stored states of a rollup: blocks, and over them the layers in memory.
+    /// The states of a rollup that are in blocks.
     pub fn states(
         view: &View<'_>,
         key: &TableKey,
-        layers: Vec<StateLayer>,
         filter: &CompiledFilter,
         ranges: RangeSet,
-        columns: StateColumns,
+        columns: Vec<String>,
     ) -> Captured {
-        let StateColumns { names, places } = columns;
         Captured {
             extent: Extent::All,
-            columns: names,
+            columns,
             ids: Vec::new(),
             merge: Merge::Row,
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
-            memory: Layers::States { layers, places },
+            memory: Layers::None,
             stale: Stale::Kept,
             ranges,
         }
@@ -294,8 +291,7 @@ impl Captured {
     /// Opens the blocks and finds the series in them.
     pub fn open(self) -> Result<Scan> {
         let mut found: Vec<Found> = Vec::new();
-        self.memory
-            .find(&self.filter, |tags, place| found.push(Found { tags, source: Source::Memory(place) }));
+        self.memory.find(|tags, place| found.push(Found { tags, source: Source::Memory(place) }));
         let mut scan = Scan {
             ranges: self.ranges,
             columns: self.columns,

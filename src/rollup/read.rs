@@ -14,9 +14,9 @@ use query_lang::plan::{Aggregate, Grouping, RollupChoice, TagFilter, TagTest};
 use query_lang::rewrite::{all_of, choose};
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
-use storage_format::state::{StateKey, StateRun};
+use storage_format::state::StateRun;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::Groups;
 use crate::query::RollupUse;
@@ -25,7 +25,7 @@ use crate::query::aggregate;
 use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rollup::open::Running;
-use crate::rows::Rows;
+use crate::rollup::stored::StoredStates;
 use crate::scan::Touched;
 use crate::scan::View;
 use crate::scan::{Captured, Extent};
@@ -67,14 +67,6 @@ struct Unfinished {
     places: Vec<usize>,
     filter: CompiledFilter,
     dirty_points: Option<Captured>,
-}
-
-/// States of some kinds as they are stored, to be read.
-pub(super) struct StoredStates {
-    /// The rollup's.
-    pub name: String,
-    pub keys: Vec<StateKey>,
-    pub states: Captured,
 }
 
 /// What retention lets a read see. A refresh sees all that is there.
@@ -213,7 +205,7 @@ impl Stored {
         let used: Vec<usize> = BTreeSet::from_iter(choice.places.iter().copied()).into_iter().collect();
         let place = |at: &usize| used.binary_search(at).expect("it is one of them");
         let places = choice.places.iter().map(place).collect();
-        let states = rollup.capture(view, &filter, &taken, used);
+        let states = StoredStates::capture(view, rollup, filter.clone(), taken.clone(), used);
         let dirty: DirtyPairs =
             pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect())).collect();
         let dirty_points = points_of_pairs(view, rollup, table, &dirty, buckets_of(info, &dirty))?;
@@ -244,14 +236,11 @@ impl Stored {
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
-        let StoredStates { name, keys, states } = states;
-        let scan = states.open_within(guard)?;
-        let (mut groups, mut buckets) = scan.fold(
+        let (mut groups, mut buckets) = states.fold(
             guard,
             touched,
             || (Groups::default(), 0u64),
-            |(groups, buckets), group, pieces| {
-                let mut run = read_run(&name, &keys, pieces)?;
+            |(groups, buckets), group, mut run| {
                 if !dirty.is_empty() {
                     run.retain(|start| !is_dirty(group, start));
                 }
@@ -320,41 +309,6 @@ impl Unfinished {
         }
         Ok(RollupUse { name: info.name.clone(), buckets, dirty_recomputed })
     }
-}
-
-impl StoredStates {
-    /// Group by group, a long one in parts.
-    pub fn for_each(
-        self,
-        guard: &Guard,
-        mut each: impl FnMut(&TagSet, StateRun) -> Result<()>,
-    ) -> Result<()> {
-        let StoredStates { name, keys, states } = self;
-        states
-            .open_within(guard)?
-            .for_each(guard, |group, pieces| each(group, read_run(&name, &keys, &pieces)?))
-    }
-}
-
-/// The states that a scan of a rollup's stored states found for one group.
-fn read_run(rollup: &str, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
-    let mut all: Option<StateRun> = None;
-    for rows in pieces {
-        let columns: Option<Vec<_>> = rows.columns.iter().cloned().collect();
-        let damaged = |what: &str| Error::Corrupt {
-            file: format!("the states of rollup {rollup}"),
-            offset: 0,
-            what: what.to_string(),
-        };
-        let columns = columns.ok_or_else(|| damaged("a column of states is missing"))?;
-        let run = StateRun::from_arrow(keys, rows.times.to_vec(), &columns)
-            .map_err(|damage| damaged(damage.what))?;
-        match &mut all {
-            Some(all) => all.merge(&run),
-            None => all = Some(run),
-        }
-    }
-    Ok(all.unwrap_or_else(|| StateRun::new(keys)))
 }
 
 /// The times of the buckets of the pairs.

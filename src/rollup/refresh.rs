@@ -22,9 +22,8 @@ use crate::rollup::Rollup;
 use crate::rollup::Rollups;
 use crate::rollup::Visible;
 use crate::rollup::open::OpenWork;
-use crate::rollup::read::{
-    DirtyPairs, StoredStates, buckets_of, definition_of, points_of_pairs, run_of_pairs,
-};
+use crate::rollup::read::{DirtyPairs, buckets_of, definition_of, points_of_pairs, run_of_pairs};
+use crate::rollup::stored::StoredStates;
 use crate::scan::Captured;
 use crate::scan::Touched;
 use crate::scan::View;
@@ -206,7 +205,7 @@ impl Refresh {
             let computed_before = rollup.computed.intersect(&range);
             // Points are always the first state, and tell which buckets there are.
             let before = (!computed_before.is_empty())
-                .then(|| rollup.capture(view, &CompiledFilter::All, &computed_before, vec![0]));
+                .then(|| StoredStates::capture(view, rollup, CompiledFilter::All, computed_before, vec![0]));
             How::Whole { access: Box::new(access), before }
         };
         Ok(Some(Refresh { seq: view.seq, keys: rollup.keys.clone(), info, how }))

@@ -15,8 +15,9 @@ use storage_format::state::StateRun;
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::query::StatePlan;
-use crate::rollup::read::{DirtyPairs, StoredStates, definition_of};
+use crate::rollup::read::{DirtyPairs, definition_of};
 use crate::rollup::refresh::live_starts;
+use crate::rollup::stored::StoredStates;
 use crate::rollup::{Access, Rollup, Rollups, Visible};
 use crate::scan::{Touched, View};
 use crate::series::{CompiledFilter, Table};
@@ -61,9 +62,10 @@ impl Verify {
         let dirty = pairs.into_iter().map(|(bucket, groups)| (bucket, groups.into_iter().collect()));
         // Raw points alone, whatever other rollups could give.
         let plan = definition_of(info, &[]);
+        let all = (0..rollup.keys.len()).collect();
         let states = StatePlan::of_rollup(info)?;
         Ok(Verify {
-            stored: rollup.capture(view, &CompiledFilter::All, &range, (0..rollup.keys.len()).collect()),
+            stored: StoredStates::capture(view, rollup, CompiledFilter::All, range.clone(), all),
             raw: Access::capture(
                 view,
                 rollups,

@@ -1,34 +1,19 @@
-//! What a scan reads from memory: points of the head, or states of a rollup that are not in blocks yet.
+//! What a scan reads from memory: points of the head.
 //!
 //! Invariant: layers stand in the order in which they win, the last one last.
 
-use std::sync::Arc;
-
 use storage_format::point::{TagSet, Time, TimeRange};
-use storage_format::state::StateRun;
 
 use crate::error::{Error, Result};
 use crate::head::Capture;
 use crate::head::SeriesView;
 use crate::rows::{Rows, Span};
-use crate::series::{CompiledFilter, Table};
-
-/// States of rollups that are not in blocks yet: one layer in memory.
-pub type StateLayer = Vec<(TagSet, Arc<StateRun>)>;
-
-/// Which states of a rollup are read.
-pub struct StateColumns {
-    /// Their columns in blocks, in order.
-    pub names: Vec<String>,
-    /// Their places in the runs of a layer.
-    pub places: Vec<usize>,
-}
+use crate::series::Table;
 
 /// Taken under the lock.
 pub(super) enum Layers {
     None,
     Points(Vec<PointLayer>),
-    States { layers: Vec<StateLayer>, places: Vec<usize> },
 }
 
 /// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.
@@ -72,23 +57,14 @@ impl Layers {
         })
     }
 
-    /// The series that pass, with their tags.
-    pub fn find(&self, filter: &CompiledFilter, mut found: impl FnMut(TagSet, Place)) {
+    /// The series that were captured, with their tags.
+    pub fn find(&self, mut found: impl FnMut(TagSet, Place)) {
         match self {
             Layers::None => {}
             Layers::Points(layers) => {
                 for (layer, points) in (0..).zip(layers.iter()) {
                     for (place, (tags, _)) in (0..).zip(&points.series) {
                         found(tags.clone(), Place { layer, series: place });
-                    }
-                }
-            }
-            Layers::States { layers, .. } => {
-                for (layer, groups) in (0..).zip(layers.iter()) {
-                    for (place, (tags, _)) in (0..).zip(groups) {
-                        if filter.passes(tags) {
-                            found(tags.clone(), Place { layer, series: place });
-                        }
                     }
                 }
             }
@@ -99,14 +75,14 @@ impl Layers {
     pub fn newest(&self, place: Place) -> Option<Span<'_>> {
         match self {
             Layers::Points(layers) => layers[place.layer as usize].view(place).newest(),
-            Layers::None | Layers::States { .. } => None,
+            Layers::None => None,
         }
     }
 
     /// What was copied to be read without the lock. Sealed chunks and states are shared.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Layers::None | Layers::States { .. } => 0,
+            Layers::None => 0,
             Layers::Points(layers) => {
                 let views = layers.iter().flat_map(|layer| &layer.series);
                 views.map(|(_, view)| size_of::<(TagSet, SeriesView)>() + view.heap_bytes()).sum()
@@ -119,23 +95,14 @@ impl Layers {
         match self {
             Layers::None => 0,
             Layers::Points(layers) => layers[place.layer as usize].view(place).rows_max() as u64,
-            Layers::States { layers, .. } => {
-                layers[place.layer as usize][place.series as usize].1.len() as u64
-            }
         }
     }
 
     /// The first time and the rows of each part that is decoded as a whole.
-    pub fn parts(&self, place: Place, mut part: impl FnMut(Time, usize)) {
+    pub fn parts(&self, place: Place, part: impl FnMut(Time, usize)) {
         match self {
             Layers::None => {}
             Layers::Points(layers) => layers[place.layer as usize].view(place).parts(part),
-            Layers::States { layers, .. } => {
-                let run = &layers[place.layer as usize][place.series as usize].1;
-                for starts in run.starts.chunks(STATES_PART) {
-                    part(starts[0], starts.len());
-                }
-            }
         }
     }
 
@@ -150,19 +117,9 @@ impl Layers {
                 })?;
                 Ok(Decoded { frozen_at: layer.frozen_at, rows })
             }
-            Layers::States { layers, places } => {
-                // As a block would have them.
-                let run = &layers[place.layer as usize][place.series as usize].1;
-                let part = run.slice_of(wanted.times, places);
-                let columns = part.to_arrow().into_iter().map(Some).collect();
-                Ok(Decoded { frozen_at: None, rows: vec![Rows { columns, times: part.starts.into() }] })
-            }
         }
     }
 }
-
-/// States that are cut from a run together.
-const STATES_PART: usize = 1_024;
 
 impl PointLayer {
     fn view(&self, place: Place) -> &SeriesView {

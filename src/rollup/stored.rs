@@ -1,0 +1,177 @@
+//! The states of a rollup as they are stored: in blocks, and over them newer ones in memory.
+//!
+//! Invariant: of a group's bucket that is in several places the newest state counts, and no other; only the states that are
+//! wanted are decoded.
+//! Not here: which buckets are clean (`read`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rayon::prelude::*;
+use storage_format::point::{TagSet, Time};
+use storage_format::ranges::RangeSet;
+use storage_format::state::{StateKey, StateRun};
+
+use crate::error::{Error, Result};
+use crate::guard::Guard;
+use crate::rollup::{Layer, Rollup};
+use crate::rows::Rows;
+use crate::scan::{Captured, Touched, View};
+use crate::series::CompiledFilter;
+
+/// Taken under the lock; to be read without it.
+pub struct StoredStates {
+    pub keys: Vec<StateKey>,
+    blocks: Captured,
+    memory: Memory,
+    /// The rollup's, for errors.
+    name: String,
+}
+
+/// The newest states, which no block has.
+struct Memory {
+    /// The last one wins.
+    layers: Vec<Arc<Layer>>,
+    /// Where the wanted states stand in their runs.
+    places: Vec<usize>,
+    ranges: RangeSet,
+    filter: CompiledFilter,
+}
+
+/// Groups in memory that are worth a task of their own.
+const GROUPS_PER_TASK: usize = 64;
+
+impl StoredStates {
+    /// The states at these places of the groups that pass.
+    pub fn capture(
+        view: &View<'_>,
+        rollup: &Rollup,
+        filter: CompiledFilter,
+        ranges: RangeSet,
+        places: Vec<usize>,
+    ) -> StoredStates {
+        let columns = places.iter().flat_map(|place| rollup.columns_of(*place));
+        let columns = columns.map(|field| field.name().clone()).collect();
+        StoredStates {
+            keys: places.iter().map(|place| rollup.keys[*place]).collect(),
+            blocks: Captured::states(view, &rollup.key, &filter, ranges.clone(), columns),
+            memory: Memory { layers: rollup.layers.clone(), places, ranges, filter },
+            name: rollup.info.name.clone(),
+        }
+    }
+
+    /// Folds all groups, in parallel and in no particular order. A group may come in parts, which share no buckets.
+    pub fn fold<T: Send>(
+        self,
+        guard: &Guard,
+        touched: &Touched,
+        new: impl Fn() -> T + Sync + Send,
+        each: impl Fn(&mut T, &TagSet, StateRun) -> Result<()> + Sync + Send,
+        join: impl Fn(T, T) -> Result<T> + Sync + Send,
+    ) -> Result<T> {
+        let StoredStates { keys, blocks, memory, name } = self;
+        let in_blocks = blocks.open_within(guard)?.fold(
+            guard,
+            touched,
+            &new,
+            |result, group, pieces| match memory.replaces(group, pieces) {
+                true => Ok(()),
+                false => each(result, group, memory.without(group, read_run(&name, &keys, pieces)?)),
+            },
+            &join,
+        )?;
+        let groups: Vec<_> = memory.groups().collect();
+        let in_memory = groups.into_par_iter().with_min_len(GROUPS_PER_TASK).try_fold(
+            &new,
+            |mut result, (layer, group, run)| {
+                guard.check()?;
+                for part in memory.parts(layer, group, run) {
+                    touched.rows.fetch_add(part.len() as u64, Ordering::Relaxed);
+                    each(&mut result, group, part)?;
+                }
+                Ok::<T, Error>(result)
+            },
+        );
+        join(in_blocks, in_memory.try_reduce(&new, &join)?)
+    }
+
+    /// One group after another, each perhaps in parts.
+    pub fn for_each(
+        self,
+        guard: &Guard,
+        mut each: impl FnMut(&TagSet, StateRun) -> Result<()>,
+    ) -> Result<()> {
+        let StoredStates { keys, blocks, memory, name } = self;
+        blocks.open_within(guard)?.for_each(guard, |group, pieces| {
+            each(group, memory.without(group, read_run(&name, &keys, &pieces)?))
+        })?;
+        for (layer, group, run) in memory.groups() {
+            guard.check()?;
+            memory.parts(layer, group, run).try_for_each(|part| each(group, part))?;
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// The groups of every layer.
+    fn groups(&self) -> impl Iterator<Item = (usize, &TagSet, &StateRun)> {
+        let layers = self.layers.iter().enumerate();
+        let all = layers
+            .flat_map(|(at, layer)| layer.runs.iter().map(move |(group, run)| (at, group, run.as_ref())));
+        all.filter(|(_, group, _)| self.filter.passes(group))
+    }
+
+    /// What counts of a group's states in a layer.
+    fn parts(&self, layer: usize, group: &TagSet, run: &StateRun) -> impl Iterator<Item = StateRun> {
+        let touching = self.ranges.ranges().iter().map(|range| run.slice_of(*range, &self.places));
+        let parts = touching.filter(|part| !part.is_empty());
+        parts.map(move |part| newest(part, group, &self.layers[layer + 1..]))
+    }
+
+    /// Whether all that blocks have of a group is newer here, as after a refresh of everything: then it is not decoded.
+    fn replaces(&self, group: &TagSet, pieces: &[Rows]) -> bool {
+        let has = |run: &StateRun, times: &[Time]| {
+            let first = run.starts.partition_point(|start| Some(start) < times.first());
+            run.starts[first..].starts_with(times)
+        };
+        let mut runs = self.layers.iter().filter_map(|layer| layer.runs.get(group));
+        runs.any(|run| pieces.iter().all(|rows| has(run, &rows.times)))
+    }
+
+    /// States from blocks, without those that are newer here.
+    fn without(&self, group: &TagSet, run: StateRun) -> StateRun {
+        newest(run, group, &self.layers)
+    }
+}
+
+/// The buckets of a run that none of these layers has.
+fn newest(mut run: StateRun, group: &TagSet, newer: &[Arc<Layer>]) -> StateRun {
+    for newer in newer.iter().filter_map(|layer| layer.runs.get(group)) {
+        if newer.starts.last() >= run.starts.first() && newer.starts.first() <= run.starts.last() {
+            run.retain(|start| newer.starts.binary_search(&start).is_err());
+        }
+    }
+    run
+}
+
+/// The states that a scan of a rollup's blocks found for one group.
+fn read_run(rollup: &str, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
+    let mut all: Option<StateRun> = None;
+    for rows in pieces {
+        let columns: Option<Vec<_>> = rows.columns.iter().cloned().collect();
+        let damaged = |what: &str| Error::Corrupt {
+            file: format!("the states of rollup {rollup}"),
+            offset: 0,
+            what: what.to_string(),
+        };
+        let columns = columns.ok_or_else(|| damaged("a column of states is missing"))?;
+        let run = StateRun::from_arrow(keys, rows.times.to_vec(), &columns)
+            .map_err(|damage| damaged(damage.what))?;
+        match &mut all {
+            Some(all) => all.merge(&run),
+            None => all = Some(run),
+        }
+    }
+    Ok(all.unwrap_or_else(|| StateRun::new(keys)))
+}
