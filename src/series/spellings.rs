@@ -45,11 +45,20 @@ impl Default for Spellings {
 impl Spellings {
     /// The series' number stays good until the pin is dropped.
     pub fn find(&self, raw: &[u8], pin: &Pin) -> Option<Arc<Spelling>> {
+        self.look_up(raw, pin, Arc::clone)
+    }
+
+    /// The same for whoever needs nothing else.
+    pub fn series(&self, raw: &[u8], pin: &Pin) -> Option<u32> {
+        self.look_up(raw, pin, |known| known.series)
+    }
+
+    fn look_up<T>(&self, raw: &[u8], pin: &Pin, take: impl FnOnce(&Arc<Spelling>) -> T) -> Option<T> {
         let hash = self.hasher.hash_one(raw);
         let shard = self.shard(hash).read();
         let known = shard.find(hash, |known| *known.raw == *raw)?;
         pin.keep(&known.pinned);
-        Some(Arc::clone(known))
+        Some(take(known))
     }
 
     /// The number was looked up with the same pin.

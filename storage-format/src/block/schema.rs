@@ -84,11 +84,10 @@ impl BlockSchema {
         }
     }
 
-    /// The file's columns: time, tags, fields. `tag_type` is what the caller has: dictionaries when
-    /// writing, plain strings when reading; in the file both are the same.
-    pub fn arrow(&self, tag_type: DataType) -> SchemaRef {
+    /// The file's columns: time, tags, fields.
+    pub fn arrow(&self) -> SchemaRef {
         let (tags, fields) = self.columns();
-        let tags = tags.into_iter().map(|name| Field::new(name, tag_type.clone(), true));
+        let tags = tags.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
         let fields = fields
             .into_iter()
             .zip(&self.fields)
