@@ -83,7 +83,7 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
 /// Series of all kinds in one row group, whose pages are each encoded in the form that is smallest for it.
 #[test]
 fn every_value_of_mixed_pages_is_read_by_duckdb_pyarrow_and_polars() {
-    const ROWS: usize = 9_000;
+    const ROWS: usize = 20_000;
     let luck = |row: usize| {
         let mixed = (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         (mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as f64

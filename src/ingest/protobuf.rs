@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
         (rest.at == rest.message.len()).then_some((f64::from_le_bytes(*double), number))
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64> {
         let first = *self.message.get(self.at).ok_or(ENDS)?;
         self.at += 1;

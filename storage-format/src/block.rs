@@ -39,8 +39,13 @@ pub const BLOCK_VERSION: u32 = 1;
 /// of 1 to 2 KiB for small integers and at most 32 KiB before compression.
 pub const PAGE_ROWS: usize = 4_096;
 
+/// The same of a table with so few fields that it is read by the column: metrics. A quarter of the headers, and more for zstd
+/// to look at, make it a tenth smaller; a lookup of one series takes some tens of microseconds more.
+pub const NARROW_PAGE_ROWS: usize = 4 * PAGE_ROWS;
+pub const NARROW_FIELDS_MAX: usize = 2;
+
 /// We find rows by the series index and never look at the columns of tags, which are runs of a few bytes: a page of each
-/// per [`PAGE_ROWS`] would be headers, most of it. A multiple of those.
+/// for each page of times would be headers, most of it. A multiple of those.
 pub const TAG_PAGE_ROWS: usize = 64 * PAGE_ROWS;
 
 /// A row group is what another tool's thread takes at once: 1,048,576 rows are 256 pages per column.

@@ -19,12 +19,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
+use super::Result;
 use super::columns::{ColumnChunk, ColumnWriter};
 use super::floats::FloatWriter;
 use super::names::TIME_COLUMN;
 use super::schema::{BlockMeta, BlockSchema};
 use super::tags::TagWriter;
-use super::{PAGE_ROWS, Result};
 
 /// How much work the smallest form is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,13 +138,15 @@ impl Encoder {
     /// Writers of a row group's columns, for fields encoded so. Those of floats choose for themselves, unless one encoding
     /// is `forced` on all fields.
     pub fn writers(&self, fields: &[ValueEncoding], forced: Option<ValueEncoding>) -> Result<GroupWriters> {
-        let tags = self.schema.tags.len();
+        let (tags, page_rows) = (self.schema.tags.len(), self.schema.page_rows());
         let mut writers = self.crate_writers(fields)?.into_iter();
         let time = writers.next().expect("every block has a column of times");
         let columns = self.parquet.columns();
         let fields = writers.skip(tags).zip(&columns[1 + tags..]);
         let fields = fields.map(|(writer, column)| match column.physical_type() {
-            Type::DOUBLE => ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), forced))),
+            Type::DOUBLE => {
+                ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), page_rows, forced)))
+            }
             _ => ColumnWriter::Other(writer),
         });
         Ok(GroupWriters {
@@ -212,8 +214,8 @@ impl Encoder {
             .set_created_by(self.created_by.clone())
             .set_compression(self.compression)
             // The limit is looked at between write batches: equal to it, pages are never longer.
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_write_batch_size(PAGE_ROWS)
+            .set_data_page_row_count_limit(self.schema.page_rows())
+            .set_write_batch_size(self.schema.page_rows())
             // Row groups end where the writer of the block says.
             .set_max_row_group_row_count(None)
             .set_sorting_columns(Some(sorting))

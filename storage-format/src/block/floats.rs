@@ -12,9 +12,9 @@ use parquet::basic::Encoding;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
+use super::Result;
 use super::encoding::ValueEncoding;
 use super::pages::{PageZstd, Pages, WrittenChunk, put_levels, put_run};
-use super::{PAGE_ROWS, Result};
 use crate::varint::put_u64;
 
 /// Each lookup decodes the dictionary first. Full, this one costs a lookup of one series 20 to 45 us more than
@@ -35,6 +35,7 @@ const PAGES_PER_TRIAL: usize = 8;
 
 pub struct FloatWriter {
     pages: Pages,
+    page_rows: usize,
     forced: Option<ValueEncoding>,
     words: Words,
     /// The last one, for what kind of page it was made, and for how many more it holds.
@@ -53,9 +54,10 @@ struct Kind {
 
 impl FloatWriter {
     /// `forced` is for all pages, instead of by choice.
-    pub fn new(column: ColumnDescPtr, forced: Option<ValueEncoding>) -> FloatWriter {
+    pub fn new(column: ColumnDescPtr, page_rows: usize, forced: Option<ValueEncoding>) -> FloatWriter {
         FloatWriter {
             pages: Pages::new(column),
+            page_rows,
             forced,
             words: Words::default(),
             choice: (Kind { words: false, short: false }, ValueEncoding::Direct, 0),
@@ -65,8 +67,8 @@ impl FloatWriter {
 
     /// More rows: whole pages, but for the last ones of a row group.
     pub fn write(&mut self, values: &Float64Array, zstd: &mut PageZstd) -> Result<()> {
-        for start in (0..values.len()).step_by(PAGE_ROWS) {
-            self.write_page(&values.slice(start, PAGE_ROWS.min(values.len() - start)), zstd)?;
+        for start in (0..values.len()).step_by(self.page_rows) {
+            self.write_page(&values.slice(start, self.page_rows.min(values.len() - start)), zstd)?;
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use super::BLOCK_VERSION;
 use super::names::{TIME_COLUMN, column_names};
+use super::{BLOCK_VERSION, NARROW_FIELDS_MAX, NARROW_PAGE_ROWS, PAGE_ROWS};
 use crate::corrupt::{Corrupt, Result};
 use crate::point::TimeRange;
 
@@ -82,6 +82,11 @@ impl BlockSchema {
         for field in &self.fields {
             assert!(type_name(&field.data_type).is_some(), "bug: no block has {}", field.data_type);
         }
+    }
+
+    /// Rows of a page of times or of a field.
+    pub fn page_rows(&self) -> usize {
+        if self.fields.len() <= NARROW_FIELDS_MAX { NARROW_PAGE_ROWS } else { PAGE_ROWS }
     }
 
     /// The file's columns: time, tags, fields.

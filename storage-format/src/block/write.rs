@@ -1,6 +1,6 @@
 //! Series in, one Parquet file out.
 //!
-//! Rows wait until they fill whole pages, so that pages hold exactly [`PAGE_ROWS`] rows however small
+//! Rows wait until they fill whole pages, so that pages hold exactly as many rows as they should however small
 //! the pushes; the first of a row group wait until there are enough to choose its encodings by; encoded
 //! pages wait in memory until their row group is full. Memory is bounded by one row group
 //! ([`ROW_GROUP_BYTES_MAX`]), the waiting rows ([`CHOICE_BYTES`] and a step) and the index.
@@ -31,7 +31,7 @@ use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
 pub const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
-/// Rows are encoded in steps of this many pages, fewer when the table is wide: calls into the encoder
+/// Rows are encoded in steps of this many times [`PAGE_ROWS`], fewer when the table is wide: calls into the encoder
 /// and the copy that joins small series are spread over them, and the values of a step stay in cache.
 const STEP_PAGES_MAX: usize = 8;
 const STEP_VALUES_MAX: usize = 1 << 20;
@@ -91,12 +91,11 @@ impl<W: Write + Send> BlockWriter<W> {
             newest: None,
             waiting: Waiting::new(&schema),
             group: None,
-            step_rows: step_pages * PAGE_ROWS,
-            choice_rows: PAGE_ROWS
-                * match schema.fields.iter().any(|field| has_choice(&field.data_type)) {
-                    true => choice_pages.max(step_pages),
-                    false => step_pages,
-                },
+            step_rows: (step_pages * PAGE_ROWS).next_multiple_of(schema.page_rows()),
+            choice_rows: match schema.fields.iter().any(|field| has_choice(&field.data_type)) {
+                true => (choice_pages.max(step_pages) * PAGE_ROWS).next_multiple_of(schema.page_rows()),
+                false => 0,
+            },
             group_bytes_max: ROW_GROUP_BYTES_MAX,
             schema,
         })
@@ -204,7 +203,7 @@ impl<W: Write + Send> BlockWriter<W> {
 
     /// How many rows must wait for the next step.
     fn enough_rows(&self) -> usize {
-        if self.group.is_some() { self.step_rows } else { self.choice_rows }
+        if self.group.is_some() { self.step_rows } else { self.choice_rows.max(self.step_rows) }
     }
 
     /// Encodes the first `rows` of the waiting rows into the current row group.
