@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use bytes::Bytes;
 use storage_format::block::{
-    Block, BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, ValueEncoding, ZSTD_LEVEL_COMPACTION,
+    Block, BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, ValueEncoding,
 };
 use storage_format::point::{TagSet, Time, TimeRange};
 
@@ -298,8 +298,7 @@ fn write<T: AsRef<[Time]>>(series: &[(TagSet, T, ArrayRef)], encoding: Option<Va
         partition: TimeRange::new(START, START + 86_400_000_000_000),
         created_by: "benchmark".to_string(),
     };
-    let mut writer =
-        BlockWriter::new(Vec::new(), schema, &meta, ZSTD_LEVEL_COMPACTION).expect("a sound schema");
+    let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Compaction).expect("a sound schema");
     if let Some(encoding) = encoding {
         writer.force_encoding(encoding);
     }

@@ -84,9 +84,14 @@ impl Server {
         request.send(body).expect("the server answers 2xx");
     }
 
+    pub fn get(&self, path: &str) -> String {
+        let mut answer =
+            self.agent.get(format!("{}{path}", self.url)).call().expect("the server answers 2xx");
+        answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().expect("the answer is text")
+    }
+
     pub fn block_bytes(&self) -> u64 {
-        let mut answer = self.agent.get(format!("{}/metrics", self.url)).call().expect("metrics");
-        let text = answer.body_mut().read_to_string().expect("metrics are text");
+        let text = self.get("/metrics");
         let line = text.lines().find_map(|line| line.strip_prefix("waterclock_block_bytes "));
         line.and_then(|value| value.parse::<f64>().ok()).expect("the metric is there") as u64
     }
@@ -140,6 +145,8 @@ impl Server {
         std::fs::read_to_string(path).expect("the server runs")
     }
 }
+
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// Of a few milliseconds each: a start that reads back a large log takes some seconds.
 const START_TRIES: usize = 30_000;

@@ -19,7 +19,9 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringBitmap;
 use storage_format::block::BlockKind;
-use storage_format::block::{BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, SeriesIndex};
+use storage_format::block::{
+    BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, Effort, SeriesIndex,
+};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{TagSet, Time, TimeRange};
 
@@ -268,13 +270,13 @@ pub fn write_block(
     disk: &Arc<dyn Disk>,
     entry: BlockEntry,
     schema: BlockSchema,
-    level: i32,
+    effort: Effort,
     memory_max: usize,
     fill: impl FnOnce(&mut NewBlock) -> Result<()>,
 ) -> Result<Option<BlockEntry>> {
     let temporary = temporary_name(&entry);
     let write = || {
-        let mut block = NewBlock::create(disk, entry, schema, level)?;
+        let mut block = NewBlock::create(disk, entry, schema, effort)?;
         block.writer.limit_group_bytes(memory_max);
         fill(&mut block)?;
         block.finish()
@@ -295,7 +297,12 @@ pub struct NewBlock {
 }
 
 impl NewBlock {
-    fn create(disk: &Arc<dyn Disk>, entry: BlockEntry, schema: BlockSchema, level: i32) -> Result<NewBlock> {
+    fn create(
+        disk: &Arc<dyn Disk>,
+        entry: BlockEntry,
+        schema: BlockSchema,
+        effort: Effort,
+    ) -> Result<NewBlock> {
         let meta = BlockMeta {
             database: entry.database.clone(),
             table: entry.table.clone(),
@@ -312,7 +319,7 @@ impl NewBlock {
         };
         let file = create().map_err(|source| Error::io("create", disk.describe(&name), source))?;
         let writer =
-            BlockWriter::new(file, schema, &meta, level).map_err(|error| write_error(disk, &name, error))?;
+            BlockWriter::new(file, schema, &meta, effort).map_err(|error| write_error(disk, &name, error))?;
         Ok(NewBlock { disk: Arc::clone(disk), entry, writer })
     }
 
@@ -469,7 +476,7 @@ mod tests {
             let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
             block.push_series(&TagSet::new([("host", "a")]), &[1, 2], &[Some(values)])
         };
-        write_block(disk, entry, schema, 1, usize::MAX, fill).unwrap().unwrap()
+        write_block(disk, entry, schema, Effort::Flush, usize::MAX, fill).unwrap().unwrap()
     }
 
     fn disk() -> (tempfile::TempDir, Arc<dyn Disk>) {

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use storage_format::block::{BlockField, BlockKind, BlockSchema, ZSTD_LEVEL_COMPACTION};
+use storage_format::block::{BlockField, BlockKind, BlockSchema, Effort};
 use storage_format::manifest::BlockEntry;
 use storage_format::point::{Time, TimeRange, floor_time};
 
@@ -303,14 +303,9 @@ pub fn merge(
         let scan = Captured::blocks(&merging.files, applied, columns.clone(), how, *window).open()?;
         let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields: fields.clone() };
         let entry = new_entry(id, &merging.key, *window, (seq_min, seq_max));
-        added.extend(write_block(
-            disk,
-            entry,
-            schema,
-            ZSTD_LEVEL_COMPACTION,
-            block_memory(guard),
-            |block| push_scan(block, &scan, guard),
-        )?);
+        added.extend(write_block(disk, entry, schema, Effort::Compaction, block_memory(guard), |block| {
+            push_scan(block, &scan, guard)
+        })?);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use storage_format::block::{BlockField, BlockSchema, ZSTD_LEVEL_FLUSH};
+use storage_format::block::{BlockField, BlockSchema, Effort};
 use storage_format::manifest::{BlockEntry, Range};
 use storage_format::point::{NANOS_PER_SECOND, TagSet, Time, TimeRange, floor_time};
 use storage_format::state::{StateRun, data_type};
@@ -141,7 +141,7 @@ pub fn write_points(
     let key = TableKey::points(table);
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
-    write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), |block| {
+    write_block(disk, entry, schema, Effort::Flush, block_memory(guard), |block| {
         push_scan(block, &scan, guard)
     })
 }
@@ -186,7 +186,7 @@ pub fn write_states(
                 block.push_series(tags, &run.starts, &columns)
             })
         };
-        entries.extend(write_block(disk, entry, schema, ZSTD_LEVEL_FLUSH, block_memory(guard), fill)?);
+        entries.extend(write_block(disk, entry, schema, Effort::Flush, block_memory(guard), fill)?);
     }
     Ok(entries)
 }

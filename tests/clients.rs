@@ -13,8 +13,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array};
-use arrow::datatypes::{Float64Type, Int64Type};
-use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, ZSTD_LEVEL_FLUSH};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
 use storage_format::point::{FieldType, TagSet, TimeRange};
 use storage_format::state::{
     BucketRows, Finalizer, StateColumn, StateKey, StateKind, StateRun, block_fields, finalize,
@@ -80,6 +80,91 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
     }
 }
 
+/// Series of all kinds in one row group, whose pages are each encoded in the form that is smallest for it.
+#[test]
+fn every_value_of_mixed_pages_is_read_by_duckdb_pyarrow_and_polars() {
+    const ROWS: usize = 20_000;
+    let luck = |row: usize| {
+        let mixed = (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        (mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as f64
+    };
+    let odd = [f64::NAN, -0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, 5e-324, f64::MAX];
+    let kinds: [&dyn Fn(usize) -> Option<f64>; 9] = [
+        &|row| Some((luck(row) % 100.0).floor()),
+        &|_| Some(1.0),
+        &|row| Some((row as f64 * 50.0 + luck(row) % 50.0).floor() / 100.0),
+        &|row| (row % 3 > 0).then(|| 1e6 + (luck(row) % 99_991.0).floor()),
+        &|_| None,
+        &|row| Some(luck(row) / 3.0),
+        // More different values than one byte can tell.
+        &|row| Some((row % 700) as f64 / 4.0),
+        &|row| Some(odd[row % odd.len()]),
+        &|row| (row == ROWS - 1).then_some(2.5),
+    ];
+    let field = |name: &str| BlockField { name: name.to_string(), data_type: DataType::Float64 };
+    let tags = ["dc", "host"].map(str::to_string).to_vec();
+    let schema = BlockSchema { tags, fields: vec![field("v"), field("w")] };
+    let meta = BlockMeta {
+        database: "default".to_string(),
+        table: "mixed".to_string(),
+        kind: BlockKind::Points,
+        seq_min: 1,
+        seq_max: 1,
+        partition: TimeRange::new(0, 1_000_000),
+        created_by: "0.1.0".to_string(),
+    };
+    // The first series have no data centre.
+    let mut series: Vec<(TagSet, Vec<Option<f64>>)> = Vec::new();
+    for (number, kind) in kinds.iter().enumerate() {
+        let host = format!("h{number}");
+        let tags = match number {
+            0..4 => TagSet::new([("host", host)]),
+            _ => TagSet::new([("dc", format!("dc{}", number / 6)), ("host", host)]),
+        };
+        series.push((tags, (0..ROWS).map(kind).collect()));
+    }
+    // Series of a row each, whose tags are no runs.
+    for number in 0..300 {
+        let tags = TagSet::new([("dc", "one".to_string()), ("host", format!("s{number:03}"))]);
+        series.push((tags, vec![Some(luck(number) % 3.0)]));
+    }
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    let folder = folder();
+    let (file, rows) = (folder.path().join("mixed.parquet"), folder.path().join("rows.json"));
+    let mut expected = Vec::new();
+    for (tags, values) in &series {
+        for value in values {
+            let value = value.map(f64::to_bits);
+            expected.push(serde_json::json!([
+                tags.get("host"),
+                tags.get("dc"),
+                value,
+                null_unless_even(value)
+            ]));
+        }
+    }
+    std::fs::write(&rows, serde_json::Value::Array(expected).to_string()).unwrap();
+    for effort in [Effort::Flush, Effort::Compaction] {
+        let mut block = BlockWriter::new(Vec::new(), schema.clone(), &meta, effort).unwrap();
+        for (tags, values) in &series {
+            let times: Vec<i64> = (0..values.len() as i64).collect();
+            let even =
+                values.iter().map(|value| null_unless_even(value.map(f64::to_bits)).map(f64::from_bits));
+            let columns: [Float64Array; 2] = [values.iter().copied().collect(), even.collect()];
+            let columns = columns.map(|column| Some(Arc::new(column) as ArrayRef));
+            block.push_series(tags, &times, &columns).unwrap();
+        }
+        std::fs::write(&file, block.finish().unwrap().0).unwrap();
+        let paths = [&file, &rows].map(|path| path.display().to_string());
+        assert!(python("every_value.py", &[&paths[0], &paths[1]]).ends_with("ok\n"), "{effort:?}");
+    }
+}
+
+/// A column with more gaps than the other.
+fn null_unless_even(bits: Option<u64>) -> Option<u64> {
+    bits.filter(|bits| bits % 2 == 0)
+}
+
 /// Minutes of two hosts over two hours, in blocks as a flush writes them, against hours that are merged here.
 #[test]
 fn states_are_finalized_by_duckdb_as_the_format_page_says() {
@@ -141,7 +226,7 @@ fn states_are_finalized_by_duckdb_as_the_format_page_says() {
         created_by: "0.1.0".to_string(),
     };
     let schema = BlockSchema { tags: vec!["host".to_string()], fields: fields.collect() };
-    let mut block = BlockWriter::new(Vec::new(), schema, &meta, ZSTD_LEVEL_FLUSH).unwrap();
+    let mut block = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
     for (run, host) in runs.iter().zip(["a", "b"]) {
         let columns: Vec<Option<ArrayRef>> = run.to_arrow().into_iter().map(Some).collect();
         block.push_series(&TagSet::new([("host", host)]), &run.starts, &columns).unwrap();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
-use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, ZSTD_LEVEL_FLUSH};
+use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
 use storage_format::chunk::{Cell, OpenChunk};
 use storage_format::manifest::Manifest;
 use storage_format::point::{TagSet, TimeRange};
@@ -265,7 +265,7 @@ fn blocks() -> Vec<Vec<u8>> {
             partition: TimeRange::new(0, 7_200_000_000_000),
             created_by: "0.1.0".to_string(),
         };
-        let mut writer = BlockWriter::new(Vec::new(), schema, &meta, ZSTD_LEVEL_FLUSH).unwrap();
+        let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
         for place in 0..series {
             let tags = TagSet::new([("host", format!("h{place:03}")), ("region", format!("r{}", place % 3))]);
             let times: Vec<i64> = (0..rows).map(|row| row * 10_000_000_000).collect();

@@ -71,6 +71,12 @@ impl SeriesHead {
         full
     }
 
+    /// Reads what a push will read. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> usize {
+        self.open.rows() + self.open.columns().next().unwrap_or_default() as usize
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows() == 0
     }

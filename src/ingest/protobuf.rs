@@ -49,7 +49,29 @@ impl<'a> Fields<'a> {
         Fields { message, at: 0 }
     }
 
+    /// Passes over fields with this key, of bytes, for as long as one follows the other. Returns where they end: what stands
+    /// in them is looked at as a whole.
     #[inline]
+    pub fn pass_over(&mut self, key: u8) -> Result<usize> {
+        while self.message.get(self.at) == Some(&key) {
+            self.at += 1;
+            let len = self.varint()?;
+            self.take(usize::try_from(len).map_err(|_| ENDS)?)?;
+        }
+        Ok(self.at)
+    }
+
+    /// A message that is a double as field 1 and a whole number as field 2, as nearly all writers put them. None for any
+    /// other one, which may be as good.
+    #[inline]
+    pub fn double_and_varint(message: &'a [u8]) -> Option<(f64, u64)> {
+        let (double, rest) = message.strip_prefix(&[DOUBLE_1])?.split_first_chunk()?;
+        let mut rest = Fields::of(rest.strip_prefix(&[VARINT_2])?);
+        let number = rest.varint().ok()?;
+        (rest.at == rest.message.len()).then_some((f64::from_le_bytes(*double), number))
+    }
+
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64> {
         let first = *self.message.get(self.at).ok_or(ENDS)?;
         self.at += 1;
@@ -105,6 +127,10 @@ impl<'a> Fields<'a> {
         Ok(Field { number, value, at: start..self.at })
     }
 }
+
+/// Keys of field 1 as a double, and of field 2 as a whole number.
+const DOUBLE_1: u8 = 1 << 3 | 1;
+const VARINT_2: u8 = 2 << 3;
 
 const ENDS: Malformed = Malformed("a field ends after its message");
 

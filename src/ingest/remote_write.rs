@@ -5,13 +5,11 @@
 //! Invariant: a message that is malformed stores nothing; a series or sample that is wrong harms no other one.
 //! Not here: snappy and headers (`server`).
 
-use std::ops::Range;
-
 use crate::error::{Error, Result};
 use crate::ingest::Target;
 use crate::ingest::histograms;
 use crate::ingest::protobuf::{Fields, Malformed, Packed, Value};
-use crate::ingest::samples::{Received, Samples, put_label};
+use crate::ingest::samples::{LABEL_KEY, Received, Samples, put_label};
 use crate::series::{METRIC_NAME, MetricInfo, MetricKind};
 
 /// Which message a request carries.
@@ -61,14 +59,14 @@ fn request_v1(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
 /// `scattered` is room for labels that do not stand together.
 fn series_v1(message: &[u8], samples: &mut Samples<'_>, scattered: &mut Vec<u8>) -> Result<()> {
     let start = samples.start();
-    let mut labels: Range<usize> = 0..0;
     let mut wrong = None;
     let mut exemplars: Vec<&[u8]> = Vec::new();
     scattered.clear();
-    for field in Fields::of(message) {
+    let mut fields = Fields::of(message);
+    let together = &message[..fields.pass_over(LABEL_KEY)?];
+    for field in fields {
         let field = field?;
         match field.number {
-            1 if labels.end == field.at.start => labels.end = field.at.end,
             // Senders put labels first; the standard lets them stand anywhere.
             1 => scattered.extend_from_slice(&message[field.at]),
             2 => {
@@ -80,7 +78,6 @@ fn series_v1(message: &[u8], samples: &mut Samples<'_>, scattered: &mut Vec<u8>)
             _ => {}
         }
     }
-    let together = &message[labels];
     let labels = match scattered.is_empty() {
         true => together,
         false => {
@@ -124,6 +121,9 @@ fn histogram(message: &[u8], samples: &mut Samples<'_>) -> Result<Option<&'stati
 /// Time in milliseconds, and value. What is 0 may be left out.
 #[inline]
 fn sample(message: &[u8]) -> Result<(i64, f64), Malformed> {
+    if let Some((value, time)) = Fields::double_and_varint(message) {
+        return Ok((time as i64, value));
+    }
     let (mut time, mut value) = (0, 0.0);
     for field in Fields::of(message) {
         let field = field?;

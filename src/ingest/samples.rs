@@ -239,8 +239,8 @@ impl<'a> Samples<'a> {
 
     fn series(&self, labels: &[u8]) -> std::result::Result<u32, String> {
         let spellings = &self.target.database.spellings;
-        if let Some(spelling) = spellings.find(labels, &self.pin) {
-            return Ok(spelling.series);
+        if let Some(series) = spellings.series(labels, &self.pin) {
+            return Ok(series);
         }
         let tags = tags_of(labels)?;
         let series_max = self.target.limits.series_per_table_max;
@@ -319,7 +319,7 @@ pub fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Field 1, of bytes: a label of a series, and the name of a label.
-const LABEL_KEY: u8 = 1 << 3 | 2;
+pub const LABEL_KEY: u8 = 1 << 3 | 2;
 const LABEL_VALUE_KEY: u8 = 2 << 3 | 2;
 
 /// Name and value of each label.

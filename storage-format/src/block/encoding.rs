@@ -3,7 +3,7 @@
 //!
 //! Invariant: values choose the encoding, never the type: tools that read many files of one table as one
 //! need the same types in all of them. FORMAT.md has the measurements, and what those tools do otherwise.
-//! Not here: which rows make a row group, and which of them are the sample (`write`).
+//! Not here: which rows make a row group, and which of them are the sample (`write`); pages of floats (`floats`).
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -12,27 +12,59 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{
-    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
-};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, TypePtr};
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
+use super::Result;
+use super::columns::{ColumnChunk, ColumnWriter};
+use super::floats::FloatWriter;
 use super::names::TIME_COLUMN;
 use super::schema::{BlockMeta, BlockSchema};
-use super::{PAGE_ROWS, Result};
+use super::tags::TagWriter;
 
-/// How the values of one field stand in one row group.
+/// How much work the smallest form is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Of a block that will be rewritten soon.
+    Flush,
+    /// Of one that stays.
+    Compaction,
+}
+
+impl Effort {
+    /// Of zstd, for all columns but floats. Measured: 3 is worth its CPU once per compaction, and 9 saves too little to be
+    /// worth it ever.
+    pub(super) fn zstd_level(self) -> i32 {
+        match self {
+            Effort::Flush => 1,
+            Effort::Compaction => 3,
+        }
+    }
+
+    /// The same of floats, which are most of what a table of metrics takes.
+    pub(super) fn float_level(self, encoding: ValueEncoding) -> i32 {
+        match (self, encoding) {
+            (Effort::Flush, _) => 1,
+            (Effort::Compaction, ValueEncoding::Direct) => 3,
+            (Effort::Compaction, ValueEncoding::Split) => 9,
+            // A byte or two for each value: the costliest search is cheap.
+            (Effort::Compaction, ValueEncoding::Dictionary) => 12,
+        }
+    }
+}
+
+/// How the values of one field stand in one row group; of a field of floats, in one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueEncoding {
     /// DELTA_BINARY_PACKED for integers and times, PLAIN for all else.
     Direct,
     /// BYTE_STREAM_SPLIT, of floats: whole numbers, whose lower bytes are zeros, and noise.
     Split,
-    /// Of floats, integers and times with few different values. Where they turn out to be more than fit
+    /// Of floats, integers and times with few different values. Where integers and times turn out to be more than fit
     /// [`DICTIONARY_BYTES_MAX`], the rest of the row group is `Direct`.
     Dictionary,
 }
@@ -48,24 +80,14 @@ const SAMPLE_VALUES_MAX: usize = DICTIONARY_BYTES_MAX / size_of::<u64>() / 2;
 impl ValueEncoding {
     pub const ALL: [ValueEncoding; 3] =
         [ValueEncoding::Direct, ValueEncoding::Split, ValueEncoding::Dictionary];
-
-    fn suits(self, data_type: &DataType) -> bool {
-        match data_type {
-            DataType::Float64 => true,
-            DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..) => self != ValueEncoding::Split,
-            _ => self == ValueEncoding::Direct,
-        }
-    }
-
-    fn is_worth_a_try(self, sample: &ArrayRef) -> bool {
-        let has_choice = ValueEncoding::Dictionary.suits(sample.data_type());
-        has_choice
-            && self.suits(sample.data_type())
-            && (self != ValueEncoding::Dictionary || has_few_values(sample))
-    }
 }
 
-/// Of floats, integers or times, by their bits.
+/// Whether the values of a row group choose between `Direct` and `Dictionary`.
+pub fn has_choice(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..))
+}
+
+/// Of integers or times.
 fn has_few_values(sample: &ArrayRef) -> bool {
     let mut known = HashSet::new();
     let data = sample.to_data();
@@ -75,14 +97,11 @@ fn has_few_values(sample: &ArrayRef) -> bool {
     })
 }
 
-/// What the pages of a finished column take in the file: its dictionary, which is no data page and comes first,
-/// or 0, then the data pages.
-pub fn chunk_bytes(chunk: &ArrowColumnChunk) -> (u64, Vec<u64>) {
-    let closed = chunk.close();
-    let pages = closed.offset_index.as_ref().expect("offset indexes are never turned off");
-    let pages: Vec<u64> =
-        pages.page_locations().iter().map(|page| page.compressed_page_size as u64).collect();
-    (closed.metadata.compressed_size() as u64 - pages.iter().sum::<u64>(), pages)
+/// Of one row group, in the order of its columns.
+pub struct GroupWriters {
+    pub time: ColumnWriter,
+    pub tags: Vec<TagWriter>,
+    pub fields: Vec<ColumnWriter>,
 }
 
 /// Makes the writers of a block's columns.
@@ -91,23 +110,23 @@ pub struct Encoder {
     created_by: String,
     compression: Compression,
     arrow: SchemaRef,
-    root: TypePtr,
+    parquet: SchemaDescriptor,
 }
 
 impl Encoder {
-    pub fn new(schema: &BlockSchema, meta: &BlockMeta, zstd_level: i32) -> Result<Encoder> {
-        let arrow = schema.arrow(DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)));
+    pub fn new(schema: &BlockSchema, meta: &BlockMeta, effort: Effort) -> Result<Encoder> {
+        let arrow = schema.arrow();
         let parquet = ArrowSchemaConverter::new().schema_root("block").convert(&arrow)?;
         Ok(Encoder {
             schema: schema.clone(),
             created_by: format!("waterclock version {}", meta.created_by),
-            compression: Compression::ZSTD(ZstdLevel::try_new(zstd_level)?),
+            compression: Compression::ZSTD(ZstdLevel::try_new(effort.zstd_level())?),
             arrow,
-            root: parquet.root_schema_ptr(),
+            parquet,
         })
     }
 
-    /// What the writers take.
+    /// What the writers of times and fields take.
     pub fn arrow(&self) -> &SchemaRef {
         &self.arrow
     }
@@ -116,38 +135,59 @@ impl Encoder {
         self.file_with(out, &vec![ValueEncoding::Direct; self.schema.fields.len()])
     }
 
-    /// Writers of a row group's columns, for fields encoded so.
-    pub fn writers(&self, fields: &[ValueEncoding]) -> Result<Vec<ArrowColumnWriter>> {
+    /// Writers of a row group's columns, for fields encoded so. Those of floats choose for themselves, unless one encoding
+    /// is `forced` on all fields.
+    pub fn writers(&self, fields: &[ValueEncoding], forced: Option<ValueEncoding>) -> Result<GroupWriters> {
+        let (tags, page_rows) = (self.schema.tags.len(), self.schema.page_rows());
+        let mut writers = self.crate_writers(fields)?.into_iter();
+        let time = writers.next().expect("every block has a column of times");
+        let columns = self.parquet.columns();
+        let fields = writers.skip(tags).zip(&columns[1 + tags..]);
+        let fields = fields.map(|(writer, column)| match column.physical_type() {
+            Type::DOUBLE => {
+                ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), page_rows, forced)))
+            }
+            _ => ColumnWriter::Other(writer),
+        });
+        Ok(GroupWriters {
+            time: ColumnWriter::Other(time),
+            tags: columns[1..1 + tags].iter().map(|column| TagWriter::new(column.clone())).collect(),
+            fields: fields.collect(),
+        })
+    }
+
+    fn crate_writers(&self, fields: &[ValueEncoding]) -> Result<Vec<ArrowColumnWriter>> {
         // The crate takes encodings from a file's properties: a file that nobody keeps brings other ones
         // for each row group. What a chunk is encoded in stands in the chunk's own metadata.
         let file = self.file_with(io::sink(), fields)?;
         Ok(ArrowRowGroupWriterFactory::new(&file, self.arrow.clone()).create_column_writers(0)?)
     }
 
-    /// For each field the smallest of its encodings by a sample of its values, out of `rows`.
-    pub fn choose(&self, samples: &[ArrayRef], rows: usize) -> Result<Vec<ValueEncoding>> {
+    /// For each field the smaller of its encodings by a sample of its values, out of `rows`. A field without a choice has no
+    /// sample.
+    pub fn choose(&self, samples: &[Option<ArrayRef>], rows: usize) -> Result<Vec<ValueEncoding>> {
         let mut best = vec![(ValueEncoding::Direct, u64::MAX); samples.len()];
-        for encoding in ValueEncoding::ALL {
-            let tried: Vec<bool> = samples.iter().map(|sample| encoding.is_worth_a_try(sample)).collect();
-            if !tried.contains(&true) {
+        for encoding in [ValueEncoding::Direct, ValueEncoding::Dictionary] {
+            let is_tried = |sample: &&ArrayRef| encoding == ValueEncoding::Direct || has_few_values(sample);
+            let tried: Vec<Option<&ArrayRef>> =
+                samples.iter().map(|sample| sample.as_ref().filter(is_tried)).collect();
+            if tried.iter().all(Option::is_none) {
                 continue;
             }
-            let writers = self.writers(&vec![encoding; samples.len()])?;
+            let writers = self.crate_writers(&vec![encoding; samples.len()])?;
             let first_field = 1 + self.schema.tags.len();
             let columns = self.arrow.fields().iter().zip(writers).skip(first_field);
-            for (place, (field, mut writer)) in columns.enumerate() {
-                if !tried[place] {
-                    continue;
-                }
-                for leaf in compute_leaves(field, &samples[place])? {
+            for ((sample, best), (field, mut writer)) in tried.into_iter().zip(&mut best).zip(columns) {
+                let Some(sample) = sample else { continue };
+                for leaf in compute_leaves(field, sample)? {
                     writer.write(&leaf)?;
                 }
-                let (dictionary, pages) = chunk_bytes(&writer.close()?);
+                let (dictionary, pages) = ColumnChunk::Other(writer.close()?).page_bytes();
                 // All rows share the dictionary, not the sample alone.
-                let share = dictionary * samples[place].len() as u64 / rows.max(1) as u64;
+                let share = dictionary * sample.len() as u64 / rows.max(1) as u64;
                 let size = pages.iter().sum::<u64>() + share;
-                if size < best[place].1 {
-                    best[place] = (encoding, size);
+                if size < best.1 {
+                    *best = (encoding, size);
                 }
             }
         }
@@ -160,7 +200,7 @@ impl Encoder {
         fields: &[ValueEncoding],
     ) -> Result<SerializedFileWriter<W>> {
         let properties = Arc::new(self.properties(fields));
-        Ok(SerializedFileWriter::new(out, self.root.clone(), properties)?)
+        Ok(SerializedFileWriter::new(out, self.parquet.root_schema_ptr(), properties)?)
     }
 
     fn properties(&self, fields: &[ValueEncoding]) -> WriterProperties {
@@ -174,8 +214,8 @@ impl Encoder {
             .set_created_by(self.created_by.clone())
             .set_compression(self.compression)
             // The limit is looked at between write batches: equal to it, pages are never longer.
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_write_batch_size(PAGE_ROWS)
+            .set_data_page_row_count_limit(self.schema.page_rows())
+            .set_write_batch_size(self.schema.page_rows())
             // Row groups end where the writer of the block says.
             .set_max_row_group_row_count(None)
             .set_sorting_columns(Some(sorting))
@@ -184,13 +224,9 @@ impl Encoder {
             .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page)
             .set_column_encoding(path(TIME_COLUMN), Encoding::DELTA_BINARY_PACKED)
             .set_column_dictionary_enabled(path(TIME_COLUMN), false);
-        for column in tag_columns {
-            builder = builder.set_column_dictionary_enabled(path(&column), true);
-        }
         for ((field, column), encoding) in self.schema.fields.iter().zip(field_columns).zip(fields) {
             let column = path(&column);
-            let suits = encoding.suits(&field.data_type);
-            let numbers = suits && *encoding == ValueEncoding::Dictionary;
+            let numbers = has_choice(&field.data_type) && *encoding == ValueEncoding::Dictionary;
             let texts = field.data_type == DataType::Utf8;
             builder = builder.set_column_dictionary_enabled(column.clone(), numbers || texts);
             if numbers {
@@ -199,9 +235,6 @@ impl Encoder {
             builder = match field.data_type {
                 DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..) => {
                     builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
-                }
-                DataType::Float64 if *encoding == ValueEncoding::Split => {
-                    builder.set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT)
                 }
                 // No bounds of texts and sketches: they may be huge and prune nothing.
                 DataType::Utf8 | DataType::Binary => {

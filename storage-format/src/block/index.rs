@@ -426,9 +426,9 @@ impl IndexBuilder {
         *rows += times.len() as u64;
     }
 
-    /// The values that a tag, by its place in the schema, has in these series, neighbours that are alike
-    /// joined; with each the sum of their rows.
-    pub fn tag_runs(&self, tag: usize, series: &[(u32, usize)]) -> Vec<(Option<&Arc<str>>, usize)> {
+    /// The numbers of the values that a tag, by its place in the schema, has in these series, neighbours that are alike
+    /// joined; with each the sum of their rows. 0 for none.
+    pub fn tag_runs(&self, tag: usize, series: &[(u32, usize)]) -> Vec<(u32, usize)> {
         let tag = self.tags.get(tag).expect("bug: no such tag");
         let mut runs: Vec<(u32, usize)> = Vec::new();
         for (series, rows) in series {
@@ -438,7 +438,12 @@ impl IndexBuilder {
                 _ => runs.push((id, *rows)),
             }
         }
-        runs.into_iter().map(|(id, rows)| (tag.value(id), rows)).collect()
+        runs
+    }
+
+    /// The value with a number that [`IndexBuilder::tag_runs`] gave.
+    pub fn tag_value(&self, tag: usize, id: u32) -> Option<&Arc<str>> {
+        self.tags.get(tag)?.value(id)
     }
 
     pub fn series(&self) -> usize {

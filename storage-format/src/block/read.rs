@@ -499,7 +499,7 @@ fn time_pages(metadata: &ParquetMetaData) -> crate::corrupt::Result<Vec<TimePage
 }
 
 fn agree(parquet: &ArrowReaderMetadata, schema: &BlockSchema, columns: &[String]) -> bool {
-    let expected = schema.arrow(DataType::Utf8);
+    let expected = schema.arrow();
     let names = std::iter::once(TIME_COLUMN).chain(columns.iter().map(String::as_str));
     let fields = parquet.schema().fields();
     fields.len() == expected.fields().len()

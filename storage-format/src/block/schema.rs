@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use super::BLOCK_VERSION;
 use super::names::{TIME_COLUMN, column_names};
+use super::{BLOCK_VERSION, NARROW_FIELDS_MAX, NARROW_PAGE_ROWS, PAGE_ROWS};
 use crate::corrupt::{Corrupt, Result};
 use crate::point::TimeRange;
 
@@ -84,11 +84,15 @@ impl BlockSchema {
         }
     }
 
-    /// The file's columns: time, tags, fields. `tag_type` is what the caller has: dictionaries when
-    /// writing, plain strings when reading; in the file both are the same.
-    pub fn arrow(&self, tag_type: DataType) -> SchemaRef {
+    /// Rows of a page of times or of a field.
+    pub fn page_rows(&self) -> usize {
+        if self.fields.len() <= NARROW_FIELDS_MAX { NARROW_PAGE_ROWS } else { PAGE_ROWS }
+    }
+
+    /// The file's columns: time, tags, fields.
+    pub fn arrow(&self) -> SchemaRef {
         let (tags, fields) = self.columns();
-        let tags = tags.into_iter().map(|name| Field::new(name, tag_type.clone(), true));
+        let tags = tags.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
         let fields = fields
             .into_iter()
             .zip(&self.fields)

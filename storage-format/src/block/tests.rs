@@ -46,7 +46,7 @@ fn all_types() -> BlockSchema {
 }
 
 fn write(schema: &BlockSchema, series: &[Rows]) -> (Bytes, BlockSummary) {
-    let mut writer = BlockWriter::new(Vec::new(), schema.clone(), &meta(), ZSTD_LEVEL_FLUSH).unwrap();
+    let mut writer = BlockWriter::new(Vec::new(), schema.clone(), &meta(), Effort::Flush).unwrap();
     for (tags, times, columns) in series {
         writer.push_series(tags, times, columns).unwrap();
     }
@@ -190,7 +190,7 @@ fn noise(row: i64) -> f64 {
 }
 
 #[test]
-fn values_choose_the_encoding_of_their_row_group() {
+fn values_choose_the_encoding_of_their_page() {
     let schema = schema(&["dc", "host"], &[("v", DataType::Float64)]);
     let values: [(Encoding, &dyn Fn(i64) -> f64); 3] = [
         // Ten different ones in no order.
@@ -215,6 +215,35 @@ fn values_choose_the_encoding_of_their_row_group() {
     }
     let block = Block::open(&bytes).unwrap();
     check_read(&block, &bytes, &series, &[0], &[0..10, 1_048_570..1_048_580, 3_000_000..3_000_001]);
+
+    // Series of different kinds in one row group have one each.
+    let rows = 20 * PAGE_ROWS as i64;
+    let series: Vec<Rows> =
+        values.iter().enumerate().map(|(number, (_, value))| float_series(number, rows, value)).collect();
+    let (bytes, _) = write(&schema, &series);
+    let found = encodings(&bytes);
+    assert_eq!(found.len(), 1);
+    assert!(values.iter().all(|(expected, _)| found[0].contains(expected)), "{found:?}");
+    let block = Block::open(&bytes).unwrap();
+    check_read(&block, &bytes, &series, &[0], &[0..10, 81_900..82_000, 160_000..170_000]);
+}
+
+#[test]
+fn pages_of_floats_without_values_or_with_one_value_come_back() {
+    let schema = schema(&["dc", "host"], &[("v", DataType::Float64)]);
+    let none = |number: usize, rows: i64| -> Rows { (host(number), (0..rows).collect(), vec![None]) };
+    let series = [
+        none(0, 9_000),
+        float_series(1, 9_000, |_| 1.0),
+        // More words than one byte tells, and a page of one of the later ones.
+        float_series(2, 9_000, |row| (row % 300) as f64),
+        float_series(3, 9_000, |_| 299.0),
+        none(4, 3),
+    ];
+    let (bytes, _) = write(&schema, &series);
+    let block = Block::open(&bytes).unwrap();
+    check_read(&block, &bytes, &series, &[0], &[0..36_003]);
+    assert_eq!(encodings(&bytes), [[Encoding::PLAIN, Encoding::RLE_DICTIONARY]]);
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn every_encoding_gives_back_every_bit() {
     columns[place] = Some(Arc::new(floats.clone()));
     let series: Vec<Rows> = vec![(host(1), (0..rows as i64).collect(), columns)];
     for encoding in ValueEncoding::ALL {
-        let mut writer = BlockWriter::new(Vec::new(), schema.clone(), &meta(), ZSTD_LEVEL_FLUSH).unwrap();
+        let mut writer = BlockWriter::new(Vec::new(), schema.clone(), &meta(), Effort::Flush).unwrap();
         writer.force_encoding(encoding);
         writer.push_series(&series[0].0, &series[0].1, &series[0].2).unwrap();
         let bytes = Bytes::from(writer.finish().unwrap().0);
@@ -277,7 +306,7 @@ fn pages_and_row_groups_are_cut_where_they_should() {
     );
 
     // Only the pages that may hold such times remain, and within the series' own rows.
-    assert_eq!(block.prune(700_000..1_300_000, TimeRange::new(5_000, 5_001)), 704_096..708_192);
+    assert_eq!(block.prune(700_000..1_300_000, TimeRange::new(20_000, 20_001)), 716_384..732_768);
     assert_eq!(block.prune(700_000..1_300_000, TimeRange::new(700_000, 800_000)), 700_000..700_000);
     assert_eq!(block.prune(700_000..1_300_000, TimeRange::ALL), 700_000..1_300_000);
     assert_eq!(block.prune(2_500_000..2_500_010, TimeRange::new(3, 4)), 2_500_000..2_500_010);

@@ -1,6 +1,6 @@
 //! Series in, one Parquet file out.
 //!
-//! Rows wait until they fill whole pages, so that pages hold exactly [`PAGE_ROWS`] rows however small
+//! Rows wait until they fill whole pages, so that pages hold exactly as many rows as they should however small
 //! the pushes; the first of a row group wait until there are enough to choose its encodings by; encoded
 //! pages wait in memory until their row group is full. Memory is bounded by one row group
 //! ([`ROW_GROUP_BYTES_MAX`]), the waiting rows ([`CHOICE_BYTES`] and a step) and the index.
@@ -12,26 +12,26 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, TimestampNanosecondArray, new_null_array};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, Int32Type};
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
+use arrow::datatypes::DataType;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::encoding::{Encoder, ValueEncoding, chunk_bytes};
+use super::columns::{ColumnChunk, ColumnWriter};
+use super::encoding::{Effort, Encoder, GroupWriters, ValueEncoding, has_choice};
 use super::index::IndexBuilder;
+use super::pages::PageZstd;
 use super::schema::{self, BlockMeta, BlockSchema};
 use super::seal::{SEAL_KEY, Seal, SealedWriter};
+use super::tags::TagWriter;
 use super::{BlockError, PAGE_ROWS, ROW_GROUP_ROWS, Result};
 use crate::point::{TIME_MAX, TagSet, Time, TimeRange};
 
 /// Encoded bytes after which a row group ends early: wide tables would otherwise hold GiBs.
 pub const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
-/// Rows are encoded in steps of this many pages, fewer when the table is wide: calls into the encoder
+/// Rows are encoded in steps of this many times [`PAGE_ROWS`], fewer when the table is wide: calls into the encoder
 /// and the copy that joins small series are spread over them, and the values of a step stay in cache.
 const STEP_PAGES_MAX: usize = 8;
 const STEP_VALUES_MAX: usize = 1 << 20;
@@ -48,6 +48,7 @@ const CHOICE_PAGES_PER_SAMPLE: usize = 32;
 pub struct BlockWriter<W: Write + Send> {
     file: SerializedFileWriter<SealedWriter<W>>,
     encoder: Encoder,
+    zstd: PageZstd,
     /// For all fields alike, instead of by choice.
     forced: Option<ValueEncoding>,
     schema: BlockSchema,
@@ -73,9 +74,9 @@ pub struct BlockSummary {
 }
 
 impl<W: Write + Send> BlockWriter<W> {
-    pub fn new(out: W, schema: BlockSchema, meta: &BlockMeta, zstd_level: i32) -> Result<BlockWriter<W>> {
+    pub fn new(out: W, schema: BlockSchema, meta: &BlockMeta, effort: Effort) -> Result<BlockWriter<W>> {
         schema.check();
-        let encoder = Encoder::new(&schema, meta, zstd_level)?;
+        let encoder = Encoder::new(&schema, meta, effort)?;
         let file = encoder.file(SealedWriter::new(out))?;
         let fields = schema.fields.len();
         let step_pages = (STEP_VALUES_MAX / PAGE_ROWS / (1 + fields)).clamp(1, STEP_PAGES_MAX);
@@ -83,14 +84,18 @@ impl<W: Write + Send> BlockWriter<W> {
         Ok(BlockWriter {
             file,
             encoder,
+            zstd: PageZstd::new(effort)?,
             forced: None,
             footer: schema::encode(&schema, meta),
             index: IndexBuilder::new(&schema.tags),
             newest: None,
             waiting: Waiting::new(&schema),
             group: None,
-            step_rows: step_pages * PAGE_ROWS,
-            choice_rows: choice_pages.max(step_pages) * PAGE_ROWS,
+            step_rows: (step_pages * PAGE_ROWS).next_multiple_of(schema.page_rows()),
+            choice_rows: match schema.fields.iter().any(|field| has_choice(&field.data_type)) {
+                true => (choice_pages.max(step_pages) * PAGE_ROWS).next_multiple_of(schema.page_rows()),
+                false => 0,
+            },
             group_bytes_max: ROW_GROUP_BYTES_MAX,
             schema,
         })
@@ -198,7 +203,7 @@ impl<W: Write + Send> BlockWriter<W> {
 
     /// How many rows must wait for the next step.
     fn enough_rows(&self) -> usize {
-        if self.group.is_some() { self.step_rows } else { self.choice_rows }
+        if self.group.is_some() { self.step_rows } else { self.choice_rows.max(self.step_rows) }
     }
 
     /// Encodes the first `rows` of the waiting rows into the current row group.
@@ -206,17 +211,25 @@ impl<W: Write + Send> BlockWriter<W> {
         if self.group.is_none() {
             self.group = Some(Group { writers: self.start_group()?, rows: 0 });
         }
-        let columns = self.waiting.take(rows, &self.index)?;
-        let Some(group) = &mut self.group else { return Ok(()) };
-        for ((field, column), writer) in
-            self.encoder.arrow().fields().iter().zip(columns).zip(&mut group.writers)
-        {
-            for leaf in compute_leaves(field, &column)? {
-                writer.write(&leaf)?;
+        let Some(Group { writers, rows: group_rows }) = &mut self.group else { return Ok(()) };
+        let series = self.waiting.take_series(rows);
+        for (tag, writer) in writers.tags.iter_mut().enumerate() {
+            for (id, rows) in self.index.tag_runs(tag, &series) {
+                writer.push(id, self.index.tag_value(tag, id), rows, &mut self.zstd.tags)?;
             }
         }
-        group.rows += rows;
-        let bytes: usize = group.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        let columns = self.waiting.take(rows)?;
+        let fields = self.encoder.arrow().fields();
+        let (time, fields) = fields.split_first().expect("every block has a column of times");
+        let fields = &fields[writers.tags.len()..];
+        let writing = std::iter::once(&mut writers.time).chain(&mut writers.fields);
+        for ((field, column), writer) in std::iter::once(time).chain(fields).zip(columns).zip(writing) {
+            writer.write(field, &column, &mut self.zstd)?;
+        }
+        *group_rows += rows;
+        let bytes = writers.fields.iter().map(ColumnWriter::bytes).sum::<usize>()
+            + writers.tags.iter().map(TagWriter::bytes).sum::<usize>()
+            + writers.time.bytes();
         if bytes > self.group_bytes_max {
             self.write_group()?;
         }
@@ -224,7 +237,7 @@ impl<W: Write + Send> BlockWriter<W> {
     }
 
     /// Chooses by the rows that wait now.
-    fn start_group(&self) -> Result<Vec<ArrowColumnWriter>> {
+    fn start_group(&self) -> Result<GroupWriters> {
         let encodings = match self.forced {
             Some(encoding) => vec![encoding; self.schema.fields.len()],
             None => {
@@ -232,7 +245,7 @@ impl<W: Write + Send> BlockWriter<W> {
                 self.encoder.choose(&samples, self.waiting.rows())?
             }
         };
-        self.encoder.writers(&encodings)
+        self.encoder.writers(&encodings, self.forced)
     }
 
     fn end_group(&mut self) -> Result<()> {
@@ -244,17 +257,23 @@ impl<W: Write + Send> BlockWriter<W> {
 
     fn write_group(&mut self) -> Result<()> {
         let Some(group) = self.group.take() else { return Ok(()) };
-        let chunks = group.writers.into_iter().map(ArrowColumnWriter::close);
-        let chunks = chunks.collect::<std::result::Result<Vec<_>, _>>()?;
+        let GroupWriters { time, tags, fields } = group.writers;
+        let mut chunks = vec![time.close(&mut self.zstd)?];
+        for tag in tags {
+            chunks.push(ColumnChunk::Ours(tag.close(&mut self.zstd.tags)?));
+        }
+        for field in fields {
+            chunks.push(field.close(&mut self.zstd)?);
+        }
         for chunk in &chunks {
-            let (dictionary, pages) = chunk_bytes(chunk);
+            let (dictionary, pages) = chunk.page_bytes();
             for len in std::iter::once(dictionary).filter(|len| *len > 0).chain(pages) {
                 self.file.inner_mut().expect_page(len);
             }
         }
         let mut out = self.file.next_row_group()?;
         for chunk in chunks {
-            chunk.append_to_row_group(&mut out)?;
+            chunk.append_to(&mut out)?;
         }
         out.close()?;
         Ok(())
@@ -262,13 +281,12 @@ impl<W: Write + Send> BlockWriter<W> {
 }
 
 struct Group {
-    writers: Vec<ArrowColumnWriter>,
+    writers: GroupWriters,
     rows: usize,
 }
 
 /// Rows that do not fill a step yet.
 struct Waiting {
-    tags: usize,
     times: VecDeque<Time>,
     /// Which series the rows belong to, and how many. The last one may have none here.
     series: VecDeque<(u32, usize)>,
@@ -279,7 +297,6 @@ struct Waiting {
 impl Waiting {
     fn new(schema: &BlockSchema) -> Waiting {
         Waiting {
-            tags: schema.tags.len(),
             times: VecDeque::new(),
             series: VecDeque::new(),
             columns: schema.fields.iter().map(|field| (field.data_type.clone(), VecDeque::new())).collect(),
@@ -302,35 +319,37 @@ impl Waiting {
         }
     }
 
-    /// The first `rows` rows as columns of the file.
-    fn take(&mut self, rows: usize, index: &IndexBuilder) -> Result<Vec<ArrayRef>> {
+    /// The times and the fields of the first `rows` rows.
+    fn take(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
         let times: Vec<Time> = self.times.drain(..rows).collect();
         let mut taken: Vec<ArrayRef> =
             vec![Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))];
-        let series = self.take_series(rows);
-        taken.extend((0..self.tags).map(|tag| tag_column(&index.tag_runs(tag, &series), rows)));
         for (_, pieces) in &mut self.columns {
             taken.push(take_pieces(pieces, rows)?);
         }
         Ok(taken)
     }
 
-    /// Of each field one page of every `pages_per_sample`, at least one; in a short run all of it.
-    fn samples(&self, pages_per_sample: usize) -> Result<Vec<ArrayRef>> {
+    /// Of each field with a choice one page of every `pages_per_sample`, at least one; in a short run all of it.
+    fn samples(&self, pages_per_sample: usize) -> Result<Vec<Option<ArrayRef>>> {
         let step = PAGE_ROWS * pages_per_sample;
         // Not the first of each stretch but the middle one: the first rows are all of the first series.
         let first = (self.rows().min(step) / 2).next_multiple_of(PAGE_ROWS).saturating_sub(PAGE_ROWS);
         let starts: Vec<usize> = (first..self.rows()).step_by(step).collect();
-        let sample = |(_, pieces): &(DataType, VecDeque<ArrayRef>)| {
+        let sample = |(data_type, pieces): &(DataType, VecDeque<ArrayRef>)| {
+            if !has_choice(data_type) {
+                return Ok(None);
+            }
             let mut parts = Vec::new();
             for &start in &starts {
                 parts.extend(slices(pieces, start..self.rows().min(start + PAGE_ROWS)));
             }
-            join(&parts)
+            join(&parts).map(Some)
         };
         self.columns.iter().map(sample).collect()
     }
 
+    /// Which series the first `rows` rows belong to, and how many of them.
     fn take_series(&mut self, rows: usize) -> Vec<(u32, usize)> {
         let mut taken = Vec::new();
         let mut left = rows;
@@ -347,18 +366,6 @@ impl Waiting {
         }
         taken
     }
-}
-
-/// One dictionary entry per run, so that no string is made per row.
-fn tag_column(runs: &[(Option<&Arc<str>>, usize)], rows: usize) -> ArrayRef {
-    let values = StringArray::from_iter_values(runs.iter().filter_map(|(value, _)| *value));
-    let mut keys: Vec<Option<i32>> = Vec::with_capacity(rows);
-    let mut next = 0..;
-    for (value, rows) in runs {
-        let key = value.and_then(|_| next.next());
-        keys.resize(keys.len() + rows, key);
-    }
-    Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(keys), Arc::new(values)))
 }
 
 fn take_pieces(pieces: &mut VecDeque<ArrayRef>, rows: usize) -> Result<ArrayRef> {

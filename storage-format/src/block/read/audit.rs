@@ -147,7 +147,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::block::{BlockKind, BlockMeta, BlockSchema, BlockWriter, ZSTD_LEVEL_FLUSH};
+    use crate::block::{BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
     use crate::point::TimeRange;
 
     fn block(series: &[(&str, &[Time])], partition: TimeRange) -> (Block, Bytes) {
@@ -161,7 +161,7 @@ mod tests {
             created_by: "0.1.0".into(),
         };
         let schema = BlockSchema { tags: vec!["host".into()], fields: Vec::new() };
-        let mut writer = BlockWriter::new(Vec::new(), schema, &meta, ZSTD_LEVEL_FLUSH).unwrap();
+        let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
         for (host, times) in series {
             writer.push_series(&TagSet::new([("host", *host)]), times, &[]).unwrap();
         }

@@ -1,0 +1,181 @@
+//! Columns of tags: a dictionary, and runs of its numbers.
+//!
+//! A series' rows have one value of each tag, so a column is as long as there are series, not rows: what is done here is
+//! done once per run. Row by row, the ten tags of a metric cost more than its time and its value together.
+//! Invariant: a word stands in the dictionary once; runs and pages bring the rows as they came.
+//! Not here: which series the rows belong to (`write`), the values' numbers in the block (`index`).
+
+use std::sync::Arc;
+
+use parquet::basic::Encoding;
+use parquet::data_type::ByteArray;
+use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnDescPtr;
+use zstd::bulk::Compressor;
+
+use super::pages::{Pages, WrittenChunk, put_run, with_length};
+use super::{Result, TAG_PAGE_ROWS};
+use crate::varint::put_u64;
+
+/// Bounds longer than this prune no better and make the footer large: such a column has none.
+const BOUND_BYTES_MAX: usize = 64;
+
+/// Numbers are packed in groups of so many, which all readers expect.
+const GROUP: usize = 8;
+
+pub struct TagWriter {
+    pages: Pages,
+    /// In order of appearance.
+    words: Vec<Arc<str>>,
+    /// By the number that a value has in the block, its number in the dictionary.
+    numbers: Vec<Option<u32>>,
+    /// Of the page to come: whether there is a value, and which.
+    levels: Runs,
+    values: Runs,
+    missing: u64,
+}
+
+impl TagWriter {
+    pub fn new(column: ColumnDescPtr) -> TagWriter {
+        TagWriter {
+            pages: Pages::new(column),
+            words: Vec::new(),
+            numbers: Vec::new(),
+            levels: Runs::default(),
+            values: Runs::default(),
+            missing: 0,
+        }
+    }
+
+    /// So many rows more with one value. `id` is the value's number in the block.
+    pub fn push(
+        &mut self,
+        id: u32,
+        value: Option<&Arc<str>>,
+        rows: usize,
+        zstd: &mut Compressor<'static>,
+    ) -> Result<()> {
+        let number = value.map(|value| self.number(id, value));
+        let mut left = rows;
+        while left > 0 {
+            let part = left.min(TAG_PAGE_ROWS - self.levels.len);
+            self.levels.push(u32::from(number.is_some()), part);
+            match number {
+                Some(number) => self.values.push(number, part),
+                None => self.missing += part as u64,
+            }
+            left -= part;
+            if self.levels.len == TAG_PAGE_ROWS {
+                self.end_page(zstd)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// About what it takes encoded.
+    pub fn bytes(&self) -> usize {
+        let words: usize = self.words.iter().map(|word| size_of::<u32>() + word.len()).sum();
+        self.pages.bytes() + words
+    }
+
+    pub fn close(mut self, zstd: &mut Compressor<'static>) -> Result<WrittenChunk> {
+        self.end_page(zstd)?;
+        let mut raw = Vec::new();
+        for word in &self.words {
+            raw.extend_from_slice(&(word.len() as u32).to_le_bytes());
+            raw.extend_from_slice(word.as_bytes());
+        }
+        let bound = |word: Option<&Arc<str>>| {
+            word.filter(|word| word.len() <= BOUND_BYTES_MAX).map(|word| ByteArray::from(&**word))
+        };
+        let bounds = bound(self.words.iter().min()).zip(bound(self.words.iter().max())).unzip();
+        let statistics = Statistics::byte_array(bounds.0, bounds.1, None, Some(self.missing), false);
+        self.pages.close(Some((&raw, self.words.len())), statistics, zstd)
+    }
+
+    fn number(&mut self, id: u32, value: &Arc<str>) -> u32 {
+        let id = id as usize;
+        if id >= self.numbers.len() {
+            self.numbers.resize(id + 1, None);
+        }
+        *self.numbers[id].get_or_insert_with(|| {
+            self.words.push(Arc::clone(value));
+            self.words.len() as u32 - 1
+        })
+    }
+
+    fn end_page(&mut self, zstd: &mut Compressor<'static>) -> Result<()> {
+        let rows = self.levels.len;
+        if rows == 0 {
+            return Ok(());
+        }
+        let mut raw = Vec::new();
+        with_length(&mut raw, |raw| self.levels.put(raw, 1));
+        let largest = self.values.runs.iter().map(|(number, _)| *number).max().unwrap_or_default();
+        let width = (u32::BITS - largest.leading_zeros()).max(1);
+        raw.push(width as u8);
+        self.values.put(&mut raw, width);
+        (self.levels, self.values) = (Runs::default(), Runs::default());
+        self.pages.push(&raw, rows, Encoding::RLE_DICTIONARY, zstd)
+    }
+}
+
+/// Numbers, each with how often it comes.
+#[derive(Default)]
+struct Runs {
+    runs: Vec<(u32, usize)>,
+    len: usize,
+}
+
+impl Runs {
+    fn push(&mut self, number: u32, count: usize) {
+        self.len += count;
+        match self.runs.last_mut() {
+            Some((last, known)) if *last == number => *known += count,
+            _ => self.runs.push((number, count)),
+        }
+    }
+
+    /// Parquet's hybrid of runs and groups of packed numbers.
+    fn put(&self, out: &mut Vec<u8>, width: u32) {
+        let mut waiting: Vec<u32> = Vec::new();
+        for &(number, count) in &self.runs {
+            // Only whole groups are packed.
+            let fill = count.min(waiting.len().next_multiple_of(GROUP) - waiting.len());
+            waiting.extend(std::iter::repeat_n(number, fill));
+            let left = count - fill;
+            if left >= GROUP {
+                put_packed(out, &waiting, width);
+                waiting.clear();
+                put_run(out, left, &number.to_le_bytes()[..width.div_ceil(u8::BITS) as usize]);
+            } else {
+                waiting.extend(std::iter::repeat_n(number, left));
+            }
+        }
+        put_packed(out, &waiting, width);
+    }
+}
+
+/// From the lowest bit of each byte; the last group is filled up with zeros.
+fn put_packed(out: &mut Vec<u8>, numbers: &[u32], width: u32) {
+    if numbers.is_empty() {
+        return;
+    }
+    let groups = numbers.len().div_ceil(GROUP);
+    put_u64(out, (groups as u64) << 1 | 1);
+    let end = out.len() + groups * width as usize;
+    let (mut bits, mut filled) = (0u64, 0);
+    for number in numbers {
+        bits |= u64::from(*number) << filled;
+        filled += width;
+        while filled >= u8::BITS {
+            out.push(bits as u8);
+            bits >>= u8::BITS;
+            filled -= u8::BITS;
+        }
+    }
+    if filled > 0 {
+        out.push(bits as u8);
+    }
+    out.resize(end, 0);
+}
