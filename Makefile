@@ -6,7 +6,7 @@ CARGO_DENY := target/tools/bin/cargo-deny
 # Made when the plugin's packages are installed.
 PACKAGES := grafana/plugin/node_modules/.package-lock.json
 
-.PHONY: run test lint plugin deny bench conformance fuzz
+.PHONY: run test lint plugin deny bench conformance fuzz proof
 
 run:
 	cargo build --release
@@ -33,6 +33,10 @@ $(PACKAGES): grafana/plugin/package-lock.json
 deny:
 	test -x $(CARGO_DENY) || cargo install --quiet --locked --root target/tools cargo-deny
 	$(CARGO_DENY) check bans licenses sources
+
+# Runs scripts, random operations, interleavings, kills and crashes, and writes docs/proof.md.
+proof:
+	PROOF=1 cargo test --workspace --test it -- --exact proof::the_page_says_what_is_tested
 
 bench:
 	cargo bench --bench subjects

@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use waterclock::db::{Db, FlushScope, RefreshScope};
 use waterclock::error::Result;
 
+use crate::support::counts::Counts;
 use crate::support::dice::Dice;
 use crate::support::engine::{DATABASE, NOON, SECOND, ask, open, rows, run, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
@@ -28,15 +29,30 @@ const LOSSES: [Loss; 5] = [Loss::Kept, Loss::Lost, Loss::Torn, Loss::Reordered, 
 #[expect(clippy::print_stderr, reason = "says how much was tried")]
 fn every_crash_point_keeps_what_was_acknowledged() {
     let only: Option<u64> = std::env::var("CRASH_AFTER").ok().and_then(|text| text.parse().ok());
+    let counts = Counts::default();
+    run_from(only, &counts);
+    eprintln!("{:?}", counts.all());
+    if only.is_none() {
+        let [points, starts, answers] =
+            ["crash points", "starts after them", "answers from rollups"].map(|what| counts.get(what));
+        assert!(points > 250, "only {points} crash points: the workload is too small to test anything");
+        assert!(starts >= points * 3 * 2);
+        assert!(answers > points, "only {answers} answers came from rollups");
+    }
+}
+
+/// The crash point `only`, or all.
+///
+/// G5: a refresh that dies at any point is done again. G9: after a power loss, rollups answer what the points answer.
+pub fn run_from(only: Option<u64>, counts: &Counts) {
     let steps = workload();
-    let tried = Tried::default();
     let next = AtomicU64::new(only.unwrap_or(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let crash_after = next.fetch_add(1, Ordering::Relaxed);
-                    let finished = try_crash(&steps, crash_after, &tried);
+                    let finished = try_crash(&steps, crash_after, counts);
                     if finished || only.is_some() {
                         break;
                     }
@@ -44,26 +60,10 @@ fn every_crash_point_keeps_what_was_acknowledged() {
             });
         }
     });
-    let [points, starts, answers] =
-        [&tried.points, &tried.starts, &tried.from_rollups].map(|count| count.load(Ordering::Relaxed));
-    eprintln!("{points} crash points, {starts} starts after them, {answers} answers from rollups");
-    if only.is_none() {
-        assert!(points > 250, "only {points} crash points: the workload is too small to test anything");
-        assert!(starts >= points * 3 * 2);
-        assert!(answers > points, "only {answers} answers came from rollups");
-    }
-}
-
-/// So that the test cannot silently try nothing.
-#[derive(Default)]
-struct Tried {
-    points: AtomicUsize,
-    starts: AtomicUsize,
-    from_rollups: AtomicUsize,
 }
 
 /// Runs the workload until the disk stops. True if it never did.
-fn try_crash(steps: &[Step], crash_after: u64, tried: &Tried) -> bool {
+fn try_crash(steps: &[Step], crash_after: u64, counts: &Counts) -> bool {
     let disk = FaultyDisk::crash_after(crash_after);
     let clock = ManualClock::at(NOON);
     let mut known = Known::default();
@@ -72,7 +72,7 @@ fn try_crash(steps: &[Step], crash_after: u64, tried: &Tried) -> bool {
         assert!(under_way.is_none(), "a step failed though the disk did not");
         return true;
     }
-    tried.points.fetch_add(1, Ordering::Relaxed);
+    counts.add("crash points", 1);
     let mut possible = vec![known.clone()];
     if let Some(step) = under_way {
         known.apply(step);
@@ -88,7 +88,7 @@ fn try_crash(steps: &[Step], crash_after: u64, tried: &Tried) -> bool {
         let seed = thorough.unwrap_or(0) * 1_000_000 + crash_after * LOSSES.len() as u64 + number as u64;
         let story = format!("crash_after {crash_after}, {loss:?}, during {under_way:?}");
         let found = disk.after_power_loss(seed, loss);
-        Aftermath { story, clock: &clock, tried }.check(&found, loss, seed, &possible);
+        Aftermath { story, clock: &clock, counts }.check(&found, loss, seed, &possible);
     }
     false
 }
@@ -137,7 +137,7 @@ fn run_until_crash<'a>(
 struct Aftermath<'a> {
     story: String,
     clock: &'a ManualClock,
-    tried: &'a Tried,
+    counts: &'a Counts,
 }
 
 impl Aftermath<'_> {
@@ -168,7 +168,7 @@ impl Aftermath<'_> {
     }
 
     fn start(&self, when: &str, disk: &FaultyDisk, possible: &[Known]) -> (Db, Known) {
-        self.tried.starts.fetch_add(1, Ordering::Relaxed);
+        self.counts.add("starts after them", 1);
         let db = open(disk, self.clock)
             .unwrap_or_else(|error| panic!("{}, {when}: {error}; files: {:?}", self.story, disk.files()));
         let known = self.find(when, &db, possible).clone();
@@ -191,7 +191,7 @@ impl Aftermath<'_> {
             assert!(raw.stats.rollups.is_empty());
             let uses = &through.stats.rollups;
             assert_eq!(rows(&through), rows(&raw), "{story}, {when}\n{query}\nused {uses:?}");
-            self.tried.from_rollups.fetch_add(uses.len(), Ordering::Relaxed);
+            self.counts.add("answers from rollups", uses.len() as u64);
         }
         known
     }

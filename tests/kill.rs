@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use crate::support::counts::Counts;
 use crate::support::dice::Dice;
 use crate::support::ledger::{Ledger, check_rollups};
 use crate::support::server::{Door, Server, check_offline, folder};
@@ -41,22 +42,8 @@ const ROLLUPS: [(&str, &str); 3] = [
     ("by_series", "load | every 10m count, min(v), last(v)"),
 ];
 
-/// What was done, over all lives.
-#[derive(Debug, Default)]
-struct Done(Mutex<BTreeMap<&'static str, u64>>);
-
-impl Done {
-    fn count(&self, what: &'static str, times: u64) {
-        *self.0.lock().unwrap().entry(what).or_default() += times;
-    }
-
-    /// Something that nobody has met yet.
-    fn lacks(&self) -> Option<&'static str> {
-        let done = self.0.lock().unwrap();
-        let all = ["points", "deletes", "blocks", "merges", "buckets", "created", "dropped", "kept"];
-        all.into_iter().find(|what| done.get(what).is_none_or(|times| *times == 0))
-    }
-}
+/// What every run has to meet.
+const MET: [&str; 8] = ["points", "deletes", "blocks", "merges", "buckets", "created", "dropped", "kept"];
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
@@ -66,7 +53,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let (kills, seed) = (number("KILLS", 6), number("SEED", 0));
     let folder = folder();
     let mut dice = Dice::new(seed);
-    let (ledger, rollups, done) = (Ledger::default(), Rollups::default(), Done::default());
+    let (ledger, rollups, done) = (Ledger::default(), Rollups::default(), Counts::default());
     let kept = Kept(Mutex::new(vec![KEPT_DAYS]));
     for kill in 0..=kills {
         if kill > 0 {
@@ -104,12 +91,12 @@ fn what_was_acknowledged_survives_kill_9() {
             // No more answers means that one of them panicked.
             answered.iter().take(moment as usize).for_each(drop);
             // One life goes on until everything has been met, however slow the machine is.
-            while kill == 1 && done.lacks().is_some() && answered.recv().is_ok() {}
+            while kill == 1 && done.lacks(&MET).is_some() && answered.recv().is_ok() {}
             server.kill();
             dead.store(true, Ordering::SeqCst);
         });
     }
-    assert_eq!(done.lacks(), None, "seed {seed}: {done:?}");
+    assert_eq!(done.lacks(&MET), None, "seed {seed}: {done:?}");
     assert!(ledger.acknowledged() > 50, "seed {seed}: only {} points are left", ledger.acknowledged());
 }
 
@@ -117,7 +104,7 @@ fn what_was_acknowledged_survives_kill_9() {
 struct Life<'a> {
     door: Door,
     dead: &'a AtomicBool,
-    done: &'a Done,
+    done: &'a Counts,
     tell: Sender<()>,
 }
 
@@ -139,7 +126,7 @@ impl Life<'_> {
             let Some(reply) = answer else { continue };
             assert!(matches!(reply.status, 200 | 204), "{}: {}", operation.body(), reply.text());
             ledger.acknowledge(&operation);
-            self.done.count(if operation.is_delete() { "deletes" } else { "points" }, 1);
+            self.done.add(if operation.is_delete() { "deletes" } else { "points" }, 1);
             self.answered();
         }
     }
@@ -166,7 +153,7 @@ impl Life<'_> {
                 }
             };
             if let Some((what, times)) = answer {
-                self.done.count(what, times);
+                self.done.add(what, times);
                 self.answered();
             }
         }

@@ -26,6 +26,7 @@ mod oracle;
 mod page;
 mod promql;
 mod prometheus;
+mod proof;
 mod random;
 mod readme;
 mod restart;

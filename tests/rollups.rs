@@ -30,6 +30,8 @@ fn assert_same(db: &Db, statement: &str) {
     assert_eq!(with, without, "{statement}");
 }
 
+/// G1, G2: two refreshes of one rollup at once, and one of another. G3, G4: writers and readers beside them lose nothing and go
+/// on. G6: levels that are refreshed out of step.
 #[test]
 fn refreshes_writers_readers_and_alterations_at_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,6 +82,36 @@ fn refreshes_writers_readers_and_alterations_at_once() {
     assert!(check.states > 0 && check.differing == 0, "{check:?}");
 }
 
+/// G7: two made at once both see every later write.
+#[test]
+fn two_made_at_once_see_every_later_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(&folder);
+    write(&db, &format!("cpu,host=a v=1 {}\n", NOON - HOURS * 60 * MINUTE)).unwrap();
+    for round in 0..10i64 {
+        std::thread::scope(|threads| {
+            threads.spawn(|| run(&db, "create rollup one as cpu | every 1m sum(v) by host").unwrap());
+            threads.spawn(|| run(&db, "create rollup two as cpu | every 10m max(v) by ()").unwrap());
+            for point in 0..20 {
+                let late = NOON - (round * 20 + point) * 7 % (HOURS * 60) * MINUTE;
+                write(&db, &format!("cpu,host=a v={point} {late}\n")).unwrap();
+                if point % 5 == 0 {
+                    db.refresh(&RefreshScope::default()).unwrap();
+                }
+            }
+        });
+        for name in ["one", "two"] {
+            assert_same(&db, name);
+            db.refresh(&scope(name)).unwrap();
+            assert_same(&db, name);
+            let check = db.check_rollup(DATABASE, name, &mut |_, _| {}).unwrap();
+            assert!(check.states > 0 && check.differing == 0, "{check:?}");
+            run(&db, &format!("drop rollup {name}")).unwrap();
+        }
+    }
+}
+
+/// G8: a refresh ends with its rollup, and leaves nothing of it.
 #[test]
 fn one_dropped_while_it_is_refreshed_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

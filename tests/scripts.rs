@@ -32,22 +32,28 @@ use waterclock::ingest::remote_write::Version;
 use waterclock::query::Answer;
 use waterclock::rows::STALE_MARKER_BITS;
 
+use crate::support::counts::Counts;
 use crate::support::manual_clock::ManualClock;
 use crate::support::prometheus::{TimeSeries, WriteRequest, series};
 
 #[test]
 fn scripts_say_what_they_say() {
+    run_all(std::env::var_os("UPDATE").is_some(), &Counts::default());
+}
+
+/// With `update` what came out is written into the files.
+pub fn run_all(update: bool, counts: &Counts) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut scripts: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.retain(|path| path.extension().is_some_and(|extension| extension == "wqt"));
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
-    let update = std::env::var_os("UPDATE").is_some();
     let mut wrong = String::new();
     for path in &scripts {
         let text = std::fs::read_to_string(path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let came_out = Script::new(&name).run(&text);
+        let came_out = Script::new(&name, counts).run(&text);
+        counts.add("scripts", 1);
         if update {
             put(path, &came_out);
         } else if came_out != text {
@@ -71,8 +77,9 @@ fn put(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-struct Script {
+struct Script<'a> {
     name: String,
+    counts: &'a Counts,
     folder: tempfile::TempDir,
     clock: ManualClock,
     db: Option<Db>,
@@ -80,11 +87,11 @@ struct Script {
 
 const NOON: &str = "2026-01-01T12:00:00Z";
 
-impl Script {
-    fn new(name: &str) -> Script {
+impl<'a> Script<'a> {
+    fn new(name: &str, counts: &'a Counts) -> Script<'a> {
         let clock = ManualClock::at(parse_time(NOON, 0).unwrap());
         let mut script =
-            Script { name: name.to_string(), folder: tempfile::tempdir().unwrap(), clock, db: None };
+            Script { name: name.to_string(), counts, folder: tempfile::tempdir().unwrap(), clock, db: None };
         script.open();
         script
     }
@@ -123,6 +130,7 @@ impl Script {
                 body.push(next);
             }
             let came_out = self.step(line, &body.join("\n"));
+            self.counts.add("steps", 1);
             assert!(
                 expects || came_out.is_empty(),
                 "{}: `{line}` says\n{came_out}\nadd ---- below it",
@@ -211,7 +219,9 @@ impl Script {
             let raw = self.ask(text, false).unwrap();
             assert_eq!(out, rows(&raw), "{}: {text}: rollups and raw points differ", self.name);
             assert!(raw.stats.rollups.is_empty(), "{}: {text}: rollups=off used one", self.name);
+            self.counts.add("pairs of rollup and raw compared", 1);
         }
+        self.counts.add("answers from rollups", (!answer.stats.rollups.is_empty()).into());
         for used in &answer.stats.rollups {
             let _ = writeln!(
                 out,

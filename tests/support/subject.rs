@@ -41,6 +41,8 @@ pub trait Subject: Sync {
     fn run(&self, statement: &str, rollups: bool) -> Told<Answered>;
     /// Some work of the background.
     fn upkeep(&self, rollups: &[String], dice: &mut Dice, counts: &Counts) -> Told<()>;
+    /// All work of the background that is due.
+    fn catch_up(&self, counts: &Counts);
     /// How long to keep points so that the old ones are hidden and no others.
     fn keep(&self) -> String;
     /// The power goes, or the process dies, very soon.
@@ -126,6 +128,15 @@ impl Local {
         })
     }
 
+    /// What has expired is noted first, and goes when it has stood.
+    fn expire(&self, counts: &Counts) -> Told<()> {
+        let mut removed = self.done("expire", self.db.expire())?;
+        self.pass(RETENTION_AFTER + Duration::from_secs(1));
+        removed += self.done("expire", self.db.expire())?;
+        counts.add("blocks expired", removed as u64);
+        Ok(())
+    }
+
     fn pass(&self, time: Duration) {
         if self.clock.now() < CLOCK_MAX {
             self.clock.advance(time);
@@ -163,10 +174,7 @@ impl Subject for Local {
                 counts.add("merges", merges as u64);
             }
             4 => {
-                let mut removed = self.done("expire", self.db.expire())?;
-                self.pass(RETENTION_AFTER + Duration::from_secs(1));
-                removed += self.done("expire", self.db.expire())?;
-                counts.add("blocks expired", removed as u64);
+                self.expire(counts)?;
             }
             5 => self.pass(Duration::from_secs(dice.roll(120))),
             6 => {
@@ -197,6 +205,13 @@ impl Subject for Local {
             }
         }
         Ok(())
+    }
+
+    fn catch_up(&self, counts: &Counts) {
+        counts.add("buckets computed", self.db.refresh(&RefreshScope::default()).unwrap());
+        counts.add("blocks flushed", self.db.flush(FlushScope::All).unwrap() as u64);
+        counts.add("merges", self.db.compact(true).unwrap() as u64);
+        self.expire(counts).unwrap();
     }
 
     fn keep(&self) -> String {
@@ -282,7 +297,7 @@ impl Subject for Remote {
     fn upkeep(&self, rollups: &[String], dice: &mut Dice, counts: &Counts) -> Told<()> {
         let (path, key, what) = match dice.roll(8) {
             0 => ("/api/flush".to_string(), "blocks", "blocks flushed"),
-            1 => ("/api/compact?force=on".to_string(), "merges", "merges"),
+            1 | 2 => ("/api/compact?force=on".to_string(), "merges", "merges"),
             _ if rollups.is_empty() => return Ok(()),
             _ => (format!("/api/rollups/{}/refresh", dice.pick(rollups)), "buckets", "buckets computed"),
         };
@@ -293,6 +308,20 @@ impl Subject for Remote {
             Err(Trouble::Gone) => return Err(Trouble::Gone),
         }
         Ok(())
+    }
+
+    fn catch_up(&self, counts: &Counts) {
+        let listed = self.run("show rollups", true).unwrap().cells;
+        for name in listed.into_iter().filter_map(|row| row[0].clone()) {
+            let reply = self.send(&format!("/api/rollups/{name}/refresh"), "").unwrap();
+            counts.add("buckets computed", reply.json()["buckets"].as_u64().expect("a number"));
+        }
+        let work =
+            [("/api/flush", "blocks", "blocks flushed"), ("/api/compact?force=on", "merges", "merges")];
+        for (path, key, what) in work {
+            let reply = self.send(path, "").unwrap();
+            counts.add(what, reply.json()[key].as_u64().expect("a number"));
+        }
     }
 
     fn keep(&self) -> String {

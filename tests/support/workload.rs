@@ -182,7 +182,7 @@ fn by_text(tags: &[&str]) -> String {
 
 /// A change of a rollup's definition, which it may refuse.
 pub fn alteration(dice: &mut Dice) -> &'static str {
-    *dice.pick(&["add variance(n)", "add last(n)", "add increase(n)", "drop max(f)", "drop first(f)"])
+    dice.pick::<&str>(&["add variance(n)", "add last(n)", "add increase(n)", "drop max(f)", "drop first(f)"])
 }
 
 /// Points of no other times are there, or shown.
@@ -227,7 +227,8 @@ impl Question {
             ]),
             _ => Buckets::Step(step(dice)),
         };
-        Question { source, range: range(dice, retained), what, buckets, by: *dice.pick(&BY) }
+        let (range, by) = (range(dice, retained), *dice.pick(&BY));
+        Question { source, range, what, buckets, by }
     }
 
     /// Of a rollup by its name.
@@ -246,7 +247,8 @@ impl Question {
         };
         let what = What::Sums;
         let (source, range) = (name.to_string(), retained.then_some(RETAINED));
-        Question { source, range, what, buckets, by: *dice.pick(&fitting) }
+        let by = *dice.pick(&fitting);
+        Question { source, range, what, buckets, by }
     }
 }
 
