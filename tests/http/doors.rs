@@ -125,6 +125,7 @@ fn wrong_questions_say_where_and_what_instead() {
         ("GET", "/api/queries?all=on", "", 400, "bad_parameter"),
         ("POST", "/api/wql?time=weeks", "cpu", 400, "bad_parameter"),
         ("GET", "/api/wql?q=delete+from+cpu", "", 400, "read_only"),
+        ("POST", "/api/wql?read_only=on", "delete from cpu", 400, "read_only"),
         ("POST", "/api/wql/explain", "cpu; delete from cpu", 400, "bad_parameter"),
         ("GET", "/api/rollups/none", "", 404, "unknown_rollup"),
         ("GET", "/api/nothing", "", 404, "unknown_path"),

@@ -11,7 +11,7 @@ import { EditorMode, Format, WaterclockQuery } from '../query';
 import { Builder } from './Builder';
 import { Code } from './Code';
 import { requestOf } from './context';
-import { BUILT_INS, variables } from './options';
+import { names } from './options';
 
 type Props = QueryEditorProps<WaterclockDataSource, WaterclockQuery, WaterclockOptions>;
 
@@ -86,6 +86,15 @@ export function QueryEditor(props: Props) {
           value={!query.withoutRollups}
           onChange={({ currentTarget }) => change({ withoutRollups: !currentTarget.checked })}
         />
+        <InlineSwitch
+          label="Live"
+          showLabel
+          transparent
+          id={`${query.refId}-live`}
+          value={query.live ?? false}
+          disabled={(query.format ?? 'time_series') !== 'time_series'}
+          onChange={({ currentTarget }) => change({ live: currentTarget.checked })}
+        />
         <Button variant="secondary" size="sm" icon="play" onClick={onRunQuery}>
           Run query
         </Button>
@@ -122,7 +131,7 @@ export function QueryEditor(props: Props) {
           onRun={(typed) => change({ query: typed, editor: 'code' })}
           check={(typed) => datasource.check(typed, requestOf(props))}
           rowsOf={(statement) => datasource.server.namesOf(statement)}
-          variables={() => [...variables(datasource.templates), ...BUILT_INS]}
+          variables={() => names(datasource.templates)}
         />
       )}
     </Stack>

@@ -1,0 +1,732 @@
+"""The built Grafana plugin as a person uses it, in headless Chromium, on a stand-in for Grafana against a real server. Prints `ok`.
+
+Usage: browser.py URL EXECUTABLE [SHOTS], of a server without data and the plugin's backend; SHOTS is a folder for screenshots.
+
+The stand-in (grafana/plugin/standin) loads the plugin's module by SystemJS, as Grafana does. This program is what Grafana's server is for
+it: it serves the files, keeps the settings with their secrets, and asks the plugin's backend by Grafana's protocol.
+"""
+
+import http.server
+import json
+import re
+import select
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import grpc
+from plugin import Plugin, context, frame, messages
+from playwright.sync_api import expect, sync_playwright
+
+URL, EXECUTABLE = sys.argv[1:3]
+SHOTS = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+PLUGIN = Path(__file__).parents[3] / "grafana/plugin"
+ID = "waterclock-waterclock-datasource"
+SOURCE = re.compile(r"/api/datasources/uid/(\w+)(?:/(resources|health)/?(\w*))?")
+START = 1_767_225_600  # 2026-01-01T00:00:00Z
+
+# Long enough for a loaded machine.
+PATIENCE_MS = int(sys.argv[4]) if len(sys.argv) > 4 else 60_000
+
+FOLDERS = {
+    f"/public/plugins/{ID}/": PLUGIN / "dist",
+    "/standin/": PLUGIN / "standin/dist",
+    "/public/build/img/icons/": PLUGIN / "node_modules/@grafana/ui/dist/public/img/icons",
+    "/public/img/icons/": PLUGIN / "node_modules/@grafana/ui/dist/public/img/icons",
+}
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml"}
+
+
+class GrafanasServer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Of all servers here: the data sources by uid, what was asked, who listens to which channel.
+    sources = {"waterclock": context(URL)}
+    passed = []
+    listening = []
+
+    def do_GET(self):
+        self.answer()
+
+    def do_POST(self):
+        self.answer()
+
+    def do_PUT(self):
+        self.answer()
+
+    def answer(self):
+        # The browser has no credentials, and gets none.
+        assert "authorization" not in self.headers, self.headers
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        url = urllib.parse.urlsplit(self.path)
+        found = SOURCE.fullmatch(url.path)
+        if url.path == "/api/ds/query":
+            return self.query(json.loads(body))
+        if url.path == "/standin/live":
+            asked = urllib.parse.parse_qs(url.query)
+            return self.live(asked["channel"][0], asked["data"][0].encode())
+        if found and found[2] == "resources":
+            return self.resource(self.sources[found[1]], found[3], body)
+        if found and found[2] == "health":
+            return self.health(self.sources[found[1]])
+        if found and self.command == "PUT":
+            return self.keep(found[1], json.loads(body))
+        path = "/standin/index.html" if url.path == "/" else url.path
+        for prefix, folder in FOLDERS.items():
+            file = folder / path[len(prefix):]
+            if path.startswith(prefix) and file.is_file():
+                return self.send(200, TYPES.get(file.suffix, "application/octet-stream"), file.read_bytes())
+        self.send(404, "text/plain", b"not here")
+
+    def query(self, asked):
+        self.passed.append(asked)
+        queries = [
+            messages.DataQuery(
+                refId=one["refId"],
+                maxDataPoints=one["maxDataPoints"],
+                intervalMS=one["intervalMs"],
+                timeRange=messages.TimeRange(fromEpochMS=int(asked["from"]), toEpochMS=int(asked["to"])),
+                json=json.dumps(one).encode(),
+            )
+            for one in asked["queries"]
+        ]
+        (uid,) = {one["datasource"]["uid"] for one in asked["queries"]}
+        request = messages.QueryDataRequest(pluginContext=self.sources[uid], queries=queries)
+        answered = self.unless_left(PLUGINS.data.QueryData.future(request))
+        if answered is None:
+            return
+        results = {}
+        for ref, response in answered.responses.items():
+            results[ref] = {"status": response.status, "frames": [frame(file) for file in response.frames]}
+            if response.error:
+                results[ref] |= {"error": response.error, "errorSource": response.errorSource}
+        wrong = any("error" in result for result in results.values())
+        self.json(400 if wrong else 200, {"results": results})
+
+    def unless_left(self, future):
+        """What is answered, or nothing if the browser has gone: then nobody else waits for it."""
+        while True:
+            try:
+                return future.result(timeout=0.05)
+            except grpc.FutureTimeoutError:
+                readable, _, _ = select.select([self.connection], [], [], 0)
+                if readable and self.connection.recv(1, socket.MSG_PEEK) == b"":
+                    future.cancel()
+                    self.close_connection = True
+                    return None
+
+    def resource(self, of, path, body):
+        request = messages.CallResourceRequest(pluginContext=of, path=path, method=self.command, body=body)
+        (answer,) = PLUGINS.resource.CallResource(request)
+        self.send(answer.code, answer.headers["content-type"].values[0], answer.body)
+
+    def health(self, of):
+        answer = PLUGINS.diagnostics.CheckHealth(messages.CheckHealthRequest(pluginContext=of))
+        self.json(200 if answer.status == 1 else 400, {"status": "OK" if answer.status == 1 else "ERROR", "message": answer.message})
+
+    def keep(self, uid, said):
+        secrets = dict(self.sources[uid].dataSourceInstanceSettings.decryptedSecureJsonData) if uid in self.sources else {}
+        secrets |= said.pop("secureJsonData", {})
+        self.sources[uid] = context(said["url"], secrets, uid, said["basicAuthUser"] if said["basicAuth"] else None, **said["jsonData"])
+        self.json(200, said | {"secureJsonFields": {name: True for name in secrets}})
+
+    def live(self, channel, data):
+        scope, uid, path = channel.split("/", 2)
+        assert scope == "ds" and re.fullmatch(r"[A-Za-z0-9_\-/=.]{1,120}", path), channel
+        asked = {"pluginContext": self.sources[uid], "path": path, "data": data}
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.close_connection = True
+        first = PLUGINS.stream.SubscribeStream(messages.SubscribeStreamRequest(**asked))
+        assert first.status == 0, first
+        packets = PLUGINS.stream.RunStream(messages.RunStreamRequest(**asked))
+        self.listening.append(channel)
+
+        def until_left():
+            # The browser says nothing here until it goes away.
+            select.select([self.connection], [], [])
+            packets.cancel()
+
+        threading.Thread(target=until_left, daemon=True).start()
+        try:
+            self.tell({"type": "status", "id": channel, "timestamp": 0, "state": "connected", "message": json.loads(first.data)})
+            for packet in packets:
+                self.tell({"type": "message", "message": json.loads(packet.data)})
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.CANCELLED, error
+        finally:
+            self.listening.remove(channel)
+
+    def tell(self, event):
+        self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        self.wfile.flush()
+
+    def json(self, status, answer):
+        self.send(status, "application/json", json.dumps(answer).encode())
+
+    def send(self, status, content_type, body):
+        self.send_response(status)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+    def handle_one_request(self):
+        # A browser that goes away, or cancels, is no error.
+        try:
+            super().handle_one_request()
+        except (ConnectionResetError, BrokenPipeError):
+            self.close_connection = True
+
+
+def asked():
+    """The texts and values that were sent to the backend, the last ones first."""
+    return [query for request in reversed(GrafanasServer.passed) for query in request["queries"]]
+
+
+def write(lines):
+    request = urllib.request.Request(f"{URL}/write?db=default", data="\n".join(lines).encode())
+    assert urllib.request.urlopen(request).status == 204
+
+
+def fill():
+    hosts = [("web-1", "eu"), ("web-2", "eu"), ("db-1", "us")]
+    write(
+        f"cpu,host={host},region={region} usage={20 + 20 * place + 8 * ((second // 300 + place) % 3) + second % 60 / 20},n={second}i {(START + second) * 10**9}"
+        for place, (host, region) in enumerate(hosts)
+        for second in range(0, 3600, 10)
+        # A gap, to be seen as one.
+        if not (host == "db-1" and 1200 <= second < 1800)
+    )
+    write(f'events,host=web-1 message="restart {n}",level="info" {(START + 600 * n) * 10**9}' for n in range(6))
+    request = urllib.request.Request(f"{URL}/api/wql", data=b"create rollup cpu_1m as cpu | every 1m avg(usage), max(usage) by host, region")
+    assert urllib.request.urlopen(request).status == 200
+    refresh = urllib.request.Request(f"{URL}/api/rollups/cpu_1m/refresh", method="POST")
+    assert urllib.request.urlopen(refresh).status == 200
+
+
+# Those that have not ended.
+VISITS = []
+
+
+class Visit:
+    """A window of its own, which may have no error."""
+
+    def __init__(self, browser, path="/", **options):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 860}, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: self.errors.append(line.text) if self.is_error(line) else None)
+        self.page.on("request", self.watch)
+        VISITS.append(self)
+        self.page.goto(GRAFANA + path)
+
+    def is_error(self, line):
+        # Refusals are noted by the browser; Monaco says that it works without workers.
+        expected = "Failed to load resource" in line.text or "web worker" in line.text
+        return line.type == "error" and not expected
+
+    def watch(self, request):
+        if not request.url.startswith((GRAFANA + "/", "data:", "blob:")):
+            self.errors.append(f"asked {request.url}")
+
+    def choose(self, box, label, exact=True):
+        """Picks an option of a combobox, by its test id or a locator."""
+        box = self.page.get_by_test_id(box) if isinstance(box, str) else box
+        box.click()
+        self.page.get_by_role("option", name=label, exact=exact).first.click()
+
+    def radio(self, label):
+        # Its label covers it.
+        self.page.get_by_role("radio", name=label, exact=True).click(force=True)
+
+    def expect_query(self, text):
+        expect(self.page.get_by_test_id("query")).to_contain_text(json.dumps(text)[1:-1])
+
+    def expect_series(self, names):
+        expect(self.page.get_by_test_id("panel")).to_have_attribute("data-series", json.dumps(names, separators=(",", ":"), ensure_ascii=False))
+
+    def shot(self, name):
+        if SHOTS is not None:
+            SHOTS.mkdir(parents=True, exist_ok=True)
+            self.page.wait_for_timeout(400)
+            self.page.screenshot(path=SHOTS / f"{name}.png")
+
+    def end(self):
+        assert not self.errors, self.errors
+        VISITS.remove(self)
+        self.context.close()
+
+
+# How many colours the chart has of which there are many points.
+COLOURED = """() => {
+    const canvas = document.querySelector('[data-testid=panel] canvas');
+    const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    const seen = new Map();
+    for (let at = 0; at < data.length; at += 4) {
+        const [red, green, blue] = [data[at], data[at + 1], data[at + 2]];
+        if (data[at + 3] > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 60) {
+            const colour = `${red >> 4} ${green >> 4} ${blue >> 4}`;
+            seen.set(colour, (seen.get(colour) ?? 0) + 1);
+        }
+    }
+    return [...seen].filter(([, points]) => points > 100).map(([colour]) => colour);
+}"""
+# Where a character of the editor's first line stands.
+LEFT_OF = """(offset) => {
+    const walker = document.createTreeWalker(document.querySelector('.view-line'), NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(), left = offset; node !== null; left -= node.length, node = walker.nextNode()) {
+        if (left < node.length) {
+            const range = document.createRange();
+            range.setStart(node, left);
+            range.setEnd(node, left + 1);
+            return range.getBoundingClientRect().x;
+        }
+    }
+}"""
+EACH_HOST = [f'avg_usage {{host="{host}", region="{region}"}}' for host, region in (("db-1", "us"), ("web-1", "eu"), ("web-2", "eu"))]
+FROM_ROLLUP = re.compile("from cpu_1m, exact, 120 buckets, none recomputed")
+
+
+def building_by_clicking(browser):
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.expect_query("cpu | every $__interval avg(n)")
+    visit.choose("waterclock-field", re.compile("^usage"))
+    visit.expect_query("cpu | every $__interval avg(usage)")
+    visit.expect_series(EACH_HOST)
+    coloured = page.evaluate(COLOURED)
+    assert len(coloured) >= 3, f"three lines in three colours: {coloured}"
+
+    page.get_by_role("button", name="Filter", exact=True).click()
+    visit.choose("waterclock-tag", re.compile("^region"))
+    visit.choose("waterclock-value", re.compile("^eu"))
+    visit.expect_query('cpu{region="eu"} | every $__interval avg(usage)')
+    visit.radio("By tags")
+    visit.choose("waterclock-by", re.compile("^host"))
+    page.keyboard.press("Escape")
+    visit.expect_query('cpu{region="eu"} | every $__interval avg(usage) by host')
+    visit.expect_series(["avg_usage web-1", "avg_usage web-2"])
+    expect(page.get_by_test_id("notice-info")).to_have_text(FROM_ROLLUP)
+    # Of the values of a second filter only those that the first one leaves.
+    page.get_by_role("button", name="Filter", exact=True).click()
+    visit.choose(page.get_by_test_id("waterclock-tag").nth(1), re.compile("^host"))
+    page.get_by_test_id("waterclock-value").nth(1).click()
+    expect(page.get_by_role("option")).to_have_text(["$regionvariable", "$hostvariable", "web-1", "web-2"])
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Remove filter").nth(1).click()
+
+    page.get_by_label("Legend").fill("{{host}}")
+    page.get_by_label("Legend").press("Tab")
+    visit.expect_series(["web-1", "web-2"])
+    visit.choose("waterclock-fill", "previous")
+    visit.expect_query('cpu{region="eu"} | every $__interval avg(usage) by host | fill previous')
+    visit.shot("builder")
+
+    # Raw points give the same, and no rollup is named.
+    page.get_by_role("switch", name="Rollups").click(force=True)
+    expect(page.get_by_test_id("notice-info")).to_have_count(0)
+    visit.expect_series(["web-1", "web-2"])
+    visit.end()
+
+
+def write_anew(page, text):
+    page.locator(".monaco-editor textarea").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.keyboard.type(text, delay=40)
+
+
+def completing_code(browser):
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.radio("Code")
+    expect(page.locator(".view-lines")).to_contain_text("avg")
+    # Words are painted by what they are.
+    paint = lambda word: page.locator(".view-line span span", has_text=word).first.get_attribute("class")
+    expect(page.locator(".view-line span span", has_text=re.compile("^avg$"))).to_have_count(1)
+    assert paint("every") != paint("avg") != paint("cpu"), [paint(word) for word in ("every", "avg", "cpu")]
+
+    # Completion asks the server.
+    write_anew(page, "cp")
+    suggest = page.locator(".suggest-widget")
+    expect(suggest).to_contain_text("cpu_1m")
+    page.keyboard.press("Escape")
+    page.keyboard.type('u{ho')
+    expect(suggest).to_contain_text("host")
+    page.keyboard.press("Tab")
+    page.keyboard.type("=")
+    expect(suggest).to_contain_text("web-2")
+    visit.shot("completion")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.keyboard.press("End")
+    visit.expect_query('cpu{host="web-1"}')
+    page.keyboard.type(" | every $__inter")
+    expect(suggest).to_contain_text("$__interval_ms")
+    page.keyboard.press("Tab")
+    page.keyboard.type(" max(usage), avg(usage)")
+    page.keyboard.press("Escape")
+    visit.expect_query('cpu{host="web-1"} | every $__interval max(usage), avg(usage)')
+    page.keyboard.press("Control+Enter")
+    visit.expect_series(['max_usage {host="web-1", region="eu"}', 'avg_usage {host="web-1", region="eu"}'])
+
+    visit.end()
+
+
+def errors_of_code(browser):
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.radio("Code")
+    expect(page.locator(".view-lines")).to_contain_text("avg")
+    # An error stands at its place while it is typed, in what was written and not in what is sent.
+    write_anew(page, 'cpu{host=~"$host", region in $region} | evry 5m avg(usage)')
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("waterclock-problem")).to_have_text(re.compile(r"^line 1, column 41: .*evry.*did you mean `every`\?"))
+    wrong = page.locator(".squiggly-error")
+    expect(wrong).to_have_count(1)
+    left, box = page.evaluate(LEFT_OF, 40), wrong.bounding_box()
+    assert abs(box["x"] - left) < 2, (box, left)
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_test_id("error")).to_contain_text("line 1, column 41")
+    visit.shot("error")
+
+    # What the builder cannot show stays code, and it says why.
+    write_anew(page, "cpu | where usage > 60 | every 5m max(usage) by host")
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("waterclock-problem")).to_have_count(0)
+    visit.radio("Builder")
+    expect(page.get_by_role("status").or_(page.get_by_role("alert")).filter(has_text="It has a stage where")).to_be_visible()
+    visit.expect_query("cpu | where usage > 60 | every 5m max(usage) by host")
+    write_anew(page, "cpu_1m{host!='db-1'}|every 5m max(usage) by host;")
+    page.keyboard.press("Escape")
+    visit.radio("Builder")
+    expect(page.get_by_test_id("waterclock-source")).to_have_value("cpu_1m")
+    expect(page.get_by_test_id("waterclock-operator")).to_have_value("!=")
+    visit.expect_query("cpu_1m{host!='db-1'}|every 5m max(usage) by host;")
+    assert not page.locator(".monaco-editor").count()
+    visit.end()
+
+
+def typing_fast(browser):
+    """A long text, typed as fast as keys can be told, stands there as it was typed, and the page still answers."""
+    visit = Visit(browser)
+    page = visit.page
+    visit.radio("Code")
+    text = "cpu | where usage > 1 " + "".join(f"or usage = {n} and n != {n} " for n in range(60)) + "| every 5m max(usage) by host"
+    page.locator(".monaco-editor textarea").focus()
+    began = time.time()
+    page.keyboard.type(text)
+    page.keyboard.press("Escape")
+    visit.expect_query(text)
+    print(f"  {len(text)} characters in {time.time() - began:.1f} s", flush=True)
+    expect(page.get_by_test_id("waterclock-problem")).to_have_count(0)
+    page.keyboard.press("Control+Enter")
+    visit.expect_series(["max_usage db-1", "max_usage web-1", "max_usage web-2"])
+    visit.end()
+
+
+def changing_variables(browser):
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.choose("waterclock-field", re.compile("^usage"))
+    page.get_by_role("button", name="Filter", exact=True).click()
+    visit.choose("waterclock-tag", re.compile("^host"))
+    visit.choose("waterclock-operator", "in", exact=True)
+    visit.choose("waterclock-values", "$host", exact=False)
+    page.keyboard.press("Escape")
+    visit.expect_query("cpu{host in $host} | every $__interval avg(usage)")
+    visit.expect_series(EACH_HOST)
+    # The hosts follow the regions, and the panel follows both.
+    visit.choose("variable-region", re.compile("^us"))
+    page.keyboard.press("Escape")
+    visit.expect_series(EACH_HOST[1:])
+    last = asked()[0]
+    assert last["params"]["host"] == ["web-1", "web-2"], last
+    assert last["query"] == "cpu{host in $host} | every $__interval avg(usage)", last
+    visit.choose("range", "10m")
+    expect(page.get_by_test_id("panel")).to_have_attribute("data-state", "Done")
+    visit.shot("variables")
+    visit.end()
+
+
+def tables_and_logs(browser):
+    visit = Visit(browser, "/?light")
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^events"))
+    panel = page.get_by_test_id("panel")
+    # Until then the page moves under the pointer.
+    expect(panel).to_have_attribute("data-state", "Done")
+    visit.radio("Table")
+    page.get_by_role("button", name="Remove aggregate").click()
+    visit.expect_query("events")
+    expect(panel).to_have_attribute("data-kind", "table")
+    expect(panel).to_contain_text("restart 5")
+    visit.shot("table")
+    visit.radio("Logs")
+    expect(panel).to_have_attribute("data-kind", "logs")
+    expect(panel).to_contain_text("restart 5")
+    visit.end()
+
+
+def filtering(browser):
+    """Ad-hoc filters: keys and values of the query's table, under each other, in the query that is sent and in no text that is kept."""
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.choose("waterclock-field", re.compile("^usage"))
+    visit.expect_series(EACH_HOST)
+    page.get_by_test_id("filter-key").click()
+    expect(page.get_by_role("option")).to_have_text(["host", "region"])
+    page.get_by_role("option", name="region").click()
+    page.get_by_test_id("filter-value").click()
+    expect(page.get_by_role("option")).to_have_text(["eu", "us"])
+    page.get_by_role("option", name="eu").click()
+    visit.expect_series(EACH_HOST[1:])
+    assert asked()[0]["query"] == "cpu{region = $filter_1} | every $__interval avg(usage)", asked()[0]
+    assert asked()[0]["params"] == {"filter_1": "eu"}, asked()[0]
+    visit.expect_query("cpu | every $__interval avg(usage)")
+    # Of the second filter only the values that the first one leaves.
+    visit.choose("filter-key", "host")
+    visit.choose("filter-operator", "!=")
+    page.get_by_test_id("filter-value").click()
+    expect(page.get_by_role("option")).to_have_text(["web-1", "web-2"])
+    page.get_by_role("option", name="web-2").click()
+    visit.expect_series(EACH_HOST[1:2])
+    visit.shot("filters")
+    for _ in range(2):
+        page.get_by_test_id("filter").first.click()
+    visit.expect_series(EACH_HOST)
+    # A table without the tag says so.
+    visit.choose("filter-key", "region")
+    visit.choose("filter-value", "eu")
+    visit.choose("waterclock-source", re.compile("^events"))
+    expect(page.get_by_test_id("panel")).not_to_have_attribute("data-state", "Loading")
+    page.get_by_role("button", name="Remove aggregate").click()
+    expect(page.get_by_test_id("notice-warning")).to_have_text(re.compile("events has no tag region; the filter on it is left out"))
+    visit.end()
+
+
+def annotating(browser):
+    visit = Visit(browser, "/#annotation")
+    page = visit.page
+    visit.radio("Code")
+    # Grafana takes the column of this name, or else the first of texts.
+    text = 'events{host="web-1"} | where level = "info" | extend text = message'
+    write_anew(page, text)
+    page.keyboard.press("Escape")
+    visit.expect_query(text)
+    page.get_by_role("button", name="Test", exact=True).click()
+    expect(page.get_by_test_id("happenings")).to_contain_text("restart 5")
+    found = json.loads(page.get_by_test_id("happenings").text_content())
+    assert [one["time"] for one in found] == [(START + 600 * n) * 1000 for n in range(6)], found
+    assert [one["text"] for one in found] == [f"restart {n}" for n in range(6)], found
+    visit.end()
+
+
+def editing_a_variable(browser):
+    visit = Visit(browser, "/#variable")
+    page = visit.page
+    values = page.get_by_test_id("values")
+    visit.choose("waterclock-variable-table", re.compile("^cpu(?!_)"))
+    visit.choose("waterclock-variable-tag", re.compile("^host"))
+    expect(values).to_have_text('["db-1","web-1","web-2"]')
+    # Under the value of another variable, which here is eu.
+    page.get_by_label("Where").fill("region in $region")
+    page.get_by_label("Where").press("Tab")
+    expect(values).to_have_text('["web-1","web-2"]')
+    expect(page.get_by_text("show values of host from cpu{region in $region}")).to_be_visible()
+    visit.shot("variable")
+    for kind, found in (("Tags", '["host","region"]'), ("Fields", '["n","usage"]'), ("Tables", '["cpu","events"]')):
+        visit.radio(kind)
+        expect(values).to_have_text(found)
+    visit.radio("WQL")
+    write_anew(page, "cpu{region in $region} | max(usage) by host")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    expect(values).to_have_text('["web-1","web-2"]')
+    visit.end()
+
+
+def cancelling(browser):
+    """A person who waits no more ends the query in the server."""
+    visit = Visit(browser)
+    page = visit.page
+    running = lambda: json.loads(urllib.request.urlopen(f"{URL}/api/queries").read())["queries"]
+    slow = "cpu | every 100ms over 30m exact_quantile(usage, 0.5) by ()"
+    visit.radio("Code")
+    write_anew(page, slow)
+    page.keyboard.press("Escape")
+    visit.expect_query(slow)
+    page.keyboard.press("Control+Enter")
+    until = time.time() + PATIENCE_MS / 1000
+    while not any(slow in query["statement"] for query in running()):
+        assert time.time() < until, "the query does not run"
+        time.sleep(0.02)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    cancelled = time.time()
+    while any(slow in query["statement"] for query in running()):
+        assert time.time() < until, "the query goes on"
+        time.sleep(0.02)
+    assert time.time() - cancelled < 10, "it ended by itself"
+    visit.end()
+
+
+def exploring(browser):
+    """Explore: values in place of variables, a history of what was asked, as many points as there is room for."""
+    visit = Visit(browser)
+    page = visit.page
+    visit.choose("waterclock-source", re.compile("^cpu(?!_)"))
+    visit.choose("waterclock-field", re.compile("^usage"))
+    page.get_by_role("button", name="Filter", exact=True).click()
+    visit.choose("waterclock-tag", re.compile("^host"))
+    visit.choose("waterclock-operator", "in", exact=True)
+    visit.choose("waterclock-values", "$host", exact=False)
+    page.keyboard.press("Escape")
+    visit.expect_series(EACH_HOST)
+    page.get_by_role("button", name="Explore", exact=True).click()
+    written = 'cpu{host in ("db-1", "web-1", "web-2")} | every $__interval avg(usage)'
+    visit.expect_query(written)
+    visit.expect_series(EACH_HOST)
+    assert asked()[0]["query"] == written and asked()[0]["params"] == {}, asked()[0]
+    visit.radio("Code")
+    expect(page.locator(".view-lines")).to_contain_text("avg")
+    write_anew(page, "cpu | limit $__maxDataPoints")
+    page.keyboard.press("Escape")
+    visit.radio("Table")
+    visit.expect_query("cpu | limit $__maxDataPoints")
+    expect(page.get_by_test_id("panel").locator("tbody tr")).to_have_count(60)
+    history = page.get_by_test_id("history").get_by_role("button")
+    expect(history.nth(0)).to_have_text("cpu | limit $__maxDataPoints")
+    expect(history.nth(1)).to_have_text(written)
+    visit.shot("explore")
+    history.nth(1).click()
+    visit.expect_query(written)
+    visit.expect_series(EACH_HOST)
+    visit.end()
+
+
+def streaming(browser):
+    """A live panel: what there was, then points as they come, and an end when it is closed."""
+    now = int(time.time())
+    write(f"load,host={host} one={second % 7} {(now - second) * 10**9}" for host in "ab" for second in range(1, 55))
+    visit = Visit(browser, "/?now")
+    page = visit.page
+    panel = page.get_by_test_id("panel")
+    visit.choose("waterclock-source", re.compile("^load"))
+    page.get_by_role("switch", name="Live").click(force=True)
+    expect(panel).to_have_attribute("data-state", "Streaming")
+    visit.expect_series(["avg_one a", "avg_one b"])
+    (channel,) = GrafanasServer.listening
+    asked_before = len(GrafanasServer.passed)
+    for value in range(3):
+        write(f"load,host={host} one={100 + value} {int(time.time() * 10**9)}" for host in "ab")
+        expect(panel).to_have_attribute("data-last", str(100 + value))
+    visit.shot("live")
+    assert len(GrafanasServer.passed) == asked_before, "a live panel asks nothing"
+    # Another statement is another channel, and nobody is left in the old one.
+    visit.choose("waterclock-function", "max")
+    visit.expect_series(["max_one a", "max_one b"])
+    expect_listening(lambda: len(GrafanasServer.listening) == 1 and GrafanasServer.listening != [channel])
+    # What cannot go on is said.
+    visit.radio("Code")
+    write_anew(page, "load | limit 5")
+    page.keyboard.press("Escape")
+    visit.expect_query("load | limit 5")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_test_id("error")).to_contain_text("every")
+    visit.end()
+    expect_listening(lambda: GrafanasServer.listening == [])
+
+
+def expect_listening(holds):
+    until = time.time() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.time() < until, GrafanasServer.listening
+        time.sleep(0.2)
+
+
+def settings(browser):
+    visit = Visit(browser, "/#config")
+    page = visit.page
+    kept = lambda: json.loads(page.get_by_test_id("settings").text_content())
+    test = page.get_by_role("button", name="Save & test")
+    test.click()
+    expect(page.get_by_text("the data source has no URL")).to_be_visible()
+    page.get_by_placeholder("http://127.0.0.1:8086").fill(URL)
+    test.click()
+    expect(page.get_by_text(re.compile("Waterclock answers. The database default has [23] tables."))).to_be_visible()
+    page.locator("#waterclock-database").fill("plant")
+    test.click()
+    expect(page.get_by_text("There is no database plant yet; it is made on first write. There are data in: default.")).to_be_visible()
+    page.locator("#waterclock-token").fill("s3cret")
+    expect(page.get_by_test_id("settings")).to_contain_text("Bearer s3cret")
+    visit.shot("settings")
+    test.click()
+    expect(page.get_by_test_id("settings")).not_to_contain_text("s3cret")
+    # Saved, it is the server's and not the browser's.
+    saved = kept()
+    assert saved["jsonData"] == {"database": "plant", "httpHeaderName1": "Authorization"}, saved
+    assert saved["secureJsonFields"] == {"httpHeaderValue1": True} and not saved.get("secureJsonData"), saved
+    held = GrafanasServer.sources["settings"].dataSourceInstanceSettings
+    assert dict(held.decryptedSecureJsonData) == {"httpHeaderValue1": "Bearer s3cret"}, held
+    # Something on the way to the server.
+    page.get_by_placeholder("http://127.0.0.1:8086").fill("http://127.0.0.1:9")
+    test.click()
+    expect(page.get_by_text("Waterclock cannot be reached at http://127.0.0.1:9: Connection refused")).to_be_visible()
+    visit.end()
+
+
+PARTS = (
+    building_by_clicking,
+    completing_code,
+    errors_of_code,
+    typing_fast,
+    changing_variables,
+    editing_a_variable,
+    filtering,
+    annotating,
+    exploring,
+    cancelling,
+    tables_and_logs,
+    streaming,
+    settings,
+)
+expect.set_options(timeout=PATIENCE_MS)
+fill()
+PLUGINS = Plugin(EXECUTABLE)
+SERVER = http.server.ThreadingHTTPServer(("127.0.0.1", 0), GrafanasServer)
+GRAFANA = f"http://127.0.0.1:{SERVER.server_port}"
+threading.Thread(target=SERVER.serve_forever, daemon=True).start()
+with sync_playwright() as playwright:
+    chromium = shutil.which("chromium")
+    assert chromium, "chromium is missing: `make test` installs it"
+    # As root, in a container, there is no sandbox; the only page it opens is ours.
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    wanted = sys.argv[5:] or [part.__name__ for part in PARTS]
+    for part in (part for part in PARTS if part.__name__ in wanted):
+        print(part.__name__, flush=True)
+        try:
+            part(browser)
+        except Exception:
+            for visit in VISITS:
+                print(visit.errors, flush=True)
+                visit.shot("failed")
+            raise
+    browser.close()
+PLUGINS.end()
+print("ok")
