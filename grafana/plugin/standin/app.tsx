@@ -126,12 +126,14 @@ function Dashboard({ plugin, meta, templates }: Props) {
     const packets = new Map<string, DataQueryResponse>();
     const show = (response: DataQueryResponse) => {
       packets.set(response.key ?? '', response);
-      setData({ ...joined(packets), state: response.state ?? LoadingState.Done, timeRange: range, request });
+      // What goes on is shown in the range that ends now.
+      const timeRange = response.state === LoadingState.Streaming ? rangeOf(rangeName) : range;
+      setData({ ...joined(packets), state: response.state ?? LoadingState.Done, timeRange, request });
     };
     setData((before) => ({ ...before, state: LoadingState.Loading }));
     running.current = from(source.query(request)).subscribe(show);
     setHistory((before) => [latest.current, ...before.filter((one) => one.query !== latest.current.query)]);
-  }, [source, range, filters, explores]);
+  }, [source, range, rangeName, filters, explores]);
   useEffect(run, [run, variables]);
   const stop = () => {
     running.current?.unsubscribe();

@@ -2,189 +2,29 @@
 
 Usage: browser.py URL EXECUTABLE [SHOTS], of a server without data and the plugin's backend; SHOTS is a folder for screenshots.
 
-The stand-in (grafana/plugin/standin) loads the plugin's module by SystemJS, as Grafana does. This program is what Grafana's server is for
-it: it serves the files, keeps the settings with their secrets, and asks the plugin's backend by Grafana's protocol.
+The stand-in (grafana/plugin/standin) loads the plugin's module by SystemJS, as Grafana does; server.py is what Grafana's server is for it.
 """
 
 import http.server
 import json
 import re
-import select
 import shutil
-import socket
 import sys
 import threading
 import time
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import grpc
-from plugin import Plugin, context, frame, messages
 from playwright.sync_api import expect, sync_playwright
+from plugin import Plugin, context
+from server import GrafanasServer
 
 URL, EXECUTABLE = sys.argv[1:3]
 SHOTS = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-PLUGIN = Path(__file__).parents[3] / "grafana/plugin"
-ID = "waterclock-waterclock-datasource"
-SOURCE = re.compile(r"/api/datasources/uid/(\w+)(?:/(resources|health)/?(\w*))?")
 START = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 # Long enough for a loaded machine.
 PATIENCE_MS = int(sys.argv[4]) if len(sys.argv) > 4 else 60_000
-
-FOLDERS = {
-    f"/public/plugins/{ID}/": PLUGIN / "dist",
-    "/standin/": PLUGIN / "standin/dist",
-    "/public/build/img/icons/": PLUGIN / "node_modules/@grafana/ui/dist/public/img/icons",
-    "/public/img/icons/": PLUGIN / "node_modules/@grafana/ui/dist/public/img/icons",
-}
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml"}
-
-
-class GrafanasServer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Of all servers here: the data sources by uid, what was asked, who listens to which channel.
-    sources = {"waterclock": context(URL)}
-    passed = []
-    listening = []
-
-    def do_GET(self):
-        self.answer()
-
-    def do_POST(self):
-        self.answer()
-
-    def do_PUT(self):
-        self.answer()
-
-    def answer(self):
-        # The browser has no credentials, and gets none.
-        assert "authorization" not in self.headers, self.headers
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        url = urllib.parse.urlsplit(self.path)
-        found = SOURCE.fullmatch(url.path)
-        if url.path == "/api/ds/query":
-            return self.query(json.loads(body))
-        if url.path == "/standin/live":
-            asked = urllib.parse.parse_qs(url.query)
-            return self.live(asked["channel"][0], asked["data"][0].encode())
-        if found and found[2] == "resources":
-            return self.resource(self.sources[found[1]], found[3], body)
-        if found and found[2] == "health":
-            return self.health(self.sources[found[1]])
-        if found and self.command == "PUT":
-            return self.keep(found[1], json.loads(body))
-        path = "/standin/index.html" if url.path == "/" else url.path
-        for prefix, folder in FOLDERS.items():
-            file = folder / path[len(prefix):]
-            if path.startswith(prefix) and file.is_file():
-                return self.send(200, TYPES.get(file.suffix, "application/octet-stream"), file.read_bytes())
-        self.send(404, "text/plain", b"not here")
-
-    def query(self, asked):
-        self.passed.append(asked)
-        queries = [
-            messages.DataQuery(
-                refId=one["refId"],
-                maxDataPoints=one["maxDataPoints"],
-                intervalMS=one["intervalMs"],
-                timeRange=messages.TimeRange(fromEpochMS=int(asked["from"]), toEpochMS=int(asked["to"])),
-                json=json.dumps(one).encode(),
-            )
-            for one in asked["queries"]
-        ]
-        (uid,) = {one["datasource"]["uid"] for one in asked["queries"]}
-        request = messages.QueryDataRequest(pluginContext=self.sources[uid], queries=queries)
-        answered = self.unless_left(PLUGINS.data.QueryData.future(request))
-        if answered is None:
-            return
-        results = {}
-        for ref, response in answered.responses.items():
-            results[ref] = {"status": response.status, "frames": [frame(file) for file in response.frames]}
-            if response.error:
-                results[ref] |= {"error": response.error, "errorSource": response.errorSource}
-        wrong = any("error" in result for result in results.values())
-        self.json(400 if wrong else 200, {"results": results})
-
-    def unless_left(self, future):
-        """What is answered, or nothing if the browser has gone: then nobody else waits for it."""
-        while True:
-            try:
-                return future.result(timeout=0.05)
-            except grpc.FutureTimeoutError:
-                readable, _, _ = select.select([self.connection], [], [], 0)
-                if readable and self.connection.recv(1, socket.MSG_PEEK) == b"":
-                    future.cancel()
-                    self.close_connection = True
-                    return None
-
-    def resource(self, of, path, body):
-        request = messages.CallResourceRequest(pluginContext=of, path=path, method=self.command, body=body)
-        (answer,) = PLUGINS.resource.CallResource(request)
-        self.send(answer.code, answer.headers["content-type"].values[0], answer.body)
-
-    def health(self, of):
-        answer = PLUGINS.diagnostics.CheckHealth(messages.CheckHealthRequest(pluginContext=of))
-        self.json(200 if answer.status == 1 else 400, {"status": "OK" if answer.status == 1 else "ERROR", "message": answer.message})
-
-    def keep(self, uid, said):
-        secrets = dict(self.sources[uid].dataSourceInstanceSettings.decryptedSecureJsonData) if uid in self.sources else {}
-        secrets |= said.pop("secureJsonData", {})
-        self.sources[uid] = context(said["url"], secrets, uid, said["basicAuthUser"] if said["basicAuth"] else None, **said["jsonData"])
-        self.json(200, said | {"secureJsonFields": {name: True for name in secrets}})
-
-    def live(self, channel, data):
-        scope, uid, path = channel.split("/", 2)
-        assert scope == "ds" and re.fullmatch(r"[A-Za-z0-9_\-/=.]{1,120}", path), channel
-        asked = {"pluginContext": self.sources[uid], "path": path, "data": data}
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.end_headers()
-        self.close_connection = True
-        first = PLUGINS.stream.SubscribeStream(messages.SubscribeStreamRequest(**asked))
-        assert first.status == 0, first
-        packets = PLUGINS.stream.RunStream(messages.RunStreamRequest(**asked))
-        self.listening.append(channel)
-
-        def until_left():
-            # The browser says nothing here until it goes away.
-            select.select([self.connection], [], [])
-            packets.cancel()
-
-        threading.Thread(target=until_left, daemon=True).start()
-        try:
-            self.tell({"type": "status", "id": channel, "timestamp": 0, "state": "connected", "message": json.loads(first.data)})
-            for packet in packets:
-                self.tell({"type": "message", "message": json.loads(packet.data)})
-        except grpc.RpcError as error:
-            assert error.code() == grpc.StatusCode.CANCELLED, error
-        finally:
-            self.listening.remove(channel)
-
-    def tell(self, event):
-        self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
-        self.wfile.flush()
-
-    def json(self, status, answer):
-        self.send(status, "application/json", json.dumps(answer).encode())
-
-    def send(self, status, content_type, body):
-        self.send_response(status)
-        self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-    def handle_one_request(self):
-        # A browser that goes away, or cancels, is no error.
-        try:
-            super().handle_one_request()
-        except (ConnectionResetError, BrokenPipeError):
-            self.close_connection = True
 
 
 def asked():
@@ -426,7 +266,7 @@ def typing_fast(browser):
     visit = Visit(browser)
     page = visit.page
     visit.radio("Code")
-    text = "cpu | where usage > 1 " + "".join(f"or usage = {n} and n != {n} " for n in range(60)) + "| every 5m max(usage) by host"
+    text = "cpu | where usage > 1 " + "".join(f"or usage = {n} and n != {n} " for n in range(15)) + "| every 5m max(usage) by host"
     page.locator(".monaco-editor textarea").focus()
     began = time.time()
     page.keyboard.type(text)
@@ -623,7 +463,7 @@ def exploring(browser):
 def streaming(browser):
     """A live panel: what there was, then points as they come, and an end when it is closed."""
     now = int(time.time())
-    write(f"load,host={host} one={second % 7} {(now - second) * 10**9}" for host in "ab" for second in range(1, 55))
+    write(f"load,host={host} one={base + second % 7} {(now - second) * 10**9}" for host, base in (("a", 3), ("b", 13)) for second in range(1, 55))
     visit = Visit(browser, "/?now")
     page = visit.page
     panel = page.get_by_test_id("panel")
@@ -634,8 +474,8 @@ def streaming(browser):
     (channel,) = GrafanasServer.listening
     asked_before = len(GrafanasServer.passed)
     for value in range(3):
-        write(f"load,host={host} one={100 + value} {int(time.time() * 10**9)}" for host in "ab")
-        expect(panel).to_have_attribute("data-last", str(100 + value))
+        write(f"load,host={host} one={base + value} {int(time.time() * 10**9)}" for host, base in (("a", 20), ("b", 30)))
+        expect(panel).to_have_attribute("data-last", str(20 + value))
     visit.shot("live")
     assert len(GrafanasServer.passed) == asked_before, "a live panel asks nothing"
     # Another statement is another channel, and nobody is left in the old one.
@@ -708,7 +548,8 @@ PARTS = (
 )
 expect.set_options(timeout=PATIENCE_MS)
 fill()
-PLUGINS = Plugin(EXECUTABLE)
+GrafanasServer.backend = Plugin(EXECUTABLE)
+GrafanasServer.sources["waterclock"] = context(URL)
 SERVER = http.server.ThreadingHTTPServer(("127.0.0.1", 0), GrafanasServer)
 GRAFANA = f"http://127.0.0.1:{SERVER.server_port}"
 threading.Thread(target=SERVER.serve_forever, daemon=True).start()
@@ -728,5 +569,5 @@ with sync_playwright() as playwright:
                 visit.shot("failed")
             raise
     browser.close()
-PLUGINS.end()
+GrafanasServer.backend.end()
 print("ok")
