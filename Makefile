@@ -6,13 +6,13 @@ CARGO_DENY := target/tools/bin/cargo-deny
 # Made when the plugin's packages are installed.
 PACKAGES := grafana/plugin/node_modules/.package-lock.json
 
-.PHONY: run test lint plugin deny bench conformance fuzz proof
+.PHONY: run test lint plugin frontend backend deny bench conformance fuzz proof
 
 run:
 	cargo build --release
 	./target/release/waterclock demo
 
-test: lint $(CLIENTS) plugin
+test: lint $(CLIENTS) frontend
 	cargo test --workspace
 
 lint:
@@ -23,9 +23,20 @@ lint:
 $(CLIENTS): tests/clients/requirements.txt tests/clients/install.sh
 	tests/clients/install.sh
 
+# The Grafana plugin, whole, in grafana/plugin/dist.
+plugin: frontend backend
+
 # Needs Node 20 or later. What it builds is what tests/grafana.rs mounts in a browser.
-plugin: $(PACKAGES)
+frontend: $(PACKAGES)
 	cd grafana/plugin && npm test && npm run build && npm run standin
+
+# What of the plugin runs beside Grafana's server, for this machine, under the name by which Grafana looks for it. The tests have one from
+# `cargo test`.
+GRAFANAS_OS := $(shell uname -s | tr A-Z a-z)
+GRAFANAS_ARCH := $(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+backend:
+	cargo build --release --package grafana-backend
+	install -D target/release/gpx_waterclock grafana/plugin/dist/gpx_waterclock_$(GRAFANAS_OS)_$(GRAFANAS_ARCH)
 
 $(PACKAGES): grafana/plugin/package-lock.json
 	cd grafana/plugin && npm ci --ignore-scripts --no-audit --no-fund

@@ -86,7 +86,7 @@ struct Known {
 }
 
 impl Statement {
-    /// Errors say what keeps the script from going on.
+    /// Without a range of its own it looks back as far as that of the options. Errors say what keeps the script from going on.
     pub fn new(db: &Arc<Db>, text: &str, options: QueryOptions, delay: Duration) -> Result<Statement> {
         if db.following().is_some() {
             return Err(Error::rejected(
@@ -97,7 +97,9 @@ impl Statement {
         }
         let script = parse_with(text, &options.params)?;
         let now = db.clock().now();
-        let live = unranged(&script.statements, now)?;
+        let mut live = unranged(&script.statements, now)?;
+        let asked = options.range.map(|range| range.end.saturating_sub(range.start));
+        live.history = live.history.or(asked.filter(|history| *history > 0));
         let select = db.plan_live(&live, TimeRange::new(now - 1, now), &options)?;
         let going = live.going(&select)?;
         let delay = i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX);

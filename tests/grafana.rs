@@ -1,5 +1,5 @@
 //! Every query of every dashboard in grafana/ runs against a server with the demo's tables, a node exporter's metrics and its own, and
-//! gives rows; the built plugin works in a browser.
+//! gives rows; the plugin's backend speaks Grafana's protocol; the built plugin works in a browser, through that backend.
 
 use std::path::Path;
 
@@ -147,13 +147,27 @@ fn every_metric_of_waterclock_itself_is_there() {
     assert!(found >= 40, "only {found} names were found");
 }
 
+/// The plugin's part beside Grafana's server, which `cargo test --workspace` builds beside the server of the tests.
+fn backend() -> String {
+    let executable = Path::new(env!("CARGO_BIN_EXE_waterclock")).with_file_name("gpx_waterclock");
+    assert!(executable.exists(), "{} is missing: test the whole workspace", executable.display());
+    executable.to_str().unwrap().to_string()
+}
+
+#[test]
+fn the_backend_speaks_grafanas_protocol() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    assert!(python("grafana/protocol.py", &[&server.url, &backend()]).ends_with("ok\n"));
+}
+
 #[test]
 fn the_built_plugin_works_in_a_browser() {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/plugin");
     for file in ["dist/module.js", "standin/dist/standin.js"] {
-        assert!(built.join(file).exists(), "grafana/plugin/{file} is missing: `make plugin` builds it");
+        assert!(built.join(file).exists(), "grafana/plugin/{file} is missing: `make frontend` builds it");
     }
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
-    assert!(python("grafana.py", &[&server.url]).ends_with("ok\n"));
+    assert!(python("grafana/browser.py", &[&server.url, &backend()]).ends_with("ok\n"));
 }

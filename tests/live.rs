@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage_format::point::TimeRange;
 use waterclock::db::{Db, FlushScope, QueryOptions};
 use waterclock::live::{Event, EventKind, Run, Statement};
 
@@ -58,6 +59,22 @@ fn a_window_is_said_when_it_closes_and_again_when_it_changes() {
     let events = run.step().unwrap();
     assert_eq!(said(&events), [(EventKind::Corrected, Vec::new(), 1)]);
     assert_eq!((events[0].gone[0].0, events[0].gone[0].1.get("host")), (NOON, Some("a")));
+}
+
+#[test]
+fn a_statement_without_a_range_looks_back_as_far_as_is_asked() {
+    let (db, _) = started(&format!("cpu v=1 {NOON}"));
+    let history = |text: &str, back: i64| {
+        let options =
+            QueryOptions { range: Some(TimeRange::new(NOON - back, NOON)), ..QueryOptions::of(DATABASE) };
+        Statement::new(&db, text, options, Duration::ZERO).unwrap().history()
+    };
+    assert_eq!(history("cpu | every 1m count", 15 * MINUTE), 15 * MINUTE);
+    assert_eq!(history("cpu | last 2m | every 1m count", 15 * MINUTE), 2 * MINUTE);
+    // What looks at other windows may be asked for with it.
+    let moving = "cpu | every 1m sum(v) as v by () | extend m = moving_avg(v, 2)";
+    assert_eq!(history(moving, MINUTE), MINUTE);
+    assert!(Statement::new(&db, moving, QueryOptions::of(DATABASE), Duration::ZERO).is_err());
 }
 
 #[test]

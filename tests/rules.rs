@@ -182,8 +182,10 @@ fn the_member_crates_touch_nothing_outside() {
 
 #[test]
 fn unsafe_code_is_forbidden() {
-    for member in ["query-lang", "storage-format"] {
-        let library = text_of(&root().join(member).join("src/lib.rs"));
+    for (member, crate_root) in
+        [("query-lang", "src/lib.rs"), ("storage-format", "src/lib.rs"), ("grafana/backend", "src/main.rs")]
+    {
+        let library = text_of(&root().join(member).join(crate_root));
         let manifest = text_of(&root().join(member).join("Cargo.toml"));
         let by_lint = manifest.contains("[lints]\nworkspace = true");
         assert!(library.contains("#![forbid(unsafe_code)]") || by_lint, "{member} may be unsafe");
@@ -199,7 +201,7 @@ fn unsafe_code_is_forbidden() {
 #[test]
 fn each_file_opens_with_what_it_is() {
     let mut checked = 0;
-    for folder in ["src", "query-lang/src", "storage-format/src", "tests", "benches"] {
+    for folder in ["src", "query-lang/src", "storage-format/src", "grafana/backend", "tests", "benches"] {
         for path in files(folder, ".rs") {
             let source = text_of(&path);
             let opening = source.lines().take_while(|line| line.starts_with("//!")).count();
@@ -213,7 +215,9 @@ fn each_file_opens_with_what_it_is() {
 #[test]
 fn each_dependency_says_why() {
     let mut checked = 0;
-    for manifest in ["Cargo.toml", "query-lang/Cargo.toml", "storage-format/Cargo.toml"] {
+    for manifest in
+        ["Cargo.toml", "query-lang/Cargo.toml", "storage-format/Cargo.toml", "grafana/backend/Cargo.toml"]
+    {
         let text = text_of(&root().join(manifest));
         let mut section = "";
         for line in text.lines() {
@@ -295,7 +299,7 @@ fn documents_point_at_what_exists() {
 /// Comments of sources point at other files, too.
 #[test]
 fn comments_name_files_that_exist() {
-    for folder in ["src", "query-lang/src", "storage-format/src"] {
+    for folder in ["src", "query-lang/src", "storage-format/src", "grafana/backend/src"] {
         for path in files(folder, ".rs") {
             let source = text_of(&path);
             let comments: Vec<&str> =

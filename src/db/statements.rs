@@ -88,7 +88,7 @@ impl Db {
             if options.read_only && changes_data {
                 return Err(Error::invalid(
                     "read_only",
-                    "a GET request may not change anything; send this statement with POST",
+                    "this request may not change anything, being a GET or read_only=on; send the statement with POST and without it",
                 ));
             }
             if changes_data {

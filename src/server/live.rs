@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use storage_format::point::TimeRange;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -32,7 +33,7 @@ use crate::server::reply::Failure;
 pub use channel::Channels;
 use channel::{Listener, Seen, Sent, missed_before};
 
-const PARAMETERS: [&str; 7] = ["q", "db", "params", "rollups", "time", "delay", "last_event_id"];
+const PARAMETERS: [&str; 8] = ["q", "db", "params", "from", "rollups", "time", "delay", "last_event_id"];
 
 /// A proxy that hears nothing for a minute ends a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -108,10 +109,11 @@ impl Asked {
                 Failure::parameter(format!("the last event id {id:?} is none of this server's; leave it out"))
             })?),
         };
+        let now = doors.db.clock().now();
         Ok(Asked {
             text: text.to_string(),
             options: QueryOptions {
-                range: None,
+                range: params.range(now)?.map(|range| TimeRange::new(range.start, now)),
                 rollups: params.switch("rollups", true)?,
                 read_only: true,
                 params: params.bound()?,

@@ -1,8 +1,8 @@
 //! `/api/wql`: a script in, the last statement's answer out.
 //!
-//! POST takes the script as the body, or as `q` of a form, of a JSON object or of the URL; GET takes `q` and refuses scripts that change
-//! anything. Invariant: a query runs on a blocking thread, counts against `queries_running_max` until its answer is sent,
-//! and is cancelled when its client goes away.
+//! POST takes the script as the body, or as `q` of a form, of a JSON object or of the URL; GET takes `q`. GET, and POST
+//! with `read_only=on`, refuse scripts that change anything. Invariant: a query runs on a blocking thread, counts against
+//! `queries_running_max` until its answer is sent, and is cancelled when its client goes away.
 //! Not here: the language (`query_lang`), the forms of an answer (`format`), the list of queries (`queries`).
 
 use std::net::SocketAddr;
@@ -24,7 +24,8 @@ use crate::server::reply::Failure;
 use crate::server::send::respond;
 use crate::server::{Doors, body};
 
-const PARAMETERS: [&str; 9] = ["q", "db", "params", "from", "to", "rollups", "time", "format", "timeout"];
+const PARAMETERS: [&str; 10] =
+    ["q", "db", "params", "from", "to", "rollups", "time", "format", "timeout", "read_only"];
 
 pub async fn get(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     door(&doors, request, Purpose::Answer).await
@@ -70,7 +71,7 @@ async fn door(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Respons
 
 async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Result<Response, Failure> {
     let (headers, client) = (request.headers().clone(), client_of(&request));
-    let read_only = *request.method() == Method::GET || purpose == Purpose::Explain;
+    let only_asks = *request.method() == Method::GET || purpose == Purpose::Explain;
     let (text, params) = script(doors, request).await?;
     params.refuse_unknown(&PARAMETERS)?;
     let format = Format::of(&params, &headers)?;
@@ -81,7 +82,7 @@ async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Resul
         database: params.database(&["db"])?,
         range: params.range(doors.db.clock().now())?,
         rollups: params.switch("rollups", true)?,
-        read_only,
+        read_only: only_asks || params.switch("read_only", false)?,
         explain: purpose == Purpose::Explain,
         params: params.bound()?,
     };

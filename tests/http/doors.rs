@@ -108,7 +108,7 @@ fn wrong_questions_say_where_and_what_instead() {
     let (_, _, _, _, explained) = wrong(server.get("/api/wql/explain?q=cpu+%7C+every+1m+avg(usgae)"));
     assert_eq!((explained["line"].as_u64(), explained["column"].as_u64()), (Some(1), Some(20)));
 
-    let cases: [(&str, &str, &str, u16, &str); 20] = [
+    let cases: [(&str, &str, &str, u16, &str); 21] = [
         ("POST", "/api/wql", "cpuu", 404, "unknown_table"),
         ("POST", "/api/wql", "cpu | every 1m avg(usgae)", 400, "unknown_field"),
         ("POST", "/api/wql", "", 400, "bad_parameter"),
@@ -125,6 +125,7 @@ fn wrong_questions_say_where_and_what_instead() {
         ("GET", "/api/queries?all=on", "", 400, "bad_parameter"),
         ("POST", "/api/wql?time=weeks", "cpu", 400, "bad_parameter"),
         ("GET", "/api/wql?q=delete+from+cpu", "", 400, "read_only"),
+        ("POST", "/api/wql?read_only=on", "delete from cpu", 400, "read_only"),
         ("POST", "/api/wql/explain", "cpu; delete from cpu", 400, "bad_parameter"),
         ("GET", "/api/rollups/none", "", 404, "unknown_rollup"),
         ("GET", "/api/nothing", "", 404, "unknown_path"),

@@ -1,4 +1,4 @@
-// What the server answers: docs/http-api.md, with times in milliseconds.
+// What the server answers to a statement about names: docs/http-api.md, with times in milliseconds. Answers to queries come as frames.
 
 export type ColumnType = 'time' | 'float' | 'integer' | 'unsigned' | 'boolean' | 'string';
 
@@ -10,24 +10,7 @@ export interface Column {
 
 export type Cell = string | number | boolean | null;
 
-export interface RollupStats {
-  name: string;
-  buckets: number;
-  dirty_recomputed: number;
-}
-
-export interface Stats {
-  series: number;
-  rows_read: number;
-  bytes_read: number;
-  files: number;
-  elapsed_ms: number;
-  rollups: RollupStats[];
-}
-
 export interface Answer {
   columns: Column[];
   rows: Cell[][];
-  stats: Stats;
-  warnings: string[];
 }

@@ -1,6 +1,16 @@
-import { AdHocVariableFilter, DataQueryRequest, DataQueryResponse, dateTime, LoadingState } from '@grafana/data';
+import {
+  AdHocVariableFilter,
+  DataQueryRequest,
+  DataQueryResponse,
+  dateTime,
+  LiveChannelAddress,
+  LiveChannelConnectionState,
+  LiveChannelEvent,
+  LiveChannelEventType,
+  LoadingState,
+} from '@grafana/data';
 import { BackendSrvRequest, FetchResponse, TemplateSrv } from '@grafana/runtime';
-import { lastValueFrom, NEVER, Observable, of, throwError, toArray } from 'rxjs';
+import { lastValueFrom, Observable, of, Subject, throwError } from 'rxjs';
 
 import { Answer } from './answer';
 import { WaterclockDataSource } from './datasource';
@@ -9,36 +19,52 @@ import { WaterclockVariables } from './variables/support';
 
 const asked: BackendSrvRequest[] = [];
 let reply: (request: BackendSrvRequest) => Observable<unknown>;
+const channels: LiveChannelAddress[] = [];
+let channel: Subject<LiveChannelEvent>;
 
-// The editor needs all of @grafana/ui, which is not looked at here.
+// All of @grafana/ui, which is not looked at here.
 jest.mock('./variables/VariableEditor', () => ({ VariableEditor: () => null }));
+jest.mock('@grafana/ui', () => ({ createLogger: () => ({}), attachDebugger: () => undefined }));
 
-jest.mock('@grafana/runtime', () => ({
-  getBackendSrv: () => ({
+// The services of Grafana that are looked at; its data source with a backend is its own.
+jest.mock('@grafana/runtime', () => {
+  const runtime = jest.requireActual('@grafana/runtime');
+  runtime.config.bootData = { user: {} };
+  runtime.setBackendSrv({
     fetch: (request: BackendSrvRequest) => {
       asked.push(request);
       return reply(request);
     },
-  }),
-  getTemplateSrv: () => ({}),
-  isFetchError: (error: unknown) => typeof error === 'object' && error !== null && 'status' in error,
-}));
+  });
+  runtime.setGrafanaLiveSrv({
+    getStream: (address: LiveChannelAddress) => {
+      channels.push(address);
+      return channel;
+    },
+  });
+  return runtime;
+});
 
-const ANSWER: Answer = {
-  columns: [
-    { name: 'time', role: 'time', type: 'time' },
-    { name: 'u', role: 'value', type: 'float' },
-  ],
-  rows: [[5, 1]],
-  stats: { series: 1, rows_read: 1, bytes_read: 0, files: 0, elapsed_ms: 1, rollups: [] },
-  warnings: [],
-};
 const rows = (...found: string[][]): Answer => ({
-  ...ANSWER,
   columns: [{ name: 'x', role: 'value', type: 'string' }],
   rows: found,
 });
 const ok = (data: unknown) => of({ data } as FetchResponse);
+const FRAME = {
+  schema: {
+    fields: [
+      { name: 'time', type: 'time' },
+      { name: 'u', type: 'number' },
+    ],
+  },
+  data: { values: [[5], [1]] },
+};
+// Of every query the same frame.
+const frames = ({ data }: BackendSrvRequest) =>
+  ok({ results: Object.fromEntries(data.queries.map(({ refId }: WaterclockQuery) => [refId, { frames: [FRAME] }])) });
+const sent = () => asked.filter(({ url }) => url.startsWith('/api/ds/query')).flatMap(({ data }) => data.queries);
+const statement = ({ url, data }: BackendSrvRequest) =>
+  url.endsWith('/resources/wql') ? String(data.query) : undefined;
 
 // Variables as Grafana hands them over: to a formatter, with what it knows of the variable.
 const VARIABLES: Record<string, { value: string | string[]; multi: boolean; custom?: string }> = {
@@ -56,7 +82,7 @@ const templates = {
 } as unknown as TemplateSrv;
 
 function source() {
-  const settings = { url: '/proxy', jsonData: { database: 'plant' } } as ConstructorParameters<
+  const settings = { uid: 'w', type: 'waterclock', jsonData: {} } as ConstructorParameters<
     typeof WaterclockDataSource
   >[0];
   return new WaterclockDataSource(settings, templates);
@@ -88,28 +114,29 @@ const run = (...of: Parameters<typeof request>): Promise<DataQueryResponse> =>
 
 beforeEach(() => {
   asked.length = 0;
-  reply = () => ok(ANSWER);
+  channels.length = 0;
+  channel = new Subject();
+  reply = frames;
 });
 
-it('sends the text with its values beside it, and the range', async () => {
+it('asks the backend, with the values of variables beside the text', async () => {
   const response = await run([
     { query: 'cpu{host=$host, h in $hosts, x=~$everything} | every $__interval avg(u)', withoutRollups: true },
   ]);
-  expect(asked).toEqual([
-    {
-      url: '/proxy/api/wql',
-      method: 'POST',
-      showErrorAlert: false,
-      data: {
-        q: 'cpu{host=$host, h in $hosts, x=~$everything} | every 10s avg(u)',
-        params: { host: 'web-1', hosts: ['a', 'b'], everything: '.*' },
-        db: 'plant',
-        time: 'ms',
-        rollups: 'off',
-        from: '1000ms',
-        to: '61000ms',
-      },
-    },
+  expect(asked).toHaveLength(1);
+  expect(asked[0]).toMatchObject({ url: '/api/ds/query?ds_type=waterclock&requestId=Q1', method: 'POST' });
+  expect(asked[0]?.data).toMatchObject({ from: '1000', to: '61000' });
+  expect(sent()).toEqual([
+    expect.objectContaining({
+      refId: 'A',
+      datasource: { uid: 'w', type: 'waterclock' },
+      query: 'cpu{host=$host, h in $hosts, x=~$everything} | every $__interval avg(u)',
+      params: { host: 'web-1', hosts: ['a', 'b'], everything: '.*' },
+      withoutRollups: true,
+      notes: [],
+      intervalMs: 10_000,
+      maxDataPoints: 100,
+    }),
   ]);
   expect(response.state).toBe(LoadingState.Done);
   expect(response.data[0].refId).toBe('A');
@@ -120,23 +147,25 @@ it('asks nothing where there is nothing to ask', async () => {
   expect([asked.length, response.data, response.state]).toEqual([0, [], LoadingState.Done]);
 });
 
-it('shows what has come, and the error of one beside the rows of the other', async () => {
-  reply = ({ data }) =>
-    data.q.startsWith('cpu')
-      ? ok(ANSWER)
-      : throwError(() => ({
-          status: 400,
-          data: { error: { message: 'no stage evry', hint: 'did you mean `every`?', line: 1, column: 19 } },
-        }));
-  const all = await lastValueFrom(
-    source()
-      .query(request([{ query: 'cpu' }, { query: 'm{h="$host"} | evry 5m' }]))
-      .pipe(toArray())
-  );
-  expect(all.map(({ state }) => state)).toEqual([LoadingState.Loading, LoadingState.Error]);
-  expect(all[1]?.data).toHaveLength(1);
-  // The place in what was written: the server saw `m{h=$host} | evry`, two characters shorter.
-  expect(all[1]?.errors).toEqual([
+it('shows the error of one query beside the rows of the others, at its place in what was written', async () => {
+  reply = () =>
+    throwError(() => ({
+      status: 400,
+      data: {
+        results: {
+          A: { frames: [FRAME] },
+          // The backend saw `m{h=$host} | evry`, two characters shorter.
+          B: { error: 'line 1, column 19: no stage evry (did you mean `every`?)', status: 400 },
+        },
+      },
+    }));
+  const response = await run([{ query: 'cpu' }, { query: 'm{h="$host"} | evry 5m' }, { query: 'cpu | $host(u)' }]);
+  expect(response.state).toBe(LoadingState.Error);
+  expect(response.data).toHaveLength(1);
+  // What cannot be asked is not.
+  expect(sent().map(({ refId }) => refId)).toEqual(['A', 'B']);
+  expect(response.errors).toEqual([
+    { refId: 'C', status: 0, message: 'line 1, column 7: web-1 is no function of WQL' },
     { refId: 'B', status: 400, message: 'line 1, column 21: no stage evry (did you mean `every`?)' },
   ]);
 });
@@ -153,42 +182,122 @@ it('ends the request when Grafana has no use for it', async () => {
   expect(ended).toBe(true);
 });
 
+describe('a live query', () => {
+  const live = (to: string, parts: Partial<WaterclockQuery> = {}) => {
+    const asking = request([{ query: 'cpu | every 10s avg(u)', live: true, ...parts }]);
+    return { ...asking, range: { ...asking.range, raw: { from: 'now-1m', to } } };
+  };
+  const listen = async (asking: DataQueryRequest<WaterclockQuery>) => {
+    const told: DataQueryResponse[] = [];
+    const running = source()
+      .query(asking)
+      .subscribe((response) => told.push(response));
+    await new Promise((done) => setTimeout(done));
+    return { told, running };
+  };
+
+  it('is a channel, each message of which is all there is to show', async () => {
+    const { told, running } = await listen(live('now'));
+    expect(asked).toEqual([]);
+    expect(channels).toEqual([
+      {
+        scope: 'ds',
+        stream: 'w',
+        path: expect.stringMatching(/^live\/[0-9a-f]{16}$/),
+        data: expect.objectContaining({ query: 'cpu | every 10s avg(u)', spanMs: 60_000, intervalMs: 10_000 }),
+      },
+    ]);
+    const status = {
+      type: LiveChannelEventType.Status,
+      id: 'x',
+      timestamp: 0,
+      state: LiveChannelConnectionState.Connected,
+    };
+    channel.next({ ...status, message: FRAME } as LiveChannelEvent);
+    channel.next({
+      type: LiveChannelEventType.Message,
+      message: {
+        ...FRAME,
+        data: {
+          values: [
+            [5, 6],
+            [1, 2],
+          ],
+        },
+      },
+    });
+    const wrong = { schema: { fields: [], meta: { custom: { error: 'line 1, column 7: gone' } } } };
+    channel.next({ type: LiveChannelEventType.Message, message: wrong });
+    channel.next({ ...status, error: { message: 'no rights' } } as LiveChannelEvent);
+    expect(told.map(({ key, state }) => [key, state])).toEqual([
+      ['live-A', LoadingState.Streaming],
+      ['live-A', LoadingState.Streaming],
+      ['live-A', LoadingState.Error],
+      ['live-A', LoadingState.Error],
+    ]);
+    expect(told[1]?.data[0].fields[1].values).toEqual([1, 2]);
+    expect(told.map(({ errors }) => errors?.[0]?.message)).toEqual([
+      undefined,
+      undefined,
+      'line 1, column 7: gone',
+      'the channel is closed: no rights',
+    ]);
+    running.unsubscribe();
+    expect(channel.observed).toBe(false);
+  });
+
+  it('has a channel with equal ones, and none with others', async () => {
+    const path = async (asking: DataQueryRequest<WaterclockQuery>) => {
+      (await listen(asking)).running.unsubscribe();
+      return channels.at(-1)?.path;
+    };
+    const one = await path(live('now'));
+    expect(await path(live('now'))).toBe(one);
+    expect(await path(live('now', { query: 'cpu | every 10s max(u)' }))).not.toBe(one);
+    expect(await path(live('now', { legend: '{{host}}' }))).not.toBe(one);
+  });
+
+  it('is a query like others where nothing goes on', async () => {
+    await listen(live('now-1h'));
+    await listen(live('now', { format: 'table' }));
+    expect([channels.length, sent().length]).toEqual([0, 2]);
+  });
+});
+
 it('puts ad-hoc filters into the tables that have the tag, and says where not', async () => {
-  reply = ({ data }) => {
+  reply = (request) => {
     const names: Record<string, Answer> = {
       'show rollups': rows(['cpu_1m', 'cpu', '', '', '', '', 'create rollup cpu_1m as cpu | every 1m avg(u) by host']),
       'show tags from cpu': rows(['host'], ['region']),
     };
-    return ok(names[data.q] ?? ANSWER);
+    const name = statement(request);
+    return name === undefined ? frames(request) : ok(names[name]);
   };
   const filters = [
     { key: 'host', operator: '=|', value: 'a', values: ['a', 'b'] },
     { key: 'region', operator: '!=', value: 'eu' },
   ];
-  const response = await run(
-    [{ query: 'cpu | every 1m avg(u)' }, { query: 'cpu_1m{host="a"} | every 1m avg(u)' }],
-    filters
-  );
-  const sent = asked.map(({ data }) => data).filter(({ q }) => q.startsWith('cpu'));
-  expect(sent.map(({ q, params }) => [q, params]).sort()).toEqual([
-    ['cpu_1m{host in $filter_1, host="a"} | every 1m avg(u)', { filter_1: ['a', 'b'] }],
-    ['cpu{host in $filter_1, region != $filter_2} | every 1m avg(u)', { filter_1: ['a', 'b'], filter_2: 'eu' }],
-  ]);
-  expect(response.data[0].meta.notices).toEqual([]);
-  expect(response.data[1].meta.notices).toEqual([
-    { severity: 'warning', text: 'cpu_1m has no tag region; the filter on it is left out' },
+  await run([{ query: 'cpu | every 1m avg(u)' }, { query: 'cpu_1m{host="a"} | every 1m avg(u)' }], filters);
+  expect(sent().map(({ query, params, notes }) => [query, params, notes])).toEqual([
+    ['cpu{host in $filter_1, region != $filter_2} | every 1m avg(u)', { filter_1: ['a', 'b'], filter_2: 'eu' }, []],
+    [
+      'cpu_1m{host in $filter_1, host="a"} | every 1m avg(u)',
+      { filter_1: ['a', 'b'] },
+      ['cpu_1m has no tag region; the filter on it is left out'],
+    ],
   ]);
 });
 
 it('offers keys and values in the range and under the other filters', async () => {
-  reply = ({ data }) => {
+  reply = (request) => {
     const names: Record<string, Answer> = {
       'show tables': rows(['cpu'], ['mem']),
       'show rollups': rows(),
       'show tags from cpu': rows(['region'], ['host']),
       'show values of host from cpu{region = $filter_1}': rows(['b'], ['a']),
     };
-    return names[data.q] ? ok(names[data.q]) : throwError(() => ({ status: 404, data: {} }));
+    const found = names[statement(request) ?? ''];
+    return found ? ok(found) : throwError(() => ({ status: 404, data: {} }));
   };
   const { targets, range } = request([{ query: 'cpu | count' }]);
   expect(await source().getTagKeys({ filters: [], queries: targets })).toEqual([
@@ -201,24 +310,17 @@ it('offers keys and values in the range and under the other filters', async () =
   ];
   const values = await source().getTagValues({ key: 'host', filters, queries: targets, timeRange: range });
   expect(values.map(({ value }) => value)).toEqual(['a', 'b']);
-  expect(asked.at(-1)?.data).toMatchObject({ params: { filter_1: 'eu' }, from: '1000ms', to: '61000ms' });
+  expect(asked.at(-1)?.data).toMatchObject({ params: { filter_1: 'eu' }, range: { fromMs: 1000, toMs: 61_000 } });
 });
 
-it('checks along the way of queries, and says what helps', async () => {
-  reply = () => ok(rows(['cpu'], ['mem']));
-  expect(await source().testDatasource()).toEqual({
-    status: 'success',
-    message: 'Waterclock answers. The database plant has 2 tables.',
-  });
-  reply = ({ url }) => ok(url === '/proxy/query' ? { results: [{ series: [{ values: [['default']] }] }] } : rows());
-  expect((await source().testDatasource()).message).toContain(
-    'There is no database plant yet; it is made on first write. There are data in: default.'
-  );
-  reply = () => throwError(() => ({ status: 502, statusText: 'Bad Gateway', data: '' }));
-  expect(await source().testDatasource()).toEqual({
-    status: 'error',
-    message: expect.stringMatching(/^Grafana cannot reach Waterclock: Bad Gateway \(it must run/),
-  });
+it('says what is wrong with a text at its place in what was written', async () => {
+  reply = () =>
+    throwError(() => ({ status: 400, data: { error: { message: 'no', hint: 'yes', line: 1, column: 14 } } }));
+  const refused = await source().check('m{h="$host"} | evry', request([]));
+  expect(refused?.sentence).toBe('line 1, column 16: no (yes)');
+  expect(asked[0]).toMatchObject({ url: '/api/datasources/uid/w/resources/explain', data: { intervalMs: 10_000 } });
+  reply = () => throwError(() => ({ status: 500, data: { message: 'plugin unavailable' } }));
+  expect((await source().check('m', request([])))?.sentence).toMatch(/^plugin unavailable \(Grafana’s log/);
 });
 
 it('Explore gets texts without variables', () => {
@@ -230,8 +332,8 @@ it('Explore gets texts without variables', () => {
 });
 
 it('a variable asks under the values of others', async () => {
-  reply = ({ data }) =>
-    ok(data.q === 'show values of host from cpu{region in $hosts}' ? rows(['x'], ['x'], ['y']) : ANSWER);
+  reply = (request) =>
+    ok(statement(request) === 'show values of host from cpu{region in $hosts}' ? rows(['x'], ['x'], ['y']) : rows());
   const target = { refId: 'V', kind: 'values' as const, table: 'cpu', tag: 'host', conditions: 'region in $hosts' };
   const response = await lastValueFrom(new WaterclockVariables(source()).query({ ...request([]), targets: [target] }));
   expect(asked[0]?.data.params).toEqual({ hosts: ['a', 'b'] });
@@ -241,16 +343,4 @@ it('a variable asks under the values of others', async () => {
       ['value', ['x', 'y']],
     ]
   );
-});
-
-it('a request that never answers keeps no other waiting', () => {
-  reply = ({ data }) => (data.q === 'slow' ? NEVER : ok(ANSWER));
-  return new Promise<void>((done) => {
-    source()
-      .query(request([{ query: 'slow' }, { query: 'cpu' }]))
-      .subscribe((response) => {
-        expect([response.state, response.data.length]).toEqual([LoadingState.Loading, 1]);
-        done();
-      });
-  });
 });

@@ -1,47 +1,45 @@
 // Waterclock as Grafana sees it. Each method says what Grafana asks; how it is answered stands in the modules beside.
+//
+// Invariant: queries are answered by the plugin's backend, which makes the frames, for panels as for alerts. The browser adds what only it
+// knows (variables, ad-hoc filters) and no credentials.
 
 import {
-  DataFrame,
+  DataQueryError,
   DataQueryRequest,
   DataQueryResponse,
-  DataSourceApi,
   DataSourceGetTagKeysOptions,
   DataSourceGetTagValuesOptions,
   DataSourceInstanceSettings,
   LoadingState,
   MetricFindValue,
   ScopedVars,
-  TestDataSourceResponse,
 } from '@grafana/data';
-import { getBackendSrv, getTemplateSrv, TemplateSrv } from '@grafana/runtime';
-import { catchError, from, map, merge, Observable, of, scan, switchMap } from 'rxjs';
+import { DataSourceWithBackend, getBackendSrv, getGrafanaLiveSrv, getTemplateSrv, TemplateSrv } from '@grafana/runtime';
+import { from, map, merge, Observable, of, switchMap } from 'rxjs';
 
-import { Answer } from './answer';
-import { framesOf } from './frames/frames';
-import { health } from './health';
+import { tagKeys, tagValues } from './adhoc';
 import { writeOut } from './language/interpolate';
-import { hasWindow } from './language/window';
-import { DEFAULT_DATABASE, WaterclockOptions } from './options';
+import { goesOn, stream } from './live';
 import { Names } from './names';
-import { frameOf, lookupIn, prepare } from './prepare';
+import { WaterclockOptions } from './options';
+import { lookupIn, prepare, Prepared, questionOf } from './prepare';
 import { DEFAULT_QUERY, WaterclockQuery } from './query';
 import { Refused, Server } from './server';
-import { tagKeys, tagValues } from './adhoc';
 import { WaterclockVariables } from './variables/support';
 
-export class WaterclockDataSource extends DataSourceApi<WaterclockQuery, WaterclockOptions> {
+export class WaterclockDataSource extends DataSourceWithBackend<WaterclockQuery, WaterclockOptions> {
   readonly server: Server;
   readonly names: Names;
 
-  // Rows with a time become annotations by Grafana's own rules: text, tags, timeEnd by their names.
-  annotations = {};
+  // Rows with a time become annotations by Grafana's own rules: text, tags, timeEnd by their names. Texts are those of a table.
+  annotations = { getDefaultQuery: () => ({ ...DEFAULT_QUERY, format: 'table' as const }) };
 
   constructor(
     settings: DataSourceInstanceSettings<WaterclockOptions>,
     readonly templates: TemplateSrv = getTemplateSrv()
   ) {
     super(settings);
-    this.server = new Server(settings.url ?? '', settings.jsonData.database || DEFAULT_DATABASE, getBackendSrv);
+    this.server = new Server(this.uid, getBackendSrv);
     this.names = new Names(this.server);
     this.variables = new WaterclockVariables(this);
   }
@@ -54,57 +52,54 @@ export class WaterclockDataSource extends DataSourceApi<WaterclockQuery, Watercl
     return !query.hide && (query.query ?? '').trim() !== '';
   }
 
-  // One request for each query, side by side. Unsubscribing, as Grafana does when a person cancels, ends them.
+  // Unsubscribing, as Grafana does when a person cancels, ends the queries in the server.
   query(request: DataQueryRequest<WaterclockQuery>): Observable<DataQueryResponse> {
     const targets = request.targets.filter((target) => this.filterQuery(target));
     if (targets.length === 0) {
       return of({ data: [], state: LoadingState.Done });
     }
-    const answers = targets.map((target, at) =>
-      this.answer(target, request).pipe(map((response) => ({ at, response })))
-    );
-    // What has come so far, in the order of the queries: one slow query keeps no other from being shown.
-    return merge(...answers).pipe(
-      scan(
-        (sofar: Array<DataQueryResponse | undefined>, { at, response }) => sofar.with(at, response),
-        targets.map(() => undefined)
-      ),
-      map(joined)
+    return from(Promise.all(targets.map((target) => this.prepared(target, request)))).pipe(
+      switchMap((all) => {
+        const failed = all.flatMap((one) => ('message' in one ? [one] : []));
+        const prepared = all.flatMap((one) => ('target' in one ? [one] : []));
+        const live = getGrafanaLiveSrv();
+        const going = live ? prepared.filter(({ target }) => goesOn(target, request)) : [];
+        const asked = prepared.filter((one) => !going.includes(one));
+        return merge(
+          ...(asked.length > 0 || failed.length > 0 ? [this.answers(asked, failed, request)] : []),
+          ...going.map((one) => stream(live, this.uid, one.target, request).pipe(map((said) => atWritten(said, [one]))))
+        );
+      })
     );
   }
 
-  private answer(target: WaterclockQuery, request: DataQueryRequest<WaterclockQuery>): Observable<DataQueryResponse> {
-    const { refId } = target;
-    const failed = (error: unknown): Observable<DataQueryResponse> => {
+  private answers(
+    asked: Prepared[],
+    failed: DataQueryError[],
+    request: DataQueryRequest<WaterclockQuery>
+  ): Observable<DataQueryResponse> {
+    const targets = asked.map(({ target }) => target);
+    const answered: Observable<DataQueryResponse> =
+      targets.length > 0 ? super.query({ ...request, targets }) : of({ data: [] });
+    return answered.pipe(
+      map((response) => {
+        const said = atWritten(response, asked);
+        return failed.length === 0 ? said : withErrors(said, [...failed, ...(said.errors ?? [])]);
+      })
+    );
+  }
+
+  // What cannot be asked is the error of its query, and keeps no other from being asked.
+  private async prepared(
+    target: WaterclockQuery,
+    request: DataQueryRequest<WaterclockQuery>
+  ): Promise<Prepared | DataQueryError> {
+    try {
+      return await prepare(target, request, this.templates, this.names);
+    } catch (error) {
       const refused = error instanceof Refused ? error : undefined;
-      const message = refused?.sentence ?? (error instanceof Error ? error.message : String(error));
-      return of({ data: [], errors: [{ refId, message, status: refused?.status }] });
-    };
-    return from(prepare(target, request, this.templates, this.names)).pipe(
-      switchMap((prepared) =>
-        this.server.ask(prepared.question).pipe(
-          map((answer) => ({
-            data: this.frames(target, request.scopedVars, withNotes(answer, prepared.leftOut), prepared.question.text),
-          })),
-          catchError((error: unknown) => failed(error instanceof Refused ? prepared.atWritten(error) : error))
-        )
-      ),
-      catchError(failed)
-    );
-  }
-
-  private frames(target: WaterclockQuery, scopedVars: ScopedVars, answer: Answer, text: string): DataFrame[] {
-    return framesOf(answer, {
-      refId: target.refId,
-      format: target.format ?? 'time_series',
-      legend: target.legend && this.templates.replace(target.legend, scopedVars),
-      inBuckets: hasWindow(text),
-      text,
-    });
-  }
-
-  testDatasource(): Promise<TestDataSourceResponse> {
-    return health(this.server);
+      return { refId: target.refId, message: refused?.sentence ?? String(error), status: refused?.status };
+    }
   }
 
   getQueryDisplayText(query: WaterclockQuery): string {
@@ -131,11 +126,11 @@ export class WaterclockDataSource extends DataSourceApi<WaterclockQuery, Watercl
   }
 
   // What is wrong with a text, at its place in it; asked by the editor while a person types.
-  async check(text: string, request: Parameters<typeof frameOf>[0]): Promise<Refused | undefined> {
-    const query: WaterclockQuery = { refId: 'check', query: text };
+  async check(text: string, request: Parameters<typeof questionOf>[1]): Promise<Refused | undefined> {
     try {
-      const { question, atWritten } = await prepare(query, { ...request, scopedVars: {} }, this.templates, this.names);
-      const refused = await this.server.check(question);
+      const query: WaterclockQuery = { refId: 'check', query: text };
+      const { target, atWritten } = await prepare(query, { scopedVars: {} }, this.templates, this.names);
+      const refused = await this.server.check(questionOf(target, request));
       return refused && atWritten(refused);
     } catch (error) {
       return error instanceof Refused ? error : undefined;
@@ -143,16 +138,23 @@ export class WaterclockDataSource extends DataSourceApi<WaterclockQuery, Watercl
   }
 }
 
-function withNotes(answer: Answer, notes: string[]): Answer {
-  return { ...answer, warnings: [...answer.warnings, ...notes] };
+// Errors with their places in the texts as they were written.
+function atWritten(response: DataQueryResponse, asked: Prepared[]): DataQueryResponse {
+  const moved = (error: DataQueryError): DataQueryError => {
+    const prepared = asked.find(({ target }) => target.refId === error.refId);
+    const message = error.message ?? error.data?.message;
+    return prepared === undefined || message === undefined
+      ? error
+      : { ...error, message: prepared.atWritten(Refused.ofSentence(message, error.status)).sentence };
+  };
+  // Where Grafana itself could not answer there is one, of no query.
+  // eslint-disable-next-line @typescript-eslint/no-deprecated
+  const errors = response.errors ?? (response.error ? [response.error] : []);
+  return errors.length === 0 ? response : withErrors(response, errors.map(moved));
 }
 
-function joined(responses: Array<DataQueryResponse | undefined>): DataQueryResponse {
-  const errors = responses.flatMap((response) => response?.errors ?? []);
-  const done = errors.length > 0 ? LoadingState.Error : LoadingState.Done;
-  return {
-    data: responses.flatMap((response) => response?.data ?? []),
-    ...(errors.length > 0 && { errors }),
-    state: responses.includes(undefined) ? LoadingState.Loading : done,
-  };
+// Grafana looks at the first one by itself, too.
+function withErrors(response: DataQueryResponse, errors: DataQueryError[]): DataQueryResponse {
+  // eslint-disable-next-line @typescript-eslint/no-deprecated
+  return { ...response, error: errors[0], errors, state: LoadingState.Error };
 }

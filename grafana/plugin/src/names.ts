@@ -46,7 +46,7 @@ export class Names {
     const table = quoteName(await this.tableOf(source));
     const { text, params } = withFilters(table, () => filters);
     const rows = await this.server
-      .rows({ text: `show values of ${quoteName(tag)} from ${text}`, params, ...(span && { range: span }) })
+      .rows({ query: `show values of ${quoteName(tag)} from ${text}`, params, ...(span && { range: span }) })
       .catch(() => []);
     return rows.map(([value]) => String(value));
   }

@@ -1,46 +1,38 @@
-// From what stands in a panel to what the server is sent: ad-hoc filters, variables, the range.
+// From what stands in a panel to what the backend is sent: ad-hoc filters and variables, which only the browser knows.
 
 import { AdHocVariableFilter, DataQueryRequest, ScopedVars } from '@grafana/data';
 import { TemplateSrv } from '@grafana/runtime';
 
-import { bind, Frame, Held, Lookup, VariableError } from './language/interpolate';
+import { bind, Held, Lookup, VariableError } from './language/interpolate';
 import { offsetOf, placeOf } from './language/places';
 import { FilterOperator, sources, TagFilter, withFilters } from './language/sources';
 import { Names } from './names';
-import { WaterclockQuery } from './query';
+import { PreparedQuery, WaterclockQuery } from './query';
 import { Question, Refused } from './server';
 
 export interface Prepared {
-  question: Question;
-  // Filters that say nothing about a table, because it has no such tag.
-  leftOut: string[];
+  target: PreparedQuery;
   // The same error with its place in the text as it was written.
   atWritten: (error: Refused) => Refused;
 }
 
-export type Asked = Pick<
-  DataQueryRequest<WaterclockQuery>,
-  'range' | 'intervalMs' | 'interval' | 'maxDataPoints' | 'scopedVars' | 'filters'
->;
-
 export async function prepare(
   query: WaterclockQuery,
-  asked: Asked,
+  { scopedVars, filters }: Pick<DataQueryRequest<WaterclockQuery>, 'scopedVars' | 'filters'>,
   templates: TemplateSrv,
   names: Names
 ): Promise<Prepared> {
-  const bound = bindAt(query.query, lookupIn(templates, asked.scopedVars), frameOf(asked));
-  const { filtersOf, leftOut } = await applicable(bound.text, asked.filters ?? [], names);
+  const bound = bindAt(query.query, lookupIn(templates, scopedVars));
+  const { filtersOf, leftOut } = await applicable(bound.text, filters ?? [], names);
   const filtered = withFilters(bound.text, filtersOf);
-  const { fromMs, toMs } = frameOf(asked);
   return {
-    question: {
-      text: filtered.text,
+    target: {
+      ...query,
+      query: filtered.text,
       params: { ...bound.params, ...filtered.params },
-      range: { fromMs, toMs },
-      withoutRollups: query.withoutRollups,
+      legend: query.legend && templates.replace(query.legend, scopedVars),
+      notes: leftOut,
     },
-    leftOut,
     atWritten: (error) => {
       if (error.place === undefined) {
         return error;
@@ -51,22 +43,29 @@ export async function prepare(
   };
 }
 
-function bindAt(text: string, lookup: Lookup, frame: Frame) {
+// What is asked beside the queries of panels.
+export function questionOf(
+  { query, params }: PreparedQuery,
+  { range, intervalMs, maxDataPoints }: Pick<DataQueryRequest, 'range' | 'intervalMs' | 'maxDataPoints'>
+): Question {
+  return {
+    query,
+    params,
+    range: { fromMs: range.from.valueOf(), toMs: range.to.valueOf() },
+    intervalMs,
+    maxDataPoints,
+  };
+}
+
+function bindAt(text: string, lookup: Lookup) {
   try {
-    return bind(text, lookup, frame);
+    return bind(text, lookup);
   } catch (error) {
     if (error instanceof VariableError) {
       throw new Refused(error.message, 0, undefined, placeOf(text, error.offset));
     }
     throw error;
   }
-}
-
-// A range ends before its `to`, and a panel of a single moment still has a range.
-export function frameOf({ range, intervalMs, interval, maxDataPoints }: Omit<Asked, 'scopedVars'>): Frame {
-  const fromMs = range.from.valueOf();
-  const toMs = Math.max(range.to.valueOf(), fromMs + 1);
-  return { fromMs, toMs, intervalMs, interval: interval || `${intervalMs}ms`, maxDataPoints: maxDataPoints ?? 1000 };
 }
 
 // The values that Grafana has for a variable. It hands them to a formatter; a "custom all value" it does not, and puts in as it is.

@@ -4,6 +4,8 @@
 
 import { DataQuery } from '@grafana/schema';
 
+import { Bound } from './language/interpolate';
+
 export type Format = 'time_series' | 'table' | 'logs';
 
 export type EditorMode = 'builder' | 'code';
@@ -16,6 +18,15 @@ export interface WaterclockQuery extends DataQuery {
   editor?: EditorMode;
   // Reads raw points only.
   withoutRollups?: boolean;
+  // Goes on by itself while the dashboard's range ends now.
+  live?: boolean;
+}
+
+// As the backend is sent it. An alert sends it as it was saved, without values and notes.
+export interface PreparedQuery extends WaterclockQuery {
+  params?: Record<string, Bound>;
+  // Shown with the answer.
+  notes?: string[];
 }
 
 export const DEFAULT_QUERY: Partial<WaterclockQuery> = { query: '', format: 'time_series', editor: 'builder' };

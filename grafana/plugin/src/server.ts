@@ -1,4 +1,5 @@
-// What the plugin asks of the server, through Grafana's data source proxy: Grafana adds the credentials, so they are never here.
+// What the editors and variables ask of the server, beside the queries of panels: names, and what is wrong with a text. All goes through the
+// plugin's backend, which alone has the credentials.
 
 import { BackendSrv, FetchError, isFetchError } from '@grafana/runtime';
 import { catchError, lastValueFrom, map, Observable, throwError } from 'rxjs';
@@ -8,13 +9,14 @@ import { Bound } from './language/interpolate';
 import { Place } from './language/places';
 
 export interface Question {
-  text: string;
+  query: string;
   params?: Record<string, Bound>;
   range?: { fromMs: number; toMs: number };
-  withoutRollups?: boolean;
+  intervalMs?: number;
+  maxDataPoints?: number;
 }
 
-// What the server, or Grafana on the way to it, says is wrong.
+// What the server, or something on the way to it, says is wrong.
 export class Refused extends Error {
   constructor(
     message: string,
@@ -34,6 +36,14 @@ export class Refused extends Error {
   at(place: Place): Refused {
     return new Refused(this.message, this.status, this.hint, place);
   }
+
+  // The backend says errors of queries in such a sentence.
+  static ofSentence(sentence: string, status = 0): Refused {
+    const read = /^line (\d+), column (\d+): ([^]*)$/.exec(sentence);
+    return read === null
+      ? new Refused(sentence, status)
+      : new Refused(read[3] ?? '', status, undefined, { line: Number(read[1]), column: Number(read[2]) });
+  }
 }
 
 // Names for completion are asked for once in this time.
@@ -43,14 +53,14 @@ export class Server {
   private readonly names = new Map<string, { asked: number; rows: Promise<Cell[][]> }>();
 
   constructor(
-    private readonly url: string,
-    readonly database: string,
+    // Of the data source.
+    private readonly uid: string,
     private readonly backend: () => BackendSrv
   ) {}
 
   // Unsubscribing ends the request, and with it the query.
   ask(question: Question): Observable<Answer> {
-    return this.post<Answer>('/api/wql', question);
+    return this.post<Answer>('wql', question);
   }
 
   rows(question: Question): Promise<Cell[][]> {
@@ -64,7 +74,7 @@ export class Server {
     if (kept !== undefined && now - kept.asked < NAMES_KEPT_MS) {
       return kept.rows;
     }
-    const rows = this.rows({ text: statement });
+    const rows = this.rows({ query: statement });
     this.names.set(statement, { asked: now, rows });
     rows.catch(() => this.names.delete(statement));
     return rows;
@@ -72,39 +82,16 @@ export class Server {
 
   // What is wrong with a statement, without running it.
   check(question: Question): Promise<Refused | undefined> {
-    const asked = this.post<Answer>('/api/wql/explain', question);
-    return lastValueFrom(asked).then(
+    return lastValueFrom(this.post<Answer>('explain', question)).then(
       () => undefined,
       (error: unknown) => (error instanceof Refused ? error : undefined)
     );
   }
 
-  databases(): Promise<string[]> {
-    interface Shown {
-      results?: Array<{ series?: Array<{ values?: string[][] }> }>;
-    }
-    const asked = this.backend().fetch<Shown>({
-      url: `${this.url}/query`,
-      params: { q: 'SHOW DATABASES' },
-      showErrorAlert: false,
-    });
-    return lastValueFrom(asked).then(({ data }) => {
-      const values = data.results?.[0]?.series?.[0]?.values ?? [];
-      return values.flatMap(([name]) => (name === undefined ? [] : [name]));
-    });
-  }
-
-  private post<T>(path: string, { text, params, range, withoutRollups }: Question): Observable<T> {
-    const body = {
-      q: text,
-      db: this.database,
-      params: params ?? {},
-      time: 'ms',
-      rollups: withoutRollups ? 'off' : 'on',
-      ...(range && { from: `${range.fromMs}ms`, to: `${range.toMs}ms` }),
-    };
+  private post<T>(resource: string, question: Question): Observable<T> {
+    const url = `/api/datasources/uid/${this.uid}/resources/${resource}`;
     return this.backend()
-      .fetch<T>({ url: this.url + path, method: 'POST', data: body, showErrorAlert: false })
+      .fetch<T>({ url, method: 'POST', data: question, showErrorAlert: false })
       .pipe(
         map((response) => response.data),
         catchError((error: unknown) => throwError(() => refusal(error)))
@@ -112,7 +99,7 @@ export class Server {
   }
 }
 
-interface ServersError {
+interface BackendsError {
   error?: { message?: string; hint?: string; line?: number; column?: number };
   // Of Grafana itself.
   message?: string;
@@ -122,20 +109,16 @@ function refusal(error: unknown): unknown {
   if (!isFetchError(error)) {
     return error;
   }
-  const { status, statusText, data }: FetchError<ServersError | undefined> = error;
+  const { status, statusText, data }: FetchError<BackendsError | undefined> = error;
   const said = typeof data === 'object' ? data : undefined;
   if (said?.error?.message !== undefined) {
     const { message, hint, line, column } = said.error;
     const place = typeof line === 'number' && typeof column === 'number' ? { line, column } : undefined;
-    return new Refused(message, status, hint ?? undefined, place);
+    return new Refused(message, status, hint, place);
   }
-  const reason = said?.message || statusText || 'no answer';
-  if (status === 502 || status === 504) {
-    const hint = 'it must run, and be reachable from the machine of Grafana’s server under the URL of this data source';
-    return new Refused(`Grafana cannot reach Waterclock: ${reason}`, status, hint);
-  }
-  if (status === 401 || status === 403) {
-    return new Refused(`access is refused: ${reason}`, status, 'look at the token and the user of this data source');
-  }
-  return new Refused(`${status} ${reason}`, status, 'is there a Waterclock at the URL of this data source?');
+  return new Refused(
+    `${said?.message || statusText || 'no answer'}`,
+    status,
+    'Grafana’s log says more about the plugin'
+  );
 }

@@ -6,6 +6,7 @@ import { DataQuery } from '@grafana/schema';
 export interface Query extends DataQuery {
   query?: string;
   format?: string;
+  live?: boolean;
 }
 
 export type Source = DataSourceApi<Query>;
@@ -14,19 +15,14 @@ export interface PluginModule {
   plugin: DataSourcePlugin<Source, Query>;
 }
 
-export function instance(plugin: PluginModule['plugin'], meta: DataSourcePluginMeta, database: string): Source {
-  const settings = {
-    id: 1,
-    uid: 'waterclock',
-    type: meta.id,
-    name: 'Waterclock',
-    meta,
-    readOnly: false,
-    access: 'proxy',
-    url: '/api/datasources/proxy/uid/waterclock',
-    jsonData: { database },
-  } as DataSourceInstanceSettings;
-  const source = new plugin.DataSourceClass(settings);
+// What a browser is told of a data source: no secrets, and no address of its server.
+export function settingsOf(meta: DataSourcePluginMeta, uid: string): DataSourceInstanceSettings {
+  const given = { id: 1, uid, type: meta.id, name: 'Waterclock', meta, readOnly: false, access: 'proxy', jsonData: {} };
+  return given as DataSourceInstanceSettings;
+}
+
+export function instance(plugin: PluginModule['plugin'], meta: DataSourcePluginMeta, uid: string): Source {
+  const source = new plugin.DataSourceClass(settingsOf(meta, uid));
   source.meta = meta;
   return source;
 }

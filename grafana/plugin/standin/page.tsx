@@ -1,7 +1,7 @@
-// A stand-in for Grafana: one panel with its query editor, two variables that depend on each other, the data source's settings. What is
-// Grafana's own is real, but for the services of its server and its dashboards.
+// A stand-in for Grafana: one panel with its query editor, two variables that depend on each other, filters, Explore; the editors of
+// variables and annotations; the data source's settings. What is Grafana's own is real, but for the services of its server and its dashboards.
 //
-// The address says what is shown: `#config` the settings, else the panel.
+// The address says what is shown: `#config`, `#variable`, `#annotation`, else the panel. `?now` has the ranges end now.
 
 import * as emotionCss from '@emotion/css';
 import * as emotionReact from '@emotion/react';
@@ -15,9 +15,9 @@ import * as reactDom from 'react-dom';
 import { createRoot } from 'react-dom/client';
 import * as rxjs from 'rxjs';
 
-import { App } from './app';
-import { PluginModule } from './grafana';
-import { backend, Templates } from './services';
+import { App, UID } from './app';
+import { PluginModule, settingsOf } from './grafana';
+import { backend, live, sources, Templates } from './services';
 
 interface System {
   import(id: string): Promise<PluginModule>;
@@ -45,6 +45,7 @@ const SHARED: Record<string, object> = {
 async function start() {
   const templates = new Templates();
   grafanaRuntime.setBackendSrv(backend());
+  grafanaRuntime.setGrafanaLiveSrv(live());
   grafanaRuntime.setTemplateSrv(templates);
   const imports: Record<string, string> = {};
   for (const [name, module] of Object.entries(SHARED)) {
@@ -54,6 +55,7 @@ async function start() {
   System.addImportMap({ imports });
   const { plugin } = await System.import(`${PLUGIN}/module.js`);
   const meta = await (await fetch(`${PLUGIN}/plugin.json`)).json();
+  grafanaRuntime.setDataSourceSrv(sources(() => settingsOf(meta, UID)));
   const root = document.getElementById('page');
   if (root === null) {
     throw new Error('the page has no root');

@@ -20,7 +20,13 @@ export function Panel({ data }: { data: PanelData }) {
   const notices = series.flatMap((frame) => frame.meta?.notices ?? []);
   const kind = series[0]?.meta?.preferredVisualisationType;
   return (
-    <div data-testid="panel" data-state={state} data-kind={kind} data-series={JSON.stringify(names(series))}>
+    <div
+      data-testid="panel"
+      data-state={state}
+      data-kind={kind}
+      data-series={JSON.stringify(names(series))}
+      data-last={last(series)}
+    >
       <PanelChrome title="Panel" width={WIDTH + 20} height={HEIGHT + 60}>
         {() =>
           kind === 'graph' ? (
@@ -88,6 +94,12 @@ function shown(frames: DataFrame[]): DataFrame[] {
     theme: createTheme(),
     timeZone: 'utc',
   });
+}
+
+// The newest value of the first series.
+function last(frames: DataFrame[]): string {
+  const values: unknown[] = frames[0]?.fields[1]?.values ?? [];
+  return String(values.findLast((value) => value !== null));
 }
 
 function names(frames: DataFrame[]): string[] {

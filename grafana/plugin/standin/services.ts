@@ -1,7 +1,21 @@
-// Grafana's services, as far as the plugin asks for them: requests to the data source's proxy, and the values of variables.
+// Grafana's services, as far as the plugin asks for them: requests to Grafana's server, its live channels, and the values of variables.
 
-import { ScopedVars, TypedVariableModel } from '@grafana/data';
-import { BackendSrv, BackendSrvRequest, FetchResponse, TemplateSrv } from '@grafana/runtime';
+import {
+  DataSourceInstanceSettings,
+  LiveChannelAddress,
+  LiveChannelEvent,
+  ScopedVars,
+  toLiveChannelId,
+  TypedVariableModel,
+} from '@grafana/data';
+import {
+  BackendSrv,
+  BackendSrvRequest,
+  DataSourceSrv,
+  FetchResponse,
+  GrafanaLiveSrv,
+  TemplateSrv,
+} from '@grafana/runtime';
 import { Observable } from 'rxjs';
 
 // As Grafana's: an answer in JSON, or an error with a status and what came with it; unsubscribing aborts.
@@ -36,6 +50,26 @@ export function backend(): BackendSrv {
       return () => aborting.abort();
     });
   return { fetch: fetchJson } as unknown as BackendSrv;
+}
+
+// A channel is a stream of events of the stand-in's server, which asks the plugin for it.
+export function live(): GrafanaLiveSrv {
+  const getStream = <T>(address: LiveChannelAddress) =>
+    new Observable<LiveChannelEvent<T>>((observer) => {
+      const asked = new URLSearchParams({
+        channel: toLiveChannelId(address),
+        data: JSON.stringify(address.data ?? null),
+      });
+      const events = new EventSource(`/standin/live?${asked}`);
+      events.onmessage = ({ data }) => observer.next(JSON.parse(data));
+      return () => events.close();
+    });
+  return { getStream } as unknown as GrafanaLiveSrv;
+}
+
+// The one data source of the page.
+export function sources(settings: () => DataSourceInstanceSettings): DataSourceSrv {
+  return { getInstanceSettings: settings } as unknown as DataSourceSrv;
 }
 
 function parse(text: string): unknown {

@@ -1,4 +1,4 @@
-// Where the server is and which database is asked. Secrets go to Grafana's server and stay there: its proxy adds them to requests.
+// Where the server is and which database is asked. Secrets go to Grafana's server and stay there: the plugin's backend has them with each request.
 
 import { DataSourcePluginOptionsEditorProps } from '@grafana/data';
 import { DataSourceHttpSettings, FieldSet, InlineField, Input, SecretInput } from '@grafana/ui';
@@ -49,6 +49,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
       <DataSourceHttpSettings
         key={String(tokenTyped(options) !== '' || configured)}
         defaultUrl="http://127.0.0.1:8086"
+        showForwardOAuthIdentityOption={false}
         dataSourceConfig={options}
         onChange={onOptionsChange}
       />

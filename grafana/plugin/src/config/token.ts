@@ -1,5 +1,5 @@
-// A token is the custom header `Authorization`: its name is a setting, its value a secret that only Grafana's server can read, which sends
-// it with every request of the data source.
+// A token is the custom header `Authorization`: its name is a setting, its value a secret that only Grafana's server can read, which hands
+// it to the plugin's backend with every request.
 
 import { DataSourceSettings } from '@grafana/data';
 

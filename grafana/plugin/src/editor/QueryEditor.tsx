@@ -11,7 +11,7 @@ import { EditorMode, Format, WaterclockQuery } from '../query';
 import { Builder } from './Builder';
 import { Code } from './Code';
 import { requestOf } from './context';
-import { BUILT_INS, variables } from './options';
+import { names } from './options';
 
 type Props = QueryEditorProps<WaterclockDataSource, WaterclockQuery, WaterclockOptions>;
 
@@ -29,10 +29,11 @@ const FORMATS: Array<{ label: string; value: Format; description: string }> = [
 export function QueryEditor(props: Props) {
   const { datasource, query, onChange, onRunQuery, range } = props;
   const text = query.query ?? '';
-  const reading = read(text);
   // The builder is the way in, and code the way for what it cannot show.
   const mode: EditorMode =
     query.editor === 'builder' || (query.editor === undefined && text === '') ? 'builder' : 'code';
+  // Code is not read: a long text would be at every key.
+  const reading = mode === 'builder' ? read(text) : undefined;
   const [why, setWhy] = useState<string>();
   // What a part of the editor finds out from the server may come after other changes.
   const latest = useRef(query);
@@ -41,8 +42,9 @@ export function QueryEditor(props: Props) {
   });
 
   const switchTo = (wanted: EditorMode) => {
-    if (wanted === 'builder' && 'reason' in reading) {
-      setWhy(reading.reason);
+    const found = read(text);
+    if (wanted === 'builder' && 'reason' in found) {
+      setWhy(found.reason);
       return;
     }
     setWhy(undefined);
@@ -86,6 +88,15 @@ export function QueryEditor(props: Props) {
           value={!query.withoutRollups}
           onChange={({ currentTarget }) => change({ withoutRollups: !currentTarget.checked })}
         />
+        <InlineSwitch
+          label="Live"
+          showLabel
+          transparent
+          id={`${query.refId}-live`}
+          value={query.live ?? false}
+          disabled={(query.format ?? 'time_series') !== 'time_series'}
+          onChange={({ currentTarget }) => change({ live: currentTarget.checked })}
+        />
         <Button variant="secondary" size="sm" icon="play" onClick={onRunQuery}>
           Run query
         </Button>
@@ -95,7 +106,7 @@ export function QueryEditor(props: Props) {
           {capital(why)}. It stays as code.
         </Alert>
       )}
-      {mode === 'builder' && 'reason' in reading && (
+      {reading !== undefined && 'reason' in reading && (
         <Alert severity="info" title="The builder cannot show this query">
           <Stack direction="column" alignItems="flex-start">
             <span>{capital(reading.reason)}.</span>
@@ -105,7 +116,7 @@ export function QueryEditor(props: Props) {
           </Stack>
         </Alert>
       )}
-      {mode === 'builder' && 'query' in reading && (
+      {reading !== undefined && 'query' in reading && (
         <Builder
           text={text}
           reading={reading.query}
@@ -122,7 +133,7 @@ export function QueryEditor(props: Props) {
           onRun={(typed) => change({ query: typed, editor: 'code' })}
           check={(typed) => datasource.check(typed, requestOf(props))}
           rowsOf={(statement) => datasource.server.namesOf(statement)}
-          variables={() => [...variables(datasource.templates), ...BUILT_INS]}
+          variables={() => names(datasource.templates)}
         />
       )}
     </Stack>

@@ -3,6 +3,8 @@
 import { TemplateSrv } from '@grafana/runtime';
 import { ComboboxOption } from '@grafana/ui';
 
+import { BUILT_INS } from '../language/interpolate';
+
 export const option = (value: string, description?: string): ComboboxOption<string> => ({
   label: value,
   value,
@@ -20,14 +22,7 @@ export function variables(templates: TemplateSrv): string[] {
   return templates.getVariables().map(({ name }) => `$${name}`);
 }
 
-// Under the names of Grafana.
-export const BUILT_INS = [
-  '$__interval',
-  '$__interval_ms',
-  '$__from',
-  '$__to',
-  '$__range',
-  '$__range_s',
-  '$__timeFilter',
-  '$__maxDataPoints',
-];
+// What a text may name: the variables of the dashboard, and what Grafana knows everywhere.
+export function names(templates: TemplateSrv): string[] {
+  return [...variables(templates), ...BUILT_INS.map((name) => `$${name}`)];
+}

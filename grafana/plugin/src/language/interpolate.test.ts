@@ -1,7 +1,5 @@
-import { bind, Frame, Held, Lookup, VariableError, writeOut } from './interpolate';
+import { bind, Held, Lookup, VariableError, writeOut } from './interpolate';
 import { placeOf, offsetOf } from './places';
-
-const frame: Frame = { fromMs: 1000, toMs: 61_000, intervalMs: 10_000, interval: '10s', maxDataPoints: 500 };
 
 function lookup(held: Record<string, Held>): Lookup {
   return (name, format) =>
@@ -26,7 +24,7 @@ const known = lookup({
 });
 
 const bound = (text: string) => {
-  const { text: written, params } = bind(text, known, frame);
+  const { text: written, params } = bind(text, known);
   return { text: written, params };
 };
 
@@ -86,18 +84,11 @@ describe('names', () => {
   });
 });
 
-describe('what Grafana knows', () => {
-  it.each([
-    ['cpu | every $__interval avg(u)', 'cpu | every 10s avg(u)'],
-    ['cpu | where $__timeFilter', 'cpu | where (time >= 1000ms and time < 61000ms)'],
-    ['cpu | where $__timeFilter(time) and u > 1', 'cpu | where (time >= 1000ms and time < 61000ms) and u > 1'],
-    ['cpu | between $__from and $__to', 'cpu | between 1000ms and 61000ms'],
-    ['cpu | where time > $__from', 'cpu | where time > 1000ms'],
-    ['cpu | limit $__maxDataPoints', 'cpu | limit 500'],
-    ['cpu | every $__range avg(u)', 'cpu | every 60000ms avg(u)'],
-  ])('%s', (text, expected) => {
-    expect(bound(text)).toEqual({ text: expected, params: {} });
-  });
+it('the range and the step are left to the backend', () => {
+  const text = 'cpu{a="$__interval"} | where $__timeFilter(time) and n > ${__range_s} | every $__interval avg(u)';
+  expect(bound(text)).toEqual({ text, params: {} });
+  // In a format they are Grafana's.
+  expect(bound('cpu{host=${__from:date}}').text).toBe('cpu{host=${__from:date}}');
 });
 
 it('one value where one is wanted', () => {
@@ -106,12 +97,11 @@ it('one value where one is wanted', () => {
 });
 
 it('places of the sent text are places of the written one', () => {
-  const text = 'cpu{host=~"😀-$host"}\n| where $__timeFilter\n| evry 5m';
-  const sent = bind(text, known, frame);
+  const text = 'cpu{host=~"😀-$host"}\n| where u > $least\n| evry 5m';
+  const sent = bind(text, known);
   const at = sent.text.indexOf('evry');
   expect(text.slice(sent.back(at))).toBe('evry 5m');
   expect(placeOf(text, sent.back(at))).toEqual({ line: 3, column: 3 });
-  expect(sent.back(sent.text.indexOf('time <'))).toBe(text.indexOf('$__timeFilter'));
   // Columns count characters, of which one may be two units.
   expect(text.slice(offsetOf(text, { line: 1, column: 13 }))).toMatch(/^-\$host/);
 });

@@ -1,5 +1,7 @@
 // Variables of dashboards, put into a text of WQL: bound as parameters for the server, or written as literals for Explore, where there are
 // no variables.
+//
+// Not here: the range and step of a panel (`$__interval` and its like), which alerts have as well and which the backend puts in.
 
 import { Edit, rewrite, Rewritten } from './places';
 import { only, Piece, Slot, slots } from './slots';
@@ -11,8 +13,6 @@ export interface Held {
   several: boolean;
   // A text that is a pattern already: the "custom all value" of a variable.
   raw?: boolean;
-  // The values are of Grafana's own making and literals of WQL.
-  literal?: boolean;
 }
 
 // Undefined where there is no such variable. The format is that of `${name:format}`, if it is none of WQL's.
@@ -34,28 +34,26 @@ export class VariableError extends Error {
   }
 }
 
-// The range of the panel and what follows from it, under Grafana's names.
-export interface Frame {
-  fromMs: number;
-  toMs: number;
-  intervalMs: number;
-  interval: string;
-  maxDataPoints: number;
-}
+// Under the names of Grafana. What is asked for in a format, such as `${__from:date}`, is a variable like others.
+export const BUILT_INS = [
+  '__interval',
+  '__interval_ms',
+  '__from',
+  '__to',
+  '__range',
+  '__range_ms',
+  '__range_s',
+  '__timeFilter',
+  '__maxDataPoints',
+];
 
-const TIME_FILTER = /\$__timeFilter(?:\(\s*(?:time)?\s*\))?/g;
-
-export function bind(text: string, lookup: Lookup, frame: Frame): Interpolated {
+export function bind(text: string, lookup: Lookup): Interpolated {
   const params: Record<string, Bound> = {};
   const taken = new Set<string>();
-  const edits: Edit[] = timeFilters(text, frame);
-  const known = withBuiltIns(lookup, frame);
+  const edits: Edit[] = [];
   for (const slot of slots(text)) {
     const variable = only(slot.pieces);
-    if (edits.some((edit) => edit.start <= slot.start && slot.start < edit.end)) {
-      continue;
-    }
-    const value = valueOf(slot, known);
+    const value = valueOf(slot, lookup);
     if (value === undefined) {
       continue;
     }
@@ -77,13 +75,10 @@ export function bind(text: string, lookup: Lookup, frame: Frame): Interpolated {
   return { ...rewrite(text, edits), params };
 }
 
-// The text with the values of variables written out. What Grafana knows everywhere, such as `$__interval`, stays.
+// The text with the values of variables written out.
 export function writeOut(text: string, lookup: Lookup): string {
   const edits: Edit[] = [];
   for (const slot of slots(text)) {
-    if (slot.pieces.some((piece) => 'variable' in piece && piece.variable.startsWith('__'))) {
-      continue;
-    }
     const value = valueOf(slot, lookup);
     if (value !== undefined) {
       edits.push({ start: slot.start, end: slot.end, by: written(value, slot) });
@@ -110,16 +105,15 @@ function valueOf(slot: Slot, lookup: Lookup): Value | undefined {
   if (variable === undefined) {
     return composed(slot, lookup);
   }
+  if (isBuiltIn(variable)) {
+    return undefined;
+  }
   const ours = variable.format === undefined || ['text', 'number', 'list', 'pattern', 'name'].includes(variable.format);
   const held = lookup(variable.variable, ours ? undefined : variable.format);
   if (held === undefined) {
     return undefined;
   }
   const { values } = held;
-  // A bound text can be no time in a comparison.
-  if (held.literal) {
-    return { word: values.join(', ') };
-  }
   switch (slot.kind) {
     case 'list':
     case 'members':
@@ -144,7 +138,7 @@ function composed(slot: Slot, lookup: Lookup): string | undefined {
     if ('text' in piece) {
       return piece.text;
     }
-    const held = lookup(piece.variable, piece.format);
+    const held = isBuiltIn(piece) ? undefined : lookup(piece.variable, piece.format);
     if (held === undefined) {
       return `$${piece.variable}`;
     }
@@ -197,29 +191,5 @@ function freeName(variable: string, value: Bound, params: Record<string, Bound>,
   }
 }
 
-function timeFilters(text: string, { fromMs, toMs }: Frame): Edit[] {
-  const by = `(time >= ${fromMs}ms and time < ${toMs}ms)`;
-  return [...text.matchAll(TIME_FILTER)].map((match) => ({
-    start: match.index,
-    end: match.index + match[0].length,
-    by,
-  }));
-}
-
-function withBuiltIns(lookup: Lookup, frame: Frame): Lookup {
-  const { fromMs, toMs, intervalMs, interval, maxDataPoints } = frame;
-  const builtIns: Record<string, string> = {
-    __interval: interval,
-    __interval_ms: String(intervalMs),
-    __from: `${fromMs}ms`,
-    __to: `${toMs}ms`,
-    __range: `${toMs - fromMs}ms`,
-    __range_ms: String(toMs - fromMs),
-    __range_s: String(Math.round((toMs - fromMs) / 1000)),
-    __maxDataPoints: String(maxDataPoints),
-  };
-  return (name, format) => {
-    const value = format === undefined ? builtIns[name] : undefined;
-    return value === undefined ? lookup(name, format) : { values: [value], several: false, literal: true };
-  };
-}
+const isBuiltIn = ({ variable, format }: { variable: string; format?: string }) =>
+  format === undefined && BUILT_INS.includes(variable);

@@ -1,5 +1,4 @@
 import { sources, withFilters } from './sources';
-import { hasWindow } from './window';
 
 const found = (text: string) => sources(text).map(({ name }) => name);
 
@@ -29,10 +28,4 @@ it('puts filters into braces, as bound values', () => {
     source === 'mem' ? filters.slice(0, 1) : []
   );
   expect(joined.text).toBe('cpu{a="b"} | join mem{host =~ $filter_1} on time');
-});
-
-it('knows rows of buckets', () => {
-  expect(hasWindow('cpu | every 1m avg(u)')).toBe(true);
-  expect(hasWindow('let a = cpu | every 1m avg(u) ; cpu | limit 5')).toBe(false);
-  expect(hasWindow('every | limit 5')).toBe(false);
 });

@@ -7,7 +7,7 @@ import React from 'react';
 import type { WaterclockDataSource } from '../datasource';
 import { Code } from '../editor/Code';
 import { requestOf } from '../editor/context';
-import { BUILT_INS, matching, option, variables } from '../editor/options';
+import { matching, names as namesOf, option, variables } from '../editor/options';
 import { WaterclockOptions } from '../options';
 import { WaterclockQuery } from '../query';
 import { VariableKind, VariableQuery } from './query';
@@ -94,7 +94,7 @@ export function VariableEditor(props: Props) {
           onRun={(text) => change({ query: text })}
           check={(text) => datasource.check(text, requestOf(props))}
           rowsOf={(statement) => server.namesOf(statement)}
-          variables={() => [...variables(templates), ...BUILT_INS]}
+          variables={() => namesOf(templates)}
         />
       ) : (
         <Text variant="code" color="secondary">

@@ -4,7 +4,7 @@ import { CustomVariableSupport, DataQueryRequest, DataQueryResponse, createDataF
 import { from, map, Observable, of, switchMap } from 'rxjs';
 
 import type { WaterclockDataSource } from '../datasource';
-import { prepare } from '../prepare';
+import { prepare, questionOf } from '../prepare';
 import { VariableQuery } from './query';
 import { VariableEditor } from './VariableEditor';
 import { optionsOf, statementOf } from './statement';
@@ -25,7 +25,7 @@ export class WaterclockVariables extends CustomVariableSupport<WaterclockDataSou
     const { server, templates, names } = this.datasource;
     const asked = { ...request, filters: [] };
     return from(prepare({ refId: target.refId, query: text }, asked, templates, names)).pipe(
-      switchMap(({ question }) => server.ask(question)),
+      switchMap((prepared) => server.ask(questionOf(prepared.target, request))),
       map((answer) => {
         const options = optionsOf(answer);
         const field = (name: 'text' | 'value') => ({
