@@ -3,6 +3,7 @@
 //! Decisions are made per series and column; inside, free functions run over slices (`storage_format::state`).
 //! Invariant: a row falls into exactly one bucket, the one whose start is at or before it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
@@ -180,10 +181,22 @@ impl StatePlan {
         }
     }
 
-    /// Stored states in the buckets that are asked for; those of one series stay as fine as they are.
-    pub fn widened(&self, run: StateRun) -> StateRun {
-        let stays = self.has_steps() || run.starts.iter().all(|start| self.bucket(*start) == *start);
-        if stays { run } else { run.rebucket(|start| self.bucket(start)) }
+    /// Stored states, in buckets of `window`, in the buckets that are asked for; those of one series stay as fine as they are.
+    pub fn widened(&self, run: StateRun, window: &Window) -> StateRun {
+        if self.has_steps() || *window == self.window {
+            return run;
+        }
+        // Starts ascend: most lie in the bucket of the one before, and need not be divided.
+        let bucket = Cell::new(TimeRange::new(0, 0));
+        run.rebucket(|start| {
+            if !bucket.get().contains(start) {
+                bucket.set(match &self.window {
+                    Window::WholeRange => TimeRange::ALL,
+                    window => window.bucket(start),
+                });
+            }
+            if self.window == Window::WholeRange { self.whole_start } else { bucket.get().start }
+        })
     }
 
     /// How states of single series become those of groups. None if there is nothing to do.
@@ -208,11 +221,6 @@ impl StatePlan {
             self.fields.push(field.name.clone());
             self.fields.len() - 1
         }))
-    }
-
-    /// The start of the bucket that holds a time or a finer bucket. Sessions have none.
-    fn bucket(&self, time: Time) -> Time {
-        bucket_of(&self.window, self.whole_start, time)
     }
 
     /// Where the states that a time counts for begin, and where the next ones do. States of one series are kept apart

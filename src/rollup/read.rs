@@ -232,7 +232,7 @@ impl Stored {
         let Stored { info, states, places, filter, dirty, dirty_points, all_places, left } = self;
         let by_sorted = plan.groups_of(by);
         let widen = |groups: &mut Groups, group: &TagSet, run: StateRun| {
-            groups.add(Groups::key(group, by_sorted.as_deref()), plan.widened(run), guard)
+            groups.add(Groups::key(group, by_sorted.as_deref()), plan.widened(run, &info.window), guard)
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
@@ -293,7 +293,7 @@ impl Unfinished {
         let mut buckets = 0;
         let mut add = |group: &TagSet, run: StateRun| {
             buckets += run.len() as u64;
-            groups.add(Groups::key(group, by.as_deref()), plan.widened(run), guard)
+            groups.add(Groups::key(group, by.as_deref()), plan.widened(run, &info.window), guard)
         };
         let clean = running.states.runs.iter().filter(|(group, _)| !running.dirty.contains(*group));
         for (group, run) in clean.filter(|(group, _)| filter.passes(group)) {
