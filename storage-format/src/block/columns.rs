@@ -17,7 +17,7 @@ use super::pages::{PageZstd, WrittenChunk};
 /// Of times and fields.
 pub enum ColumnWriter {
     Floats(Box<FloatWriter>),
-    Other(ArrowColumnWriter),
+    Other(Box<ArrowColumnWriter>),
 }
 
 impl ColumnWriter {

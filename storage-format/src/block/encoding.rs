@@ -147,10 +147,10 @@ impl Encoder {
             Type::DOUBLE => {
                 ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), page_rows, forced)))
             }
-            _ => ColumnWriter::Other(writer),
+            _ => ColumnWriter::Other(Box::new(writer)),
         });
         Ok(GroupWriters {
-            time: ColumnWriter::Other(time),
+            time: ColumnWriter::Other(Box::new(time)),
             tags: columns[1..1 + tags].iter().map(|column| TagWriter::new(column.clone())).collect(),
             fields: fields.collect(),
         })
