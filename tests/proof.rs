@@ -79,7 +79,8 @@ fn counted() -> String {
     let title = format!("Interleavings with power cuts, {seeds} seeds");
     let cuts = run(&|counts| interleavings::run_cutting_power(0..seeds, 80, counts));
     table(&title, "tests/interleavings.rs", &cuts);
-    let title = format!("Interleavings over HTTP with kill -9, {killed} seeds");
+    let plural = if killed == 1 { "" } else { "s" };
+    let title = format!("Interleavings over HTTP with kill -9, {killed} seed{plural}");
     let kills = run(&|counts| interleavings::run_killing(0..killed, 120, counts));
     table(&title, "tests/interleavings.rs", &kills);
     let crashes = run(&|counts| crash::run_from(None, counts));
