@@ -50,8 +50,7 @@ impl<'a> Shape<'a> {
                 Value::from(legend_of(legend, labels, &column.name)),
             );
         }
-        if let Some(unit) =
-            units::unit_of(&column.name, self.statement.source()).filter(|_| column.kind.is_number())
+        if let Some(unit) = units::unit_of(&column.name, &self.statement).filter(|_| column.kind.is_number())
         {
             config.insert("unit".to_string(), Value::from(unit));
         }

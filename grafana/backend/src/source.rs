@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -195,8 +195,12 @@ fn client(options: &Options, secrets: &HashMap<String, String>) -> Result<Client
         .default_headers(headers(options, secrets)?)
         .danger_accept_invalid_certs(options.tls_skip_verify);
     if options.tls_auth_with_ca_cert {
-        let certificate = Certificate::from_pem(secret(secrets, "tlsCACert", "CA certificate")?.as_bytes());
-        builder = builder.add_root_certificate(certificate.map_err(|error| unfit("CA certificate", &error))?);
+        let pem = secret(secrets, "tlsCACert", "CA certificate")?;
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+        if certificates.is_empty() {
+            return Err(unfit("CA certificate"));
+        }
+        builder = certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate);
     }
     if options.tls_auth {
         if !options.server_name.trim().is_empty() {
@@ -206,7 +210,7 @@ fn client(options: &Options, secrets: &HashMap<String, String>) -> Result<Client
         let certificate = secret(secrets, "tlsClientCert", "client certificate")?;
         let key = secret(secrets, "tlsClientKey", "client key")?;
         let identity = Identity::from_pem(format!("{certificate}\n{key}").as_bytes());
-        builder = builder.identity(identity.map_err(|error| unfit("client certificate or its key", &error))?);
+        builder = builder.identity(identity.map_err(|_| unfit("client certificate or its key"))?);
     }
     builder.build().map_err(|error| {
         setting(format!("the settings of the data source for TLS do not work: {}", reason(&error)))
@@ -220,8 +224,8 @@ fn secret<'a>(secrets: &'a HashMap<String, String>, name: &str, called: &str) ->
     })
 }
 
-fn unfit(called: &str, error: &reqwest::Error) -> Refused {
-    setting(format!("the {called} of the data source cannot be read: {}", reason(error)))
+fn unfit(called: &str) -> Refused {
+    setting(format!("the {called} of the data source cannot be read"))
         .hint("give it in PEM, from BEGIN to END")
 }
 
@@ -281,7 +285,7 @@ mod tests {
             (
                 serde_json::json!({"tlsAuthWithCACert": true}),
                 vec![("tlsCACert", "-----BEGIN CERTIFICATE-----\nx")],
-                "cannot be",
+                "the CA certificate of the data source cannot be read",
             ),
             (
                 serde_json::json!({"httpHeaderName1": "a b"}),

@@ -63,6 +63,10 @@ impl Statement {
         self.0.split('|').skip(1).any(|stage| stage.split_whitespace().next() == Some("every"))
     }
 
+    pub fn has_word(&self, word: &str) -> bool {
+        self.0.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
+    }
+
     /// The table, rollup or metric that it begins with.
     pub fn source(&self) -> &str {
         self.0.split(|c: char| c.is_whitespace() || "{|".contains(c)).next().unwrap_or_default()

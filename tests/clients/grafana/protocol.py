@@ -4,17 +4,24 @@ Usage: protocol.py URL EXECUTABLE, of a server without data. UPDATE=1 writes wha
 """
 
 import base64
+import datetime
 import http.server
+import ipaddress
 import json
 import os
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from plugin import HERE, Plugin, context, frame, messages, query
 
 URL, EXECUTABLE = sys.argv[1:3]
@@ -36,9 +43,17 @@ class Gateway(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, tls=False):
         super().__init__(("127.0.0.1", 0), Passing)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
+        if tls:
+            self.pem, key = certified()
+            with tempfile.NamedTemporaryFile("w") as file:
+                file.write(self.pem + key)
+                file.flush()
+                secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                secured.load_cert_chain(file.name)
+            self.socket = secured.wrap_socket(self.socket, server_side=True)
         self.wanted = {}  # headers without which nothing passes
         self.answer = None  # (status, type, body) instead of the server's
         self.hangs = threading.Event()
@@ -97,6 +112,19 @@ class Passing(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def certified():
+    """A certificate of this address, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a gateway")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    plain = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.decode(), plain.decode()
 
 
 def fill():
@@ -161,6 +189,13 @@ def health(plugin):
         check(False, "is there a Waterclock at the URL of this data source?", gateway.url)
     gateway.hangs.set()
     check(False, "timed out", gateway.url, timeout=0.5)
+
+    # A certificate that nobody knows, unless it is told.
+    certificate = Gateway(tls=True)
+    check(False, "certificate", certificate.url)
+    check(True, "has 2 tables", certificate.url, {"tlsCACert": certificate.pem}, tlsAuthWithCACert=True)
+    check(True, "has 2 tables", certificate.url, tlsSkipVerify=True)
+    check(False, "the CA certificate is asked for", certificate.url, tlsAuthWithCACert=True)
 
 
 def queries(plugin):

@@ -3,6 +3,8 @@
 //! Invariant: no guess. A name ends in its unit, by the rules of Prometheus and of Telegraf's fields, or there is none. docs/grafana.md has
 //! the list.
 
+use crate::text::Statement;
+
 /// What a name ends in, Grafana's unit, and that of its rate, if there is one.
 const ENDINGS: [(&str, &str, Option<&str>); 21] = [
     ("percent", "percent", None),
@@ -36,13 +38,15 @@ const CPU_USAGES: [&str; 11] =
 const COUNTING: [&str; 7] =
     ["count", "distinct", "exact_distinct", "variance", "integral", "derivative", "mode"];
 
-/// Of a column of a statement that begins with a table, rollup or metric. `avg_used_percent` is what `avg(used_percent)` is called.
-pub fn unit_of(column: &str, source: &str) -> Option<&'static str> {
+/// Of a column of a statement. `avg_used_percent` is what `avg(used_percent)` is called.
+pub fn unit_of(column: &str, statement: &Statement) -> Option<&'static str> {
+    let source = statement.source();
     let counts = COUNTING.iter().any(|function| begins(column, function).is_some());
     if counts {
         return None;
     }
-    let is_rate = begins(column, "rate").is_some();
+    // A field may begin with the word as well.
+    let is_rate = begins(column, "rate").is_some() && statement.has_word("rate");
     // Of a metric the field has no name of its own, and the metric has the unit.
     let said = match column.rsplit_once('_') {
         None | Some((_, "value")) => source,
@@ -105,11 +109,17 @@ mod tests {
             ("rate_value", "process_cpu_seconds_total", None),
             ("variance_took_ms", "requests", None),
             ("rate_energy_joules", "meter", Some("watt")),
+            ("rate_limit_bytes", "quota | limit 5", Some("bytes")),
             ("atoms", "x", None),
             ("percent", "x", None),
             ("status", "x", None),
         ] {
-            assert_eq!(unit_of(column, source), unit, "{column} of {source}");
+            let text = if source.contains('|') {
+                source.to_string()
+            } else {
+                format!("{source} | every 1m rate(x), max(y)")
+            };
+            assert_eq!(unit_of(column, &Statement::last(&text)), unit, "{column} of {text}");
         }
     }
 }

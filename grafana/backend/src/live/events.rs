@@ -1,9 +1,14 @@
 //! Server-Sent Events from a body that comes in pieces.
 
+use std::time::Duration;
+
 use reqwest::Response;
 
 use crate::answer::Refused;
 use crate::source::Source;
+
+/// The server says every 15 seconds that it is there.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Over it something else than events is coming.
 const EVENT_BYTES_MAX: usize = 64 << 20;
@@ -33,7 +38,10 @@ impl Events {
             if self.lines.bytes.len() > EVENT_BYTES_MAX {
                 return Err(Refused::new(502, "the server sends an event that is too large"));
             }
-            let piece = self.response.chunk().await.map_err(|error| source.unreachable(&error))?;
+            let said = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
+            let said =
+                said.map_err(|_| Refused::new(504, "the server has fallen silent; it is asked again"))?;
+            let piece = said.map_err(|error| source.unreachable(&error))?;
             let piece = piece
                 .ok_or_else(|| Refused::new(502, "the server has ended the stream; it is asked again"))?;
             self.lines.bytes.extend_from_slice(&piece);
