@@ -63,7 +63,7 @@ FUZZ_SECONDS := 60
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
 fuzz:
 	test -x $(CARGO_FUZZ) || cargo install --quiet --locked --root target/tools cargo-fuzz
-	for target in log chunk values block manifest state statement lines times config request; do \
+	for target in log chunk values block manifest state statement lines times config request samples histogram; do \
 	    mkdir -p tests/fuzz/found/$$target; \
 	    PATH=target/tools/bin:$$PATH cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
 	        tests/fuzz/found/$$target tests/fuzz/corpus/$$target \

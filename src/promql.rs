@@ -11,11 +11,14 @@ mod arithmetic;
 pub mod ast;
 mod binary;
 mod buckets;
+mod counts; // of samples, for `stats`
 mod check; // types of expressions
 mod eval;
+mod histograms; // quantiles and fractions of both kinds
 pub mod functions; // which there are
 mod labels;
 mod lex;
+mod native; // histograms as samples
 mod parse;
 pub mod print;
 mod range; // functions of windows
@@ -29,6 +32,7 @@ pub use annotations::Said;
 pub use answer::{Answer, Data, Query};
 pub use check::matches_empty;
 pub use lex::duration as parse_duration;
+pub use native::{Bucket, Native};
 pub use parse::{NAME, SyntaxError, parse, parse_selector};
 pub use select::{Selection, Source, Wanted, filter_of};
 pub use value::{Run, Series, Steps, is_absent};

@@ -23,7 +23,7 @@ pub mod params;
 mod parquet;
 mod prometheus; // Prometheus' query API
 mod queries; // what runs, and ending it
-mod remote_read; // and back, as samples or chunks
+pub mod remote_read; // and back, as samples or chunks
 mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;

@@ -114,6 +114,10 @@ sent=$(grep -cE '^prometheus_remote_storage_samples_total\{.*\} [1-9]' <<<"$outp
 lost=$(grep -cE '^prometheus_remote_storage_samples_(failed|dropped)_total\{.*\} [1-9]' <<<"$output")
 check "Prometheus agent, remote write: $sent of 2 senders" "$output" $((sent == 2 && lost == 0))
 
+# A Prometheus that reads these samples from us answers the same as we do.
+output=$(bash "$cases/clients/smoke_prom_remote_read.sh" "$url" 'sum by (__name__) ({__name__=~"prometheus_.+"})' 2>&1)
+check "Prometheus, remote read: $(tail -1 <<<"$output")" "$output" "$(grep -c ' SAME$' <<<"$output")"
+
 # Prometheus' own scripts: how many of their cases pass may rise and not sink; docs/prometheus.md says which do not, and why.
 promql_floor=676
 output=$(python3 "$cases/promql/run.py" --launch "$binary serve --data-dir {data} --listen 127.0.0.1:{port} --log-level warn" \

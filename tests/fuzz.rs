@@ -16,14 +16,21 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message;
 use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
 use storage_format::chunk::{Cell, OpenChunk};
+use storage_format::histogram::{Buckets, Histogram, SCHEMA_CUSTOM, Span};
 use storage_format::manifest::Manifest;
 use storage_format::point::{TagSet, TimeRange};
 use storage_format::state::{Distinct, Sketch, State, Wide};
 use storage_format::wal::{Kind, encode_record, encode_segment_header};
 
+use crate::http::remote_write::histogram;
 use crate::support::dice::Dice;
+use crate::support::prometheus::{
+    Exemplar, Matcher, MetricMetadata, ReadQuery, ReadRequest, WriteRequest, labels_of, series, v2,
+};
 
 /// All of the corpus: it is read by people who clone, too.
 const CORPUS_BYTES_MAX: u64 = 300 << 10;
@@ -130,6 +137,8 @@ fn write_the_corpus() {
     seeds.insert("times", texts(&TIMES));
     seeds.insert("config", texts(&CONFIGS));
     seeds.insert("request", requests());
+    seeds.insert("samples", messages());
+    seeds.insert("histogram", histograms());
     for (target, body) in bodies::ALL {
         let sound = &seeds[target];
         let folder = corpus().join(target);
@@ -328,6 +337,84 @@ fn states() -> Vec<Vec<u8>> {
         beside(&[], [one, 1, two, 2, one, 0]),
     ];
     wide.chain([quantile, hashes.clone()]).chain(columns).collect()
+}
+
+/// Each with the byte that says what it is before it.
+fn messages() -> Vec<Vec<u8>> {
+    let mut one = series(&[("__name__", "up"), ("job", "a")], &[(1_000, 1.5), (2_000, f64::NAN)]);
+    one.exemplars = vec![Exemplar { labels: labels_of(&[("trace_id", "x")]), value: 1.0, timestamp: 1_000 }];
+    let mut with_histogram = series(&[("__name__", "lat")], &[]);
+    with_histogram.histograms = vec![histogram(3_000)];
+    let metadata =
+        vec![MetricMetadata {
+            kind: 2, metric_family_name: "up".into(), help: "é".into(), unit: "s".into()
+        }];
+    let v1 = WriteRequest { timeseries: vec![one, with_histogram], metadata };
+    let v2 = v2::Request {
+        symbols: ["", "__name__", "up", "job", "b"].map(str::to_string).to_vec(),
+        timeseries: vec![v2::TimeSeries {
+            labels_refs: vec![1, 2, 3, 4],
+            samples: series(&[], &[(1_000, 2.5)]).samples,
+            metadata: Some(v2::Metadata { kind: 1, help_ref: 2, unit_ref: 4 }),
+            ..Default::default()
+        }],
+    };
+    let otlp = serde_json::json!({"resourceMetrics": [{
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "s"}}]},
+        "scopeMetrics": [{"metrics": [
+            {"name": "m", "unit": "s", "gauge": {"dataPoints": [{"asDouble": 1.5, "timeUnixNano": "1000000000"}]}},
+            {"name": "n", "sum": {"aggregationTemporality": 2, "isMonotonic": true,
+                "dataPoints": [{"asInt": "7", "timeUnixNano": "2000000000"}]}},
+            {"name": "e", "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [{
+                "timeUnixNano": "3000000000", "count": "3", "sum": 2.5, "scale": 1, "zeroCount": "1",
+                "positive": {"offset": 0, "bucketCounts": ["1", "1"]}}]}},
+        ]}],
+    }]});
+    let decoded: ExportMetricsServiceRequest = serde_json::from_value(otlp.clone()).unwrap();
+    let matcher = Matcher { kind: 2, name: "__name__".into(), value: "u.*".into() };
+    let query = ReadQuery { start_timestamp_ms: 0, end_timestamp_ms: 5_000, matchers: vec![matcher] };
+    let read = ReadRequest { queries: vec![query], accepted_response_types: vec![1, 0] };
+    let message = |kind: u8, bytes: Vec<u8>| [&[kind], &bytes[..]].concat();
+    vec![
+        message(0, v1.encode_to_vec()),
+        message(1, v2.encode_to_vec()),
+        message(2, decoded.encode_to_vec()),
+        message(3, otlp.to_string().into_bytes()),
+        message(4, read.encode_to_vec()),
+    ]
+}
+
+fn histograms() -> Vec<Vec<u8>> {
+    let buckets = |first: i32, counts: &[f64]| Buckets {
+        spans: vec![Span { offset: first, length: 1 }, Span { offset: 2, length: counts.len() as u32 - 1 }],
+        counts: counts.to_vec(),
+    };
+    let whole = Histogram {
+        is_whole: true,
+        schema: 2,
+        zero_threshold: 0.001,
+        zero_count: 2.0,
+        count: 15.0,
+        sum: 7.5,
+        positive: buckets(-3, &[1.0, 4.0, 2.0]),
+        negative: buckets(0, &[5.0, 1.0]),
+        ..Histogram::default()
+    };
+    let fractional = Histogram { is_whole: false, count: 1e300, sum: f64::NAN, ..whole.clone() };
+    let custom = Histogram {
+        schema: SCHEMA_CUSTOM,
+        count: 3.5,
+        sum: -1.0,
+        positive: Buckets { spans: vec![Span { offset: 0, length: 3 }], counts: vec![1.0, 0.5, 2.0] },
+        custom_values: vec![-1.0, 5.0],
+        ..Histogram::default()
+    };
+    let encode = |histogram: &Histogram| {
+        let mut bytes = Vec::new();
+        histogram.encode(&mut bytes);
+        bytes
+    };
+    [whole, fractional, custom, Histogram::default()].iter().map(encode).collect()
 }
 
 fn requests() -> Vec<Vec<u8>> {

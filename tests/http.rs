@@ -8,6 +8,6 @@ mod prometheus;
 mod otlp;
 mod queries;
 mod remote_read;
-mod remote_write;
+pub mod remote_write;
 mod starts;
 mod writes;

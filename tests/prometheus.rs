@@ -17,7 +17,7 @@ use crate::support::prometheus::{Matcher, ReadQuery, ReadRequest, ReadResponse, 
 use crate::support::server::{Server, folder};
 
 /// A program that ends with its test, killed by its own id.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Running {
     fn start(program: &str, arguments: &[String]) -> Running {
@@ -36,7 +36,7 @@ impl Drop for Running {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -46,13 +46,14 @@ fn get(url: &str) -> Option<Json> {
     serde_json::from_str(&text).ok()
 }
 
-fn start_prometheus(folder: &Path, port: u16, config: &str) -> Running {
+pub fn start_prometheus(folder: &Path, port: u16, config: &str, flags: &[&str]) -> Running {
     std::fs::write(folder.join("prometheus.yml"), config).unwrap();
-    let arguments = [
+    let mut arguments = vec![
         format!("--config.file={}", folder.join("prometheus.yml").display()),
         format!("--storage.tsdb.path={}", folder.join("data").display()),
         format!("--web.listen-address=127.0.0.1:{port}"),
     ];
+    arguments.extend(flags.iter().map(|flag| flag.to_string()));
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/target/prometheus/usr/bin/prometheus");
     let running = Running::start(program, &arguments);
     wait("Prometheus to be ready", || ureq::get(format!("http://127.0.0.1:{port}/-/ready")).call().ok());
@@ -173,7 +174,7 @@ fn through_restarts(message: &str) {
     );
     let listen = format!("127.0.0.1:{our_port}");
     let mut server = Server::start_at(&listen, ours.path(), &[]);
-    let _prometheus = start_prometheus(theirs.path(), port, &config);
+    let _prometheus = start_prometheus(theirs.path(), port, &config, &[]);
     let from = now_ms(port) + 2_000;
     for round in 0..4 {
         std::thread::sleep(Duration::from_secs(4));
@@ -211,7 +212,7 @@ fn through_restarts(message: &str) {
     // Another Prometheus, which has nothing itself, answers the same from us.
     let config =
         format!("remote_read: [{{url: 'http://127.0.0.1:{our_port}/api/v1/read', read_recent: true}}]\n");
-    let _reader = start_prometheus(readers.path(), reader_port, &config);
+    let _reader = start_prometheus(readers.path(), reader_port, &config, &[]);
     let selector = "{job=\"node\"}";
     let truth = of_prometheus(port, selector, from, to).unwrap();
     let read = wait("an answer by remote read", || of_prometheus(reader_port, selector, from, to));

@@ -3,15 +3,20 @@
 //! Invariant: series are grouped once per query, and each group is computed column by column, in the order of the series.
 //! Not here: which labels make a group (`labels`).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::annotations::Annotations;
 use crate::promql::arithmetic::{Mean, Sum, nan_first, quantile};
-use crate::promql::ast::{Aggregate, Aggregator};
+use crate::promql::ast::{Aggregate, Aggregator, Span};
 use crate::promql::failure;
 use crate::promql::labels::{Choice, with};
+use crate::promql::native::{self, Incompatible, Native};
+use crate::promql::parse::NAME;
 use crate::promql::print::number_text;
 use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent, joined};
 
@@ -42,34 +47,99 @@ pub fn aggregate(
     steps: Steps,
     annotations: &Annotations<'_>,
 ) -> Result<Vec<Series>> {
+    use Aggregator::{Avg, Bottomk, Count, Group, Quantile, Sum, Topk};
     let Groups(groups) = Groups::of(&series, &Choice::of(&aggregate.grouping));
-    if let (Aggregator::Topk | Aggregator::Bottomk, Some(param)) = (aggregate.op, param) {
+    if let (Topk | Bottomk, Some(param)) = (aggregate.op, param) {
+        // Nothing is looked at where nothing is wanted.
+        let is_wanted = |(step, _): &(usize, Arc<Native>)| param[*step] >= 1.0;
+        if series.iter().any(|one| one.histograms.iter().any(is_wanted)) {
+            annotations.ignored_in_aggregation(aggregate.op.name(), aggregate.span);
+        }
         return choose(aggregate.op, param, series, &groups, steps);
+    }
+    let span = aggregate.inner.span;
+    if !matches!(aggregate.op, Sum | Avg | Count | Group)
+        && series.iter().any(|one| !one.histograms.is_empty())
+    {
+        annotations.ignored_in_aggregation(aggregate.op.name(), span);
     }
     let mut out = Vec::with_capacity(groups.len());
     for (labels, members) in groups {
         let columns: Vec<&Column> = members.iter().map(|at| &series[*at].values).collect();
         let values = match aggregate.op {
-            Aggregator::Quantile => {
+            Quantile => {
                 let param = param.expect("the parser asks for one");
                 quantiles(param, &columns)
             }
             op => folded(op, &columns, steps.count),
         };
-        out.push(Series { labels, values });
+        let mut one = Series::floats(labels, values);
+        let members: Vec<&Series> = members.iter().map(|at| &series[*at]).collect();
+        add_histograms(aggregate.op, &mut one, &members, annotations, span);
+        out.push(one);
     }
     out.retain(|one| !one.is_empty());
-    if let (Aggregator::Quantile, Some(param), Some(asked)) = (aggregate.op, param, &aggregate.param)
-        && !series.is_empty()
-    {
+    if let (Quantile, Some(param), Some(asked)) = (aggregate.op, param, &aggregate.param) {
         // Of all that are wrong, those that say most.
         let finite = || param.iter().copied().filter(|wanted| !wanted.is_nan());
         let worst = [finite().fold(f64::NEG_INFINITY, f64::max), finite().fold(f64::INFINITY, f64::min)];
         let nan = param.iter().copied().find(|wanted| wanted.is_nan());
         let wrong = nan.into_iter().chain(worst.into_iter().filter(|_| finite().next().is_some()));
-        wrong.for_each(|wanted| annotations.check_quantile(wanted, asked.span));
+        wrong.for_each(|wanted| annotations.check_quantile(wanted, asked.unwrapped().span));
     }
     Ok(out)
+}
+
+/// What the histograms of a group's members add to what its floats have given.
+fn add_histograms(
+    op: Aggregator,
+    group: &mut Series,
+    members: &[&Series],
+    annotations: &Annotations<'_>,
+    span: Span,
+) {
+    let mut steps: Vec<usize> =
+        members.iter().flat_map(|one| one.histograms.iter().map(|(step, _)| *step)).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    for step in steps {
+        let value = &mut group.values[step];
+        let present = || members.iter().filter_map(|one| one.histogram(step));
+        match op {
+            Aggregator::Group => *value = 1.0,
+            Aggregator::Count => {
+                let floats = if is_absent(*value) { 0.0 } else { *value };
+                *value = floats + present().count() as f64;
+            }
+            Aggregator::Sum | Aggregator::Avg => {
+                if !is_absent(std::mem::replace(value, ABSENT)) {
+                    annotations.mixed_aggregation(span);
+                    continue;
+                }
+                match joint(op, members, step) {
+                    Ok(Some(found)) => group.histograms.push((step, Arc::new(found))),
+                    Ok(None) => {}
+                    Err((why, name)) => annotations.remark(why.into(), &name, span),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The sum or the mean; else why there is none, and the name of the metric that does not go with those before it.
+fn joint(op: Aggregator, members: &[&Series], step: usize) -> Result<Option<Native>, (Incompatible, String)> {
+    let joint = |count: usize| {
+        let found = members.iter().filter_map(|one| one.histogram(step)).map(|found| &**found).take(count);
+        if op == Aggregator::Sum { native::sum(found) } else { native::mean(found) }
+    };
+    joint(members.len()).map_err(|why| {
+        let with_first = |count: usize| joint(count).is_err();
+        let wrong = (1..=members.len()).find(|count| with_first(*count)).unwrap_or(1) - 1;
+        let mut holders = members.iter().filter(|one| one.histogram(step).is_some());
+        let name = holders.nth(wrong).and_then(|one| one.labels.get(NAME)).unwrap_or_default();
+        (why, name.to_string())
+    })
 }
 
 fn folded(op: Aggregator, columns: &[&Column], steps: usize) -> Column {
@@ -170,6 +240,7 @@ fn choose(
     groups: &[(TagSet, Vec<usize>)],
     steps: Steps,
 ) -> Result<Vec<Series>> {
+    series.iter_mut().for_each(|one| one.histograms.clear());
     let mut order = Vec::new();
     for (_, members) in groups {
         let mut ranked: Vec<usize> = Vec::with_capacity(members.len());
@@ -229,6 +300,11 @@ pub fn count_values(
     for (labels, members) in groups {
         let mut counts: HashMap<u64, Column> = HashMap::new();
         let mut order = Vec::new();
+        let mut of_histograms: BTreeMap<String, Column> = BTreeMap::new();
+        let count = |column: &mut Column, step: usize| {
+            let before = column[step];
+            column[step] = if is_absent(before) { 1.0 } else { before + 1.0 };
+        };
         for at in members {
             for (step, value) in series[at].values.iter().enumerate().filter(|(_, value)| !is_absent(**value))
             {
@@ -238,14 +314,21 @@ pub fn count_values(
                     order.push(bits);
                     vec![ABSENT; steps.count]
                 });
-                let before = column[step];
-                column[step] = if is_absent(before) { 1.0 } else { before + 1.0 };
+                count(column, step);
+            }
+            for (step, histogram) in &series[at].histograms {
+                let column = of_histograms.entry(histogram.to_string());
+                count(column.or_insert_with(|| vec![ABSENT; steps.count]), *step);
             }
         }
         for bits in order {
             let labels = with(&labels, label, &number_text(f64::from_bits(bits)));
-            out.push(Series { labels, values: counts.remove(&bits).expect("each value is counted once") });
+            let values = counts.remove(&bits).expect("each value is counted once");
+            out.push(Series::floats(labels, values));
         }
+        let with_text =
+            |(text, values): (String, Column)| Series::floats(with(&labels, label, &text), values);
+        out.extend(of_histograms.into_iter().map(with_text));
     }
     joined(out)
 }

@@ -1,18 +1,20 @@
 //! What an answer says beside its values: warnings and infos, with Prometheus' words.
 //!
-//! Invariant: each sentence is kept once; it ends with the place in the query that it is about.
+//! Invariant: each sentence is kept once; it ends with the place in the query that it is about, of several such places with the last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
 use crate::promql::ast::Span;
+use crate::promql::native::Incompatible;
 use crate::promql::parse::place;
 use crate::promql::print::{number_g, quoted};
 
 pub struct Annotations<'q> {
     query: &'q str,
-    said: Mutex<Said>,
+    /// Places by sentence; whether it is a warning comes first.
+    said: Mutex<BTreeMap<(bool, String), Span>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,23 +23,90 @@ pub struct Said {
     pub infos: BTreeSet<String>,
 }
 
+/// What is said of the histograms of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Floats stand among them.
+    MixedWithFloats,
+    /// Passed over, since floats stand among them.
+    IgnoredInRange,
+    MixedSchemas,
+    DifferentBounds,
+    NotCounter,
+    NotGauge,
+    /// Beside classic ones of the same labels.
+    MixedWithClassic,
+    /// Their quantile lies among NaN.
+    QuantileIsNan,
+    QuantileIsSkewed,
+    FractionWithoutNans,
+}
+
+impl Remark {
+    /// Whether it is a warning, and the words before the name.
+    fn says(self) -> (bool, &'static str) {
+        match self {
+            Remark::MixedWithFloats => (true, "encountered a mix of histograms and floats for metric name"),
+            Remark::IgnoredInRange => {
+                (false, "ignored histograms in a range containing both floats and histograms for metric name")
+            }
+            Remark::MixedSchemas => (
+                true,
+                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name",
+            ),
+            Remark::DifferentBounds => {
+                (true, "vector contains histograms with incompatible custom buckets for metric name")
+            }
+            Remark::NotCounter => (true, "this native histogram metric is not a counter:"),
+            Remark::NotGauge => (true, "this native histogram metric is not a gauge:"),
+            Remark::MixedWithClassic => {
+                (true, "vector contains a mix of classic and native histograms for metric name")
+            }
+            Remark::QuantileIsNan => {
+                (false, "input to histogram_quantile has NaN observations, result is NaN for metric name")
+            }
+            Remark::QuantileIsSkewed => (
+                false,
+                "input to histogram_quantile has NaN observations, result is skewed higher for metric name",
+            ),
+            Remark::FractionWithoutNans => (
+                false,
+                "input to histogram_fraction has NaN observations, which are excluded from all fractions for metric name",
+            ),
+        }
+    }
+}
+
+impl From<Incompatible> for Remark {
+    fn from(why: Incompatible) -> Remark {
+        match why {
+            Incompatible::Schemas => Remark::MixedSchemas,
+            Incompatible::Bounds => Remark::DifferentBounds,
+        }
+    }
+}
+
 impl<'q> Annotations<'q> {
     pub fn new(query: &'q str) -> Annotations<'q> {
         Annotations { query, said: Mutex::default() }
     }
 
     pub fn into_said(self) -> Said {
-        self.said.into_inner()
+        let mut said = Said::default();
+        for ((is_warning, what), span) in self.said.into_inner() {
+            let (kind, list) =
+                if is_warning { ("warning", &mut said.warnings) } else { ("info", &mut said.infos) };
+            list.insert(format!("PromQL {kind}: {what} ({})", place(self.query, span)));
+        }
+        said
     }
 
     fn warn(&self, span: Span, what: String) {
-        let text = format!("PromQL warning: {what} ({})", place(self.query, span));
-        self.said.lock().warnings.insert(text);
+        self.said.lock().insert((true, what), span);
     }
 
     fn inform(&self, span: Span, what: String) {
-        let text = format!("PromQL info: {what} ({})", place(self.query, span));
-        self.said.lock().infos.insert(text);
+        self.said.lock().insert((false, what), span);
     }
 
     /// Of a quantile that is not one.
@@ -61,6 +130,32 @@ impl<'q> Annotations<'q> {
         self.warn(span, what + &of_metric(name));
     }
 
+    pub fn remark(&self, remark: Remark, name: &str, span: Span) {
+        let (is_warning, what) = remark.says();
+        let text = format!("{what} {}", quoted(name));
+        if is_warning { self.warn(span, text) } else { self.inform(span, text) }
+    }
+
+    /// An aggregation of floats and histograms.
+    pub fn mixed_aggregation(&self, span: Span) {
+        self.warn(span, "encountered a mix of histograms and floats for aggregation".to_string());
+    }
+
+    /// An aggregation that has passed over histograms.
+    pub fn ignored_in_aggregation(&self, aggregation: &str, span: Span) {
+        self.inform(span, format!("ignored histogram in {aggregation} aggregation"));
+    }
+
+    /// An operator that does not know its operands, `histogram` or `float`.
+    pub fn incompatible_operands(&self, left: &str, op: &str, right: &str, span: Span) {
+        let what = "incompatible sample types encountered for binary operator";
+        self.inform(span, format!("{what} {}: {left} {op} {right}", quoted(op)));
+    }
+
+    pub fn incompatible_buckets(&self, op: &str, span: Span) {
+        self.warn(span, format!("incompatible bucket layout encountered for binary operator {op}"));
+    }
+
     pub fn forced_monotonicity(&self, name: &str, span: Span) {
         let what = "input to histogram_quantile needed to be fixed for monotonicity (see \
                     https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
@@ -69,7 +164,7 @@ impl<'q> Annotations<'q> {
 }
 
 fn of_metric(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!(" for metric name {}", quoted(name)) }
+    format!(" for metric name {}", quoted(name))
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use crate::guard::Guard;
 use crate::promql::MALFORMED;
 use crate::promql::annotations::{Annotations, Said};
 use crate::promql::ast::{Expr, Type};
+use crate::promql::counts::Counts;
 use crate::promql::eval::{Evaluator, Times, selections};
 use crate::promql::parse::parse;
 use crate::promql::select::{Selection, Source};
-use crate::promql::value::{Column, Run, Series, Steps, Value, series_bytes};
+use crate::promql::value::{Column, Run, Series, Steps, Value, histograms_bytes, series_bytes};
 use crate::scan::Touched;
 
 /// What is asked, and when.
@@ -22,6 +23,8 @@ pub struct Query {
     expr: Expr,
     steps: Steps,
     lookback: i64,
+    /// Whether samples are to be counted.
+    counts: bool,
 }
 
 pub struct Answer {
@@ -29,8 +32,8 @@ pub struct Answer {
     pub data: Data,
     pub said: Said,
     pub elapsed: Duration,
-    /// Samples read, stale markers among them.
-    pub samples: u64,
+    /// Samples looked at, by step, if they were to be counted.
+    pub samples: Option<Vec<u64>>,
 }
 
 /// Columns have one entry per step.
@@ -49,7 +52,7 @@ impl Query {
     /// At one time. All times are milliseconds.
     pub fn instant(text: &str, time: i64, lookback: i64) -> Result<Query> {
         let expr = parsed(text)?;
-        Ok(Query { text: text.to_string(), expr, steps: Steps::instant(time), lookback })
+        Ok(Query { text: text.to_string(), expr, steps: Steps::instant(time), lookback, counts: false })
     }
 
     /// At each step of a range.
@@ -62,7 +65,12 @@ impl Query {
             );
             return Err(Error::invalid(MALFORMED, what));
         }
-        Ok(Query { text: text.to_string(), expr, steps, lookback })
+        Ok(Query { text: text.to_string(), expr, steps, lookback, counts: false })
+    }
+
+    /// Counts the samples that are looked at.
+    pub fn counted(self) -> Query {
+        Query { counts: true, ..self }
     }
 
     pub fn text(&self) -> &str {
@@ -81,14 +89,15 @@ impl Query {
     pub fn run(&self, over_range: bool, sources: Vec<Vec<Source>>, guard: &Guard) -> Result<Answer> {
         let touched = Touched::default();
         let annotations = Annotations::new(&self.text);
-        let evaluator = Evaluator::new(self.times(), sources, guard, &touched, &annotations);
+        let counts = Counts::new(self.steps.count, self.counts);
+        let evaluator = Evaluator::new(self.times(), sources, guard, &touched, &annotations, &counts);
         let data = if self.expr.returns() == Type::Matrix {
             Data::Runs(evaluator.runs(&self.expr, self.steps)?)
         } else {
             match evaluator.eval(&self.expr, self.steps)? {
                 Value::Text(text) => Data::Text(text),
                 Value::Scalar(column) if over_range => {
-                    Data::Matrix(vec![Series { labels: Default::default(), values: column }])
+                    Data::Matrix(vec![Series::floats(Default::default(), column)])
                 }
                 Value::Scalar(column) => Data::Scalar(column),
                 Value::Vector(vector) if over_range => {
@@ -100,13 +109,12 @@ impl Query {
             }
         };
         drop(evaluator);
-        let samples = touched.rows.into_inner();
         Ok(Answer {
             steps: self.steps,
             data,
             said: annotations.into_said(),
             elapsed: guard.elapsed(),
-            samples,
+            samples: counts.into_steps(),
         })
     }
 }
@@ -117,8 +125,15 @@ impl Answer {
         match &self.data {
             Data::Scalar(column) => column.len() * 8,
             Data::Text(text) => text.len(),
-            Data::Vector(series) | Data::Matrix(series) => series.len() * series_bytes(self.steps.count),
-            Data::Runs(runs) => runs.iter().map(|run| size_of::<Run>() + run.samples.len() * 16).sum(),
+            Data::Vector(series) | Data::Matrix(series) => {
+                let of_histograms: usize = series.iter().map(|one| histograms_bytes(&one.histograms)).sum();
+                series.len() * series_bytes(self.steps.count) + of_histograms
+            }
+            Data::Runs(runs) => {
+                let of_run =
+                    |run: &Run| size_of::<Run>() + run.samples.len() * 16 + histograms_bytes(&run.histograms);
+                runs.iter().map(of_run).sum()
+            }
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Selector {
     pub name: Option<String>,
     pub matchers: Vec<Matcher>,
     pub moved: Moved,
+    /// Whether only the counts and sums of native histograms are asked for ([`Expr::mark_totals`]).
+    pub totals_only: bool,
 }
 
 /// `offset` and `@`.
@@ -109,6 +111,8 @@ pub struct Subquery {
 #[derive(Clone, Debug)]
 pub struct Aggregate {
     pub op: Aggregator,
+    /// Of all of it.
+    pub span: Span,
     pub inner: Expr,
     pub param: Option<Expr>,
     pub grouping: Grouping,
@@ -219,6 +223,37 @@ impl Expr {
         match &self.node {
             Node::Selector(selector) | Node::Range { selector, .. } => vec![selector],
             _ => self.children().into_iter().flat_map(Expr::selectors).collect(),
+        }
+    }
+
+    /// Marks the selectors of which only the totals of native histograms are asked for: those where `histogram_count`, `histogram_sum` or
+    /// `histogram_avg` is the nearest function that looks into histograms. Prometheus does not look at the outermost function of a
+    /// query, nor through an operator. Buckets that do not go together are no hindrance then.
+    pub fn mark_totals(&mut self) {
+        match &mut self.node {
+            Node::Call { args, .. } => args.iter_mut().for_each(|arg| arg.mark_below(false)),
+            _ => self.mark_below(false),
+        }
+    }
+
+    fn mark_below(&mut self, totals_only: bool) {
+        match &mut self.node {
+            Node::Selector(selector) | Node::Range { selector, .. } => selector.totals_only = totals_only,
+            Node::Call { function, args } => {
+                let totals_only = function.totals_only().unwrap_or(totals_only);
+                args.iter_mut().for_each(|arg| arg.mark_below(totals_only));
+            }
+            Node::Binary(binary) => {
+                binary.left.mark_below(false);
+                binary.right.mark_below(false);
+            }
+            Node::Subquery(subquery) => subquery.inner.mark_below(totals_only),
+            Node::Aggregate(aggregate) => {
+                aggregate.param.iter_mut().for_each(|param| param.mark_below(totals_only));
+                aggregate.inner.mark_below(totals_only);
+            }
+            Node::Unary { operand: inner, .. } | Node::Paren(inner) => inner.mark_below(totals_only),
+            Node::Number { .. } | Node::Text(_) => {}
         }
     }
 

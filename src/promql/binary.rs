@@ -3,13 +3,18 @@
 //! Invariant: series are matched once per query. Which of them have samples is asked at each step, so that matches may change from step
 //! to step, and too many of them are an error only at a step at which they are.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use storage_format::point::TagSet;
 
 use crate::error::Result;
-use crate::promql::ast::{Binary, BinaryOp, Matching, Side};
+use crate::promql::annotations::Annotations;
+use crate::promql::ast::{Binary, BinaryOp, Matching, Side, Span};
 use crate::promql::failure;
 use crate::promql::labels::{Choice, with, without_name};
+use crate::promql::native::Native;
 use crate::promql::print;
 use crate::promql::value::{ABSENT, Column, Series, is_absent, joined};
 
@@ -51,10 +56,12 @@ pub fn vector_scalar(
     vector: Vec<Series>,
     scalar: &Column,
     scalar_side: Side,
+    annotations: &Annotations<'_>,
 ) -> Result<Vec<Series>> {
     let op = binary.op;
     let drops_name = !op.is_comparison() || binary.returns_bool;
-    let one = |mut series: Series| {
+    let mut troubles = Troubles::default();
+    let one = |(at, mut series): (usize, Series)| {
         for (value, scalar) in series.values.iter_mut().zip(scalar) {
             if is_absent(*value) {
                 continue;
@@ -75,12 +82,131 @@ pub fn vector_scalar(
                 ABSENT
             };
         }
+        series.histograms = std::mem::take(&mut series.histograms)
+            .into_iter()
+            .filter_map(|(step, histogram)| {
+                let histogram = Operand::Histogram(&histogram);
+                let number = Operand::Float(scalar[step]);
+                let (left, right) = match scalar_side {
+                    Side::Left => (number, histogram),
+                    Side::Right => (histogram, number),
+                };
+                match mixed(binary, left, right) {
+                    Ok(Some(Outcome::Histogram(found))) => Some((step, found)),
+                    Ok(_) => None,
+                    Err(trouble) => {
+                        troubles.add(step, at, trouble);
+                        None
+                    }
+                }
+            })
+            .collect();
         if drops_name {
             series.labels = without_name(&series.labels);
         }
         series
     };
-    joined(vector.into_iter().map(one).collect())
+    let series = vector.into_iter().enumerate().map(one).collect();
+    troubles.say(binary, annotations);
+    joined(series)
+}
+
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    Float(f64),
+    Histogram(&'a Arc<Native>),
+}
+
+impl Operand<'_> {
+    fn kind(self) -> &'static str {
+        match self {
+            Operand::Float(_) => "float",
+            Operand::Histogram(_) => "histogram",
+        }
+    }
+
+    fn of(series: &Series, step: usize) -> Option<Operand<'_>> {
+        match series.values[step] {
+            value if is_absent(value) => series.histogram(step).map(Operand::Histogram),
+            value => Some(Operand::Float(value)),
+        }
+    }
+}
+
+/// What an operator gives if one of its operands is a histogram.
+enum Outcome {
+    Histogram(Arc<Native>),
+    /// Of a comparison with `bool`.
+    Holds(bool),
+}
+
+/// Why there is nothing.
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// The operator does not know operands of these kinds.
+    Operands(&'static str, &'static str),
+    /// Their buckets do not go together.
+    Buckets,
+}
+
+/// The troubles of one operator. As in Prometheus, only the last at each step is said.
+#[derive(Default)]
+struct Troubles(BTreeMap<usize, (usize, Trouble)>);
+
+impl Troubles {
+    /// `at` is the place of the series among those that are gone through.
+    fn add(&mut self, step: usize, at: usize, trouble: Trouble) {
+        let last = self.0.entry(step).or_insert((at, trouble));
+        if at >= last.0 {
+            *last = (at, trouble);
+        }
+    }
+
+    fn say(self, binary: &Binary, annotations: &Annotations<'_>) {
+        let span = Span { start: binary.left.span.start, end: binary.right.span.end };
+        let op = binary.op.symbol();
+        for (_, trouble) in self.0.into_values() {
+            match trouble {
+                Trouble::Operands(left, right) => annotations.incompatible_operands(left, op, right, span),
+                Trouble::Buckets => annotations.incompatible_buckets(op, span),
+            }
+        }
+    }
+}
+
+/// None where a comparison does not hold.
+fn mixed(binary: &Binary, left: Operand<'_>, right: Operand<'_>) -> Result<Option<Outcome>, Trouble> {
+    use Operand::{Float, Histogram};
+    let scaled = |histogram: &Arc<Native>, scale: &dyn Fn(&mut Native)| {
+        let mut found = Native::clone(histogram);
+        scale(&mut found);
+        Ok(Some(Outcome::Histogram(Arc::new(found))))
+    };
+    match (left, binary.op, right) {
+        (Histogram(histogram), BinaryOp::Mul, Float(factor))
+        | (Float(factor), BinaryOp::Mul, Histogram(histogram)) => {
+            scaled(histogram, &|found| found.multiply(factor))
+        }
+        (Histogram(histogram), BinaryOp::Div, Float(divisor)) => {
+            scaled(histogram, &|found| found.divide(divisor))
+        }
+        (Histogram(left), op @ (BinaryOp::Add | BinaryOp::Sub), Histogram(right)) => {
+            let mut found = Native::clone(left);
+            let done = if op == BinaryOp::Add { found.add(right) } else { found.subtract(right) };
+            match done {
+                Ok(()) => Ok(Some(Outcome::Histogram(Arc::new(found)))),
+                Err(_) => Err(Trouble::Buckets),
+            }
+        }
+        (Histogram(left), op @ (BinaryOp::Equal | BinaryOp::NotEqual), Histogram(right)) => {
+            let holds = left.equals(right) == (op == BinaryOp::Equal);
+            Ok(match binary.returns_bool {
+                true => Some(Outcome::Holds(holds)),
+                false => holds.then(|| Outcome::Histogram(Arc::clone(left))),
+            })
+        }
+        (left, _, right) => Err(Trouble::Operands(left.kind(), right.kind())),
+    }
 }
 
 /// By which labels series belong together.
@@ -97,16 +223,20 @@ fn by_signature(series: &[Series], choice: &Choice) -> HashMap<TagSet, Vec<usize
 }
 
 /// Steps at which any of the series has a sample.
-fn presence<'a>(columns: impl Iterator<Item = &'a Column>, steps: usize) -> Vec<bool> {
+fn presence<'a>(series: impl IntoIterator<Item = &'a Series>, steps: usize) -> Vec<bool> {
     let mut present = vec![false; steps];
-    for column in columns {
-        present.iter_mut().zip(column).for_each(|(present, value)| *present |= !is_absent(*value));
-    }
+    series.into_iter().for_each(|one| one.mark(&mut present));
     present
 }
 
 /// Arithmetic and comparisons.
-pub fn vectors(binary: &Binary, left: Vec<Series>, right: Vec<Series>, steps: usize) -> Result<Vec<Series>> {
+pub fn vectors(
+    binary: &Binary,
+    left: Vec<Series>,
+    right: Vec<Series>,
+    steps: usize,
+    annotations: &Annotations<'_>,
+) -> Result<Vec<Series>> {
     let choice = signature(&binary.matching);
     let group = binary.matching.group.as_ref();
     let many_side = group.map_or(Side::Left, |group| group.many);
@@ -118,6 +248,7 @@ pub fn vectors(binary: &Binary, left: Vec<Series>, right: Vec<Series>, steps: us
     refuse_many(&ones, &one, &many, many_side, binary, steps)?;
 
     let mut out: Vec<Series> = Vec::new();
+    let mut troubles = Troubles::default();
     for (signature, members) in ordered(by_signature(&many, &choice)) {
         let Some(partners) = ones.get(&signature) else { continue };
         // Steps at which this match has its result already, where a second one is an error.
@@ -126,45 +257,47 @@ pub fn vectors(binary: &Binary, left: Vec<Series>, right: Vec<Series>, steps: us
         for member in members {
             for partner in partners {
                 let (of_many, of_one) = (&many[member], &one[*partner]);
-                let column = combine(binary, many_side, &of_many.values, &of_one.values);
-                if column.iter().all(|value| is_absent(*value)) {
+                let mut found = combine(binary, many_side, of_many, of_one, |step, trouble| {
+                    troubles.add(step, member, trouble);
+                });
+                if found.is_empty() {
                     continue;
                 }
-                for (taken, value) in taken.iter_mut().zip(&column) {
-                    if *taken && !is_absent(*value) {
-                        let what = "multiple matches for labels: many-to-one matching must be explicit \
-                                    (group_left/group_right)";
-                        return Err(failure(what));
-                    }
-                    *taken |= !is_absent(*value);
+                if !taken.is_empty() && take_steps(&mut taken, &found) {
+                    let what = "multiple matches for labels: many-to-one matching must be explicit \
+                                (group_left/group_right)";
+                    return Err(failure(what));
                 }
-                let labels = result_labels(binary, &of_many.labels, &of_one.labels);
-                match of_group.get(&labels) {
+                found.labels = result_labels(binary, &of_many.labels, &of_one.labels);
+                match of_group.get(&found.labels) {
                     None => {
-                        of_group.insert(labels.clone(), out.len());
-                        out.push(Series { labels, values: column });
+                        of_group.insert(found.labels.clone(), out.len());
+                        out.push(found);
                     }
-                    Some(place) => merge(&mut out[*place].values, &column)?,
+                    Some(place) => {
+                        if !out[*place].absorb(found) {
+                            let what =
+                                "multiple matches for labels: grouping labels must ensure unique matches";
+                            return Err(failure(what));
+                        }
+                    }
                 }
             }
         }
     }
+    troubles.say(binary, annotations);
     joined(out)
 }
 
-fn merge(into: &mut Column, column: &Column) -> Result<()> {
-    for (into, value) in into.iter_mut().zip(column) {
-        match (is_absent(*into), is_absent(*value)) {
-            (_, true) => {}
-            (true, false) => *into = *value,
-            (false, false) => {
-                return Err(failure(
-                    "multiple matches for labels: grouping labels must ensure unique matches",
-                ));
-            }
-        }
+/// Whether any of a series' samples stands where there was one before.
+fn take_steps(taken: &mut [bool], series: &Series) -> bool {
+    let mut twice = false;
+    for (step, taken) in taken.iter_mut().enumerate() {
+        let is_at = series.is_at(step);
+        twice |= *taken && is_at;
+        *taken |= is_at;
     }
-    Ok(())
+    twice
 }
 
 /// In the order of the series, so that results do not depend on hashes.
@@ -186,12 +319,12 @@ fn refuse_many(
     if ones.values().all(|members| members.len() == 1) {
         return Ok(());
     }
-    let any = presence(many.iter().map(|series| &series.values), steps);
+    let any = presence(many, steps);
     for (signature, members) in ones.iter().filter(|(_, members)| members.len() > 1) {
         let mut holder: Vec<Option<usize>> = vec![None; steps];
         for at in members {
-            for (step, value) in one[*at].values.iter().enumerate() {
-                if is_absent(*value) || !any[step] {
+            for step in 0..steps {
+                if !any[step] || !one[*at].is_at(step) {
                     continue;
                 }
                 if let Some(first) = holder[step] {
@@ -215,7 +348,13 @@ fn refuse_many(
     Ok(())
 }
 
-fn combine(binary: &Binary, many_side: Side, many: &Column, one: &Column) -> Column {
+fn combine(
+    binary: &Binary,
+    many_side: Side,
+    many: &Series,
+    one: &Series,
+    mut trouble: impl FnMut(usize, Trouble),
+) -> Series {
     let at_step = |(many, one): (&f64, &f64)| {
         if is_absent(*many) || is_absent(*one) {
             return ABSENT;
@@ -230,7 +369,26 @@ fn combine(binary: &Binary, many_side: Side, many: &Column, one: &Column) -> Col
             (_, false) => ABSENT,
         }
     };
-    many.iter().zip(one).map(at_step).collect()
+    let mut found =
+        Series::floats(TagSet::default(), many.values.iter().zip(&one.values).map(at_step).collect());
+    let mut steps: Vec<usize> =
+        many.histograms.iter().chain(&one.histograms).map(|(step, _)| *step).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    for step in steps {
+        let (Some(many), Some(one)) = (Operand::of(many, step), Operand::of(one, step)) else { continue };
+        let (left, right) = match many_side {
+            Side::Left => (many, one),
+            Side::Right => (one, many),
+        };
+        match mixed(binary, left, right) {
+            Ok(Some(Outcome::Histogram(histogram))) => found.histograms.push((step, histogram)),
+            Ok(Some(Outcome::Holds(holds))) => found.values[step] = f64::from(u8::from(holds)),
+            Ok(None) => {}
+            Err(why) => trouble(step, why),
+        }
+    }
+    found
 }
 
 fn result_labels(binary: &Binary, many: &TagSet, one: &TagSet) -> TagSet {
@@ -269,19 +427,13 @@ pub fn sets(
     let mut present: HashMap<TagSet, Vec<bool>> = HashMap::new();
     for series in other {
         let present = present.entry(choice.of_labels(&series.labels)).or_insert_with(|| vec![false; steps]);
-        present.iter_mut().zip(&series.values).for_each(|(present, value)| *present |= !is_absent(*value));
+        series.mark(present);
     }
     let wanted = binary.op == BinaryOp::And;
     for series in filtered {
         match present.get(&choice.of_labels(&series.labels)) {
-            Some(present) => {
-                for (value, present) in series.values.iter_mut().zip(present) {
-                    if *present != wanted {
-                        *value = ABSENT;
-                    }
-                }
-            }
-            None if wanted => series.values.fill(ABSENT),
+            Some(present) => series.keep(|step| present[step] == wanted),
+            None if wanted => series.keep(|_| false),
             None => {}
         }
     }

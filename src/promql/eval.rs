@@ -2,9 +2,12 @@
 //!
 //! Invariant: each selector is read once, series after series, however many steps there are; what is held in memory is counted against
 //! the query's limit, and every loop over series asks whether anybody still waits.
-//! Not here: single functions (`range`, `sample`, `buckets`), operators (`binary`, `aggregate`), where series are (`select`).
+//! Not here: single functions (`range`, `sample`, `buckets`), operators (`binary`, `aggregate`), how samples are read (`eval/read.rs`).
+
+mod read; // samples of selectors and subqueries
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage_format::point::TagSet;
@@ -14,20 +17,21 @@ use crate::guard::Guard;
 use crate::promql::aggregate::{aggregate, count_values};
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::{
-    Aggregator, Binary, Expr, MatchTest, Matcher, Moved, Node, Selector, Side, Subquery, Type,
+    Aggregator, Binary, Expr, MatchTest, Matcher, Moved, Node, Side, Span, Subquery, Type,
 };
 use crate::promql::binary;
-use crate::promql::functions::{Function, WindowFunction, Work};
+use crate::promql::counts::Counts;
+use crate::promql::functions::{Function, HistogramFunction, WindowFunction, Work};
 use crate::promql::labels::without_name;
+use crate::promql::native::Native;
 use crate::promql::parse::NAME;
-use crate::promql::range::RangeCall;
-use crate::promql::select::{Selection, Source, append_samples};
+use crate::promql::select::{Selection, Source};
 use crate::promql::value::{
-    ABSENT, Column, Run, Series, Steps, Value, Vector, is_absent, joined, refuse_same_labels, series_bytes,
+    ABSENT, Column, Series, Steps, Value, Vector, is_absent, joined, refuse_same_labels,
 };
-use crate::promql::window::{Samples, Windows, drop_stale, nanos, seconds};
-use crate::promql::{failure, vector_functions};
-use crate::scan::{Part, Touched};
+use crate::promql::window::{Windows, seconds};
+use crate::promql::{histograms, vector_functions};
+use crate::scan::Touched;
 
 /// Between the steps of a subquery that names none: Prometheus' `evaluation_interval`.
 const SUBQUERY_STEP: i64 = 60_000;
@@ -45,15 +49,10 @@ pub struct Evaluator<'a> {
     pub guard: &'a Guard,
     pub touched: &'a Touched,
     pub annotations: &'a Annotations<'a>,
+    counts: &'a Counts,
     times: Times,
     /// By selector; taken when it is read.
     sources: Vec<Mutex<Vec<Source>>>,
-}
-
-/// A range vector before a function looks at it.
-enum Ranges<'e> {
-    Selector(&'e Selector),
-    Subquery(&'e Subquery),
 }
 
 /// What each selector of a query reads, by its id.
@@ -116,11 +115,13 @@ impl<'a> Evaluator<'a> {
         guard: &'a Guard,
         touched: &'a Touched,
         annotations: &'a Annotations<'a>,
+        counts: &'a Counts,
     ) -> Evaluator<'a> {
         Evaluator {
             guard,
             touched,
             annotations,
+            counts,
             times,
             sources: sources.into_iter().map(Mutex::new).collect(),
         }
@@ -189,6 +190,9 @@ impl<'a> Evaluator<'a> {
                         .iter_mut()
                         .filter(|value| !is_absent(**value))
                         .for_each(|value| *value = -*value);
+                    series.histograms.iter_mut().for_each(|(_, histogram)| {
+                        Arc::make_mut(histogram).multiply(-1.0);
+                    });
                 }
                 refuse_same_labels(&vector.series)?;
                 Value::Vector(vector)
@@ -204,16 +208,16 @@ impl<'a> Evaluator<'a> {
                 return Ok(Value::Scalar(binary::scalars(found.op, &left, &right)));
             }
             (Value::Vector(vector), Value::Scalar(scalar)) => {
-                binary::vector_scalar(found, vector.series, &scalar, Side::Right)?
+                binary::vector_scalar(found, vector.series, &scalar, Side::Right, self.annotations)?
             }
             (Value::Scalar(scalar), Value::Vector(vector)) => {
-                binary::vector_scalar(found, vector.series, &scalar, Side::Left)?
+                binary::vector_scalar(found, vector.series, &scalar, Side::Left, self.annotations)?
             }
             (Value::Vector(left), Value::Vector(right)) if found.op.is_set() => {
                 binary::sets(found, left.series, right.series, steps.count)?
             }
             (Value::Vector(left), Value::Vector(right)) => {
-                binary::vectors(found, left.series, right.series, steps.count)?
+                binary::vectors(found, left.series, right.series, steps.count, self.annotations)?
             }
             _ => unreachable!("bug: the checks let no string be an operand"),
         };
@@ -231,7 +235,7 @@ impl<'a> Evaluator<'a> {
                 )));
             }
             Work::Vector => {
-                vec![Series { labels: TagSet::default(), values: self.scalar(&args[0], steps)? }]
+                vec![Series::floats(TagSet::default(), self.scalar(&args[0], steps)?)]
             }
             Work::Timestamp => match &args[0].unwrapped().node {
                 Node::Selector(selector) => {
@@ -240,11 +244,7 @@ impl<'a> Evaluator<'a> {
                 }
                 _ => {
                     let vector = self.vector(&args[0], steps)?;
-                    return Ok(Value::Vector(self.map(
-                        vector,
-                        |_, _, time| Some(time as f64 / 1e3),
-                        steps,
-                    )?));
+                    return Ok(Value::Vector(self.step_times(vector, steps)?));
                 }
             },
             Work::Sample(function) => {
@@ -263,12 +263,16 @@ impl<'a> Evaluator<'a> {
                     Some(arg) => self.vector(arg, steps)?,
                     None => {
                         let now = steps.times().map(|time| time as f64 / 1e3).collect();
-                        let series = vec![Series { labels: TagSet::default(), values: now }];
+                        let series = vec![Series::floats(TagSet::default(), now)];
                         Vector::new(series, steps, self.guard)?
                     }
                 };
                 let apply = |value, _, _| Some(crate::promql::sample::date(part, value));
                 return Ok(Value::Vector(self.map(vector, apply, steps)?));
+            }
+            Work::Histogram(function) => {
+                let vector = self.vector(&args[0], steps)?;
+                return Ok(Value::Vector(self.map_histograms(vector, of_histogram(function))?));
             }
             Work::Window(window) => return Ok(Value::Vector(self.window(window, args, steps)?)),
             Work::Absent => {
@@ -276,7 +280,7 @@ impl<'a> Evaluator<'a> {
                 absence(&args[0], &present, steps)
             }
             Work::AbsentOverTime => {
-                let present = self.range(WindowFunction::Present, &args[0], &[], steps)?;
+                let present = self.range(WindowFunction::Present, &args[0], &[], args[0].span, steps)?;
                 let present: Vec<Series> = present.series;
                 absence(&args[0], &present, steps)
             }
@@ -288,13 +292,13 @@ impl<'a> Evaluator<'a> {
             Work::SortByLabel { descending } => {
                 vector_functions::sort_by_label(self, args, descending, steps)?
             }
-            Work::HistogramQuantile => vector_functions::histogram_quantile(self, args, steps)?,
-            Work::HistogramFraction => vector_functions::histogram_fraction(self, args, steps)?,
+            Work::HistogramQuantile => histograms::quantile(self, args, steps)?,
+            Work::HistogramFraction => histograms::fraction(self, args, steps)?,
         };
         Ok(Value::Vector(Vector::new(series, steps, self.guard)?))
     }
 
-    /// Each sample by itself: by its value, the number and the time of its step. The name goes.
+    /// Each float by itself: by its value, the number and the time of its step. Histograms and the name go.
     fn map(
         &self,
         mut vector: Vector<'a>,
@@ -302,10 +306,39 @@ impl<'a> Evaluator<'a> {
         steps: Steps,
     ) -> Result<Vector<'a>> {
         for series in &mut vector.series {
+            series.histograms.clear();
             for ((step, time), value) in steps.times().enumerate().zip(&mut series.values) {
                 if !is_absent(*value) {
                     *value = apply(*value, step, time).unwrap_or(ABSENT);
                 }
+            }
+        }
+        unnamed(vector)
+    }
+
+    /// The time of the step instead of each sample. The name goes.
+    fn step_times(&self, mut vector: Vector<'a>, steps: Steps) -> Result<Vector<'a>> {
+        let mut present = Vec::new();
+        for series in &mut vector.series {
+            present.clear();
+            present.resize(steps.count, false);
+            series.mark(&mut present);
+            series.histograms.clear();
+            for ((value, time), present) in series.values.iter_mut().zip(steps.times()).zip(&present) {
+                if *present {
+                    *value = time as f64 / 1e3;
+                }
+            }
+        }
+        unnamed(vector)
+    }
+
+    /// Each histogram by itself, to a float. Floats and the name go.
+    fn map_histograms(&self, mut vector: Vector<'a>, apply: fn(&Native) -> f64) -> Result<Vector<'a>> {
+        for series in &mut vector.series {
+            series.values.fill(ABSENT);
+            for (step, histogram) in std::mem::take(&mut series.histograms) {
+                series.values[step] = apply(&histogram);
             }
         }
         unnamed(vector)
@@ -318,19 +351,12 @@ impl<'a> Evaluator<'a> {
             .expect("the checks found a range vector");
         let others = args.iter().filter(|arg| arg.returns() != Type::Matrix);
         let params: Vec<Column> = others.map(|param| self.scalar(param, steps)).collect::<Result<_>>()?;
-        if function == WindowFunction::DoubleExponentialSmoothing {
-            for (param, name, short) in [(&params[0], "smoothing", "sf"), (&params[1], "trend", "tf")] {
-                if let Some(wrong) = param.iter().find(|value| **value <= 0.0 || **value >= 1.0) {
-                    let what = format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {wrong:.6}");
-                    return Err(failure(what));
-                }
-            }
-        }
-        let mut vector = self.range(function, &args[at], &params, steps)?;
+        let span = said_span(&args[0]);
+        let mut vector = self.range(function, &args[at], &params, span, steps)?;
         if function == WindowFunction::Quantile {
             for (step, quantile) in params[0].iter().enumerate() {
                 if vector.series.iter().any(|series| !is_absent(series.values[step])) {
-                    self.annotations.check_quantile(*quantile, args[0].span);
+                    self.annotations.check_quantile(*quantile, span);
                 }
             }
         }
@@ -339,229 +365,33 @@ impl<'a> Evaluator<'a> {
         }
         let counts = matches!(function, WindowFunction::Rate | WindowFunction::Increase);
         for series in &mut vector.series {
-            if counts {
-                self.annotations.check_counter(series.labels.get(NAME).unwrap_or_default(), args[at].span);
+            let has_floats =
+                series.histograms.is_empty() || series.values.iter().any(|value| !is_absent(*value));
+            if counts && has_floats {
+                self.annotations.check_counter(series.labels.get(NAME).unwrap_or_default(), span);
             }
             series.labels = without_name(&series.labels);
         }
         refuse_same_labels(&vector.series)?;
         Ok(vector)
     }
+}
 
-    /// A column of so many steps must fit before any is made: `x[10y:1ms]` has more than any machine.
-    fn affordable(&self, steps: Steps) -> Result<Steps> {
-        let bytes = steps.count.saturating_mul(size_of::<f64>());
-        let outcome = self.guard.reserve(bytes);
-        self.guard.release(bytes);
-        outcome.map(|()| steps)
-    }
-
-    /// A function over a range vector; names stay.
-    fn range(
-        &self,
-        function: WindowFunction,
-        arg: &Expr,
-        params: &[Column],
-        steps: Steps,
-    ) -> Result<Vector<'a>> {
-        let (ranges, moved, length) = ranges_of(arg);
-        let windows = self.times.windows(steps, moved, length);
-        let call = RangeCall { function, windows, params };
-        match ranges {
-            Ranges::Selector(selector) => self.read(selector, steps, &|times, values| {
-                drop_stale(times, values);
-                call.column(Samples { times, values })
-            }),
-            Ranges::Subquery(subquery) => {
-                let inner_steps = self.affordable(subquery_steps(subquery, &windows))?;
-                let inner = self.vector(&subquery.inner, inner_steps)?;
-                let (mut times, mut values) = (Vec::new(), Vec::new());
-                let mut series = Vec::with_capacity(inner.series.len());
-                for one in &inner.series {
-                    self.guard.check()?;
-                    times.clear();
-                    values.clear();
-                    let present =
-                        inner_steps.times().zip(&one.values).filter(|(_, value)| !is_absent(**value));
-                    for (time, value) in present {
-                        times.push(nanos(time));
-                        values.push(*value);
-                    }
-                    let column = call.column(Samples { times: &times, values: &values });
-                    series.push(Series { labels: one.labels.clone(), values: column });
-                }
-                series.retain(|one| !one.is_empty());
-                Vector::new(series, steps, self.guard)
-            }
-        }
-    }
-
-    /// The newest sample of each series at each step; with `of_time`, that of its time.
-    fn newest(
-        &self,
-        selector: &Selector,
-        steps: Steps,
-        of_time: Option<fn(i64) -> f64>,
-    ) -> Result<Vector<'a>> {
-        let windows = self.times.windows(steps, &selector.moved, self.times.lookback);
-        self.read(selector, steps, &|times, values| {
-            let samples = Samples { times, values };
-            match of_time {
-                None => windows.newest(samples, |row| values[row]),
-                Some(of_time) => windows.newest(samples, |row| of_time(times[row])),
-            }
-        })
-    }
-
-    /// Reads a selector's series in parallel, each into one column. Sorted by labels; series without samples at any step go.
-    fn read(
-        &self,
-        selector: &Selector,
-        steps: Steps,
-        column: &(dyn Fn(&mut Vec<i64>, &mut Vec<f64>) -> Column + Sync),
-    ) -> Result<Vector<'a>> {
-        let mut all: Vec<Series> = Vec::new();
-        let sources = std::mem::take(&mut *self.sources[selector.id].lock());
-        for source in sources {
-            let (captured, names) = source.into_parts();
-            let scan = captured.open_within(self.guard)?;
-            let each = |found: &mut Found, part: Part<'_>| {
-                for field in 0..names.len() {
-                    found.times.clear();
-                    found.values.clear();
-                    append_samples(part.rows, field, &mut found.times, &mut found.values);
-                    if found.times.is_empty() {
-                        continue;
-                    }
-                    if !part.is_whole {
-                        let bytes = found.times.len() * 16;
-                        self.guard.reserve(bytes)?;
-                        found.slice_bytes += bytes;
-                        let slice = Slice {
-                            labels: names.labels(field, part.tags),
-                            times: found.times.clone(),
-                            values: found.values.clone(),
-                        };
-                        found.slices.push(slice);
-                        continue;
-                    }
-                    let values = column(&mut found.times, &mut found.values);
-                    if values.iter().any(|value| !is_absent(*value)) {
-                        self.guard.reserve(series_bytes(steps.count))?;
-                        found.series.push(Series { labels: names.labels(field, part.tags), values });
-                    }
-                }
-                Ok(())
-            };
-            let join = |mut a: Found, b: Found| {
-                a.series.extend(b.series);
-                a.slices.extend(b.slices);
-                a.slice_bytes += b.slice_bytes;
-                Ok(a)
-            };
-            let mut found = scan.fold_parts(self.guard, self.touched, Found::default, each, join)?;
-            self.guard.release(found.series.len() * series_bytes(steps.count));
-            found.join_slices(column);
-            self.guard.release(found.slice_bytes);
-            all.extend(found.series);
-        }
-        // Stable, so that of equal labels those of the table that comes first win.
-        all.sort_by(|a, b| a.labels.as_bytes().cmp(b.labels.as_bytes()));
-        all.dedup_by(|later, first| later.labels == first.labels);
-        Vector::new(all, steps, self.guard)
-    }
-
-    /// All samples of a range vector at one time: what `query` answers for one.
-    pub fn runs(&self, expr: &Expr, steps: Steps) -> Result<Vec<Run>> {
-        let (ranges, moved, length) = ranges_of(expr);
-        let windows = self.times.windows(steps, moved, length);
-        let mut runs: Vec<Run> = match ranges {
-            Ranges::Selector(selector) => {
-                let gathered: Mutex<Vec<Run>> = Mutex::default();
-                let sources = std::mem::take(&mut *self.sources[selector.id].lock());
-                for source in sources {
-                    let (captured, names) = source.into_parts();
-                    let scan = captured.open_within(self.guard)?;
-                    scan.for_each(self.guard, |tags, rows| {
-                        for field in 0..names.len() {
-                            let (mut times, mut values) = (Vec::new(), Vec::new());
-                            append_samples(&rows, field, &mut times, &mut values);
-                            drop_stale(&mut times, &mut values);
-                            self.guard.reserve(times.len() * 16)?;
-                            let samples =
-                                times.iter().map(|time| time.div_euclid(1_000_000)).zip(values).collect();
-                            gathered.lock().push(Run { labels: names.labels(field, tags), samples });
-                        }
-                        Ok(())
-                    })?;
-                }
-                gathered.into_inner()
-            }
-            Ranges::Subquery(subquery) => {
-                let inner_steps = self.affordable(subquery_steps(subquery, &windows))?;
-                let inner = self.vector(&subquery.inner, inner_steps)?;
-                let run = |series: &Series| {
-                    let samples = inner_steps.times().zip(series.values.iter().copied());
-                    let first = windows.end(steps.start).saturating_sub(windows.length);
-                    let inside = |(time, value): &(i64, f64)| !is_absent(*value) && *time > first;
-                    Run { labels: series.labels.clone(), samples: samples.filter(inside).collect() }
-                };
-                inner.series.iter().map(run).collect()
-            }
-        };
-        runs.sort_by(|a, b| a.labels.as_bytes().cmp(b.labels.as_bytes()));
-        // Slices of a long series, one after the other.
-        runs.dedup_by(|later, first| {
-            let same = later.labels == first.labels;
-            if same && first.samples.last() < later.samples.first() {
-                first.samples.append(&mut later.samples);
-            }
-            same
-        });
-        runs.retain(|run| !run.samples.is_empty());
-        Ok(runs)
+/// What Prometheus names as the place of a function's argument: without parentheses, and of a subquery it knows none.
+pub fn said_span(arg: &Expr) -> Span {
+    match arg.unwrapped() {
+        Expr { node: Node::Subquery(_), .. } => Span::default(),
+        bare => bare.span,
     }
 }
 
-/// What a task has read.
-#[derive(Default)]
-struct Found {
-    series: Vec<Series>,
-    slices: Vec<Slice>,
-    slice_bytes: usize,
-    times: Vec<i64>,
-    values: Vec<f64>,
-}
-
-/// Samples of a long series that are not all of it.
-struct Slice {
-    labels: TagSet,
-    times: Vec<i64>,
-    values: Vec<f64>,
-}
-
-impl Found {
-    fn join_slices(&mut self, column: &(dyn Fn(&mut Vec<i64>, &mut Vec<f64>) -> Column + Sync)) {
-        let mut slices = std::mem::take(&mut self.slices);
-        slices.sort_by(|a, b| a.labels.as_bytes().cmp(b.labels.as_bytes()).then(a.times[0].cmp(&b.times[0])));
-        let mut slices = slices.into_iter().peekable();
-        while let Some(mut whole) = slices.next() {
-            while let Some(next) = slices.next_if(|next| next.labels == whole.labels) {
-                whole.times.extend(next.times);
-                whole.values.extend(next.values);
-            }
-            let values = column(&mut whole.times, &mut whole.values);
-            self.series.push(Series { labels: whole.labels, values });
-        }
-        self.series.retain(|one| !one.is_empty());
-    }
-}
-
-fn ranges_of(arg: &Expr) -> (Ranges<'_>, &Moved, i64) {
-    match &arg.unwrapped().node {
-        Node::Range { selector, range } => (Ranges::Selector(selector), &selector.moved, *range),
-        Node::Subquery(subquery) => (Ranges::Subquery(subquery), &subquery.moved, subquery.range),
-        _ => unreachable!("bug: the checks found a range vector here"),
+fn of_histogram(function: HistogramFunction) -> fn(&Native) -> f64 {
+    match function {
+        HistogramFunction::Avg => Native::mean,
+        HistogramFunction::Count => |histogram| histogram.count,
+        HistogramFunction::Sum => |histogram| histogram.sum,
+        HistogramFunction::Stddev => |histogram| histogram.variance().sqrt(),
+        HistogramFunction::Stdvar => Native::variance,
     }
 }
 
@@ -589,8 +419,8 @@ fn absence(arg: &Expr, present: &[Series], steps: Steps) -> Vec<Series> {
             labels.remove(matcher.label.as_str());
         }
     }
-    let is_absent_at = |step: usize| present.iter().all(|series| is_absent(series.values[step]));
+    let is_absent_at = |step: usize| present.iter().all(|series| !series.is_at(step));
     let values = (0..steps.count).map(|step| if is_absent_at(step) { 1.0 } else { ABSENT }).collect();
-    let one = Series { labels: TagSet::new(labels), values };
+    let one = Series::floats(TagSet::new(labels), values);
     if one.is_empty() { Vec::new() } else { vec![one] }
 }

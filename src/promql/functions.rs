@@ -24,6 +24,8 @@ pub enum Work {
     Sample(SampleFunction),
     /// Each time by itself, of the argument or of the time of evaluation.
     Date(DatePart),
+    /// Each native histogram by itself.
+    Histogram(HistogramFunction),
     /// The samples of a window, series by series.
     Window(WindowFunction),
     AbsentOverTime,
@@ -77,6 +79,15 @@ pub enum SampleFunction {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistogramFunction {
+    Avg,
+    Count,
+    Stddev,
+    Stdvar,
+    Sum,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatePart {
     Minute,
     Hour,
@@ -125,6 +136,19 @@ impl WindowFunction {
     }
 }
 
+impl Function {
+    /// Whether it asks a native histogram for its count and sum alone; None if it does not look into one.
+    pub fn totals_only(&self) -> Option<bool> {
+        match self.work {
+            Work::Histogram(HistogramFunction::Avg | HistogramFunction::Count | HistogramFunction::Sum) => {
+                Some(true)
+            }
+            Work::HistogramQuantile | Work::HistogramFraction => Some(false),
+            _ => None,
+        }
+    }
+}
+
 pub fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().map(|at| &FUNCTIONS[at])
 }
@@ -146,6 +170,10 @@ const fn sample(name: &'static str, function: SampleFunction) -> Function {
 
 const fn date(name: &'static str, part: DatePart) -> Function {
     Function { optional: 1, ..f(name, &[Vector], Vector, Work::Date(part)) }
+}
+
+const fn histogram(name: &'static str, function: HistogramFunction) -> Function {
+    f(name, &[Vector], Vector, Work::Histogram(function))
 }
 
 const fn window(name: &'static str, function: WindowFunction) -> Function {
@@ -194,8 +222,13 @@ static FUNCTIONS: &[Function] = &[
     // --enable-feature=promql-experimental-functions
     window("first_over_time", WindowFunction::First),
     sample("floor", SampleFunction::Floor),
+    histogram("histogram_avg", HistogramFunction::Avg),
+    histogram("histogram_count", HistogramFunction::Count),
     f("histogram_fraction", &[Scalar, Scalar, Vector], Vector, Work::HistogramFraction),
     f("histogram_quantile", &[Scalar, Vector], Vector, Work::HistogramQuantile),
+    histogram("histogram_stddev", HistogramFunction::Stddev),
+    histogram("histogram_stdvar", HistogramFunction::Stdvar),
+    histogram("histogram_sum", HistogramFunction::Sum),
     date("hour", DatePart::Hour),
     window("idelta", WindowFunction::Idelta),
     window("increase", WindowFunction::Increase),

@@ -2,20 +2,38 @@
 //!
 //! Invariant: every function gives what Prometheus gives for the same samples, to the last bits where the order of operations decides
 //! them; a function without enough samples gives none.
-//! Not here: where a window begins and ends (`window`).
+//! Not here: where a window begins and ends (`window`), windows with native histograms (`mixed`).
+
+mod mixed; // with native histograms
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use storage_format::point::{TagSet, Time};
+
+use crate::promql::annotations::Annotations;
 use crate::promql::arithmetic::{Mean, Sum, quantile};
+use crate::promql::ast::Span;
 use crate::promql::functions::WindowFunction;
 use crate::promql::value::{ABSENT, Column};
 use crate::promql::window::{Samples, Windows, nanos, seconds};
+
+/// Where what is said of a series goes.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    pub annotations: &'a Annotations<'a>,
+    /// Of the function's first argument.
+    pub span: Span,
+    pub labels: &'a dyn Fn() -> TagSet,
+}
 
 /// A function with its other arguments, one value per step each.
 pub struct RangeCall<'a> {
     pub function: WindowFunction,
     pub windows: Windows,
     pub params: &'a [Column],
+    /// What is wrong with the parameters, where there was a window to look at.
+    pub refused: OnceLock<String>,
 }
 
 /// One step's window.
@@ -36,12 +54,11 @@ impl RangeCall<'_> {
             WindowFunction::Rate | WindowFunction::Increase => Resets::of(samples.values),
             _ => Resets::default(),
         };
-        // These look at the time of the step, or at another argument of it, and so may differ over the same samples.
-        let varies = self.function == WindowFunction::PredictLinear || !self.params.is_empty();
+        let varies = self.varies();
         let mut last = ABSENT;
         let mut scratch = Vec::new();
         let mut step = 0;
-        self.windows.slide(samples, |now, end, rows, same| {
+        self.windows.slide(samples.times, |now, end, rows, same| {
             if !same || varies {
                 last = if rows.is_empty() {
                     ABSENT
@@ -59,6 +76,11 @@ impl RangeCall<'_> {
             step += 1;
         });
         column
+    }
+
+    /// Whether it looks at the time of the step, or at another argument of it, and so may differ over the same samples.
+    fn varies(&self) -> bool {
+        self.function == WindowFunction::PredictLinear || !self.params.is_empty()
     }
 
     /// The window has at least one sample.
@@ -83,7 +105,10 @@ impl RangeCall<'_> {
                 let (slope, intercept) = regression(window.samples, window.now);
                 slope * param(0) + intercept
             }),
-            WindowFunction::DoubleExponentialSmoothing => smoothed(values, param(0), param(1)),
+            WindowFunction::DoubleExponentialSmoothing => {
+                self.check_factors(param(0), param(1));
+                smoothed(values, param(0), param(1))
+            }
             WindowFunction::Changes => {
                 let changed = |pair: &&[f64]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
                 Some(values.windows(2).filter(changed).count() as f64)
@@ -131,6 +156,16 @@ impl RangeCall<'_> {
         }
     }
 
+    fn check_factors(&self, smoothing: f64, trend: f64) {
+        for (value, name, short) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {
+            if value <= 0.0 || value >= 1.0 {
+                self.refused.get_or_init(|| {
+                    format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {value:.6}")
+                });
+            }
+        }
+    }
+
     /// The difference from first to last, extended to the ends of the window where the samples come close to them.
     fn extrapolated(&self, window: &Window<'_>, resets: Option<&[Reset]>) -> Option<f64> {
         let Samples { times, values } = window.samples;
@@ -142,6 +177,14 @@ impl RangeCall<'_> {
         for (_, before) in resets.into_iter().flatten() {
             difference += before;
         }
+        let counter = resets.is_some().then_some((values[0], difference));
+        Some(difference * self.factor(window, times, counter))
+    }
+
+    /// What a difference from the first to the last of these times becomes over the window, of which there are at least two.
+    /// Of a counter also its first value and the difference: it cannot have been below zero.
+    fn factor(&self, window: &Window<'_>, times: &[Time], counter: Option<(f64, f64)>) -> f64 {
+        let last = times.len() - 1;
         let mut to_start = times[0].saturating_sub(window.start) as f64 / 1e9;
         let mut to_end = window.end.saturating_sub(times[last]) as f64 / 1e9;
         let sampled = times[last].saturating_sub(times[0]) as f64 / 1e9;
@@ -150,22 +193,21 @@ impl RangeCall<'_> {
         if to_start >= close {
             to_start = between / 2.0;
         }
-        if resets.is_some() {
-            // A counter cannot have been below zero.
-            let mut to_zero = to_start;
-            if difference > 0.0 && values[0] >= 0.0 {
-                to_zero = sampled * (values[0] / difference);
-            }
-            to_start = to_start.min(to_zero);
+        if let Some((first, difference)) = counter
+            && difference > 0.0
+            && first >= 0.0
+        {
+            let to_zero = sampled * (first / difference);
+            to_start = if to_zero < to_start { to_zero } else { to_start };
         }
         if to_end >= close {
             to_end = between / 2.0;
         }
-        let mut factor = (sampled + to_start + to_end) / sampled;
-        if self.function == WindowFunction::Rate {
-            factor /= self.windows.length as f64 / 1e3;
+        let factor = (sampled + to_start + to_end) / sampled;
+        match self.function {
+            WindowFunction::Rate => factor / (self.windows.length as f64 / 1e3),
+            _ => factor,
         }
-        Some(difference * factor)
     }
 }
 
@@ -276,7 +318,7 @@ mod tests {
         let steps = Steps::instant(end);
         let windows = Windows::new(steps, &Moved::default(), end, end, end);
         let params: Vec<Column> = params.iter().map(|param| vec![*param]).collect();
-        let call = RangeCall { function, windows, params: &params };
+        let call = RangeCall { function, windows, params: &params, refused: OnceLock::new() };
         let value = call.column(Samples { times: &times, values })[0];
         (!is_absent(value)).then_some(value)
     }

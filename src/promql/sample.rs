@@ -47,13 +47,15 @@ pub fn apply(function: SampleFunction, value: f64, params: &[f64]) -> Option<f64
     })
 }
 
-/// NaN if either is.
+/// NaN if either is, except that nothing is less than -Inf.
 fn less(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let is_lowest = a == f64::NEG_INFINITY || b == f64::NEG_INFINITY;
+    if !is_lowest && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.min(b) }
 }
 
 fn greater(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let is_highest = a == f64::INFINITY || b == f64::INFINITY;
+    if !is_highest && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.max(b) }
 }
 
 /// A part of a time in seconds since 1970, in UTC.
@@ -124,6 +126,7 @@ mod tests {
         assert_eq!(of(SampleFunction::Clamp, 5.0, &[0.0, 3.0]), Some(3.0));
         assert_eq!(of(SampleFunction::Clamp, 5.0, &[3.0, 0.0]), None);
         assert!(of(SampleFunction::ClampMax, f64::NAN, &[1.0]).is_some_and(f64::is_nan));
+        assert_eq!(of(SampleFunction::ClampMin, f64::NAN, &[f64::INFINITY]), Some(f64::INFINITY));
         assert_eq!(of(SampleFunction::Round, 2.5, &[]), Some(3.0));
         assert_eq!(of(SampleFunction::Round, -2.5, &[]), Some(-2.0));
         assert_eq!(of(SampleFunction::Round, 1.26, &[0.1]), Some(1.3));

@@ -10,15 +10,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use query_lang::plan::{TagFilter, TagTest};
+use storage_format::histogram::Histogram;
 use storage_format::point::{FieldType, TagSet, Time, TimeRange};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::promql::ast::{Expr, MatchTest, Matcher};
 use crate::promql::labels::with;
+use crate::promql::native::Native;
 use crate::promql::parse::NAME;
+use crate::promql::window::Track;
 use crate::rows::Rows;
 use crate::scan::Captured;
-use crate::series::{CompiledFilter, METRIC_VALUE, METRICS_TABLE, Table};
+use crate::series::{CompiledFilter, METRIC_HISTOGRAM, METRIC_VALUE, METRICS_TABLE, Table};
 
 /// What one selector of a query needs.
 #[derive(Clone, Debug)]
@@ -32,7 +35,10 @@ pub struct Wanted {
     pub filter: CompiledFilter,
     /// Fields by number and name.
     pub columns: Vec<(u32, String)>,
+    /// Of the columns that are metrics of their own.
     names: Vec<Name>,
+    /// The column with the native histograms of the first metric.
+    histograms_at: Option<usize>,
 }
 
 /// What the series of a field are called.
@@ -46,18 +52,30 @@ enum Name {
 /// What one selector reads of one table.
 pub struct Source {
     pub captured: Captured,
-    names: Vec<Name>,
+    names: Names,
 }
 
 impl Wanted {
     /// None if nothing of the table can match.
     pub fn of(table: &Table, matchers: &[Matcher]) -> Result<Option<Wanted>> {
         if *table.name == *METRICS_TABLE {
-            let Some((id, FieldType::Float)) = table.column(METRIC_VALUE) else { return Ok(None) };
+            let column = |name: &str, wanted: FieldType| {
+                let (id, kind) = table.column(name)?;
+                (kind == wanted).then(|| (id, name.to_string()))
+            };
+            let value = column(METRIC_VALUE, FieldType::Float);
+            let histogram = column(METRIC_HISTOGRAM, FieldType::Binary);
+            if value.is_none() && histogram.is_none() {
+                return Ok(None);
+            }
+            let histograms_at = histogram.is_some().then_some(1);
+            // A column that there is not is read as one without values.
+            let value = value.unwrap_or((u32::MAX, METRIC_VALUE.to_string()));
             return Ok(Some(Wanted {
                 filter: filter(matchers.iter())?,
-                columns: vec![(id, METRIC_VALUE.to_string())],
+                columns: std::iter::once(value).chain(histogram).collect(),
                 names: vec![Name::InTags],
+                histograms_at,
             }));
         }
         let by_name: Vec<Matcher> =
@@ -67,9 +85,10 @@ impl Wanted {
             filter: filter(matchers.iter().filter(|matcher| matcher.label != NAME))?,
             columns: Vec::new(),
             names: Vec::new(),
+            histograms_at: None,
         };
         for (id, column) in (0..).zip(table.columns()) {
-            if column.field_type == FieldType::Str {
+            if matches!(column.field_type, FieldType::Str | FieldType::Binary) {
                 continue;
             }
             let name = field_metric(&table.name, &column.name);
@@ -90,7 +109,7 @@ impl Wanted {
     }
 
     pub fn source(self, captured: Captured) -> Source {
-        Source { captured, names: self.names }
+        Source { captured, names: Names { names: self.names, histograms_at: self.histograms_at } }
     }
 
     /// The label sets that a series of the table stands for.
@@ -101,20 +120,33 @@ impl Wanted {
 
 impl Source {
     pub fn into_parts(self) -> (Captured, Names) {
-        (self.captured, Names(self.names))
+        (self.captured, self.names)
     }
 }
 
 /// What the series of each column are called.
-pub struct Names(Vec<Name>);
+pub struct Names {
+    names: Vec<Name>,
+    histograms_at: Option<usize>,
+}
 
 impl Names {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     pub fn labels(&self, column: usize, tags: &TagSet) -> TagSet {
-        self.0[column].labels(tags)
+        self.names[column].labels(tags)
+    }
+
+    /// What the rows have of one column.
+    pub fn fill(&self, track: &mut Track, column: usize, rows: &[Rows]) -> Result<()> {
+        track.clear();
+        append_samples(rows, column, &mut track.times, &mut track.values);
+        match self.histograms_at {
+            Some(at) => append_histograms(rows, at, &mut track.histograms),
+            None => Ok(()),
+        }
     }
 }
 
@@ -156,8 +188,25 @@ fn tag_filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> TagFilter {
     TagFilter::And(matchers.map(test).collect())
 }
 
+fn append_histograms(
+    rows: &[Rows],
+    column: usize,
+    histograms: &mut Vec<(Time, Option<Arc<Native>>)>,
+) -> Result<()> {
+    for piece in rows {
+        let Some(Some(array)) = piece.columns.get(column) else { continue };
+        let bytes = array.as_binary::<i32>();
+        for (time, bytes) in piece.times.iter().zip(bytes).filter_map(|(time, bytes)| Some((time, bytes?))) {
+            let histogram =
+                Histogram::decode(bytes).map_err(|damage| Error::corrupt("a native histogram", damage))?;
+            histograms.push((*time, Native::of(&histogram).map(Arc::new)));
+        }
+    }
+    Ok(())
+}
+
 /// Appends the samples of one column.
-pub fn append_samples(rows: &[Rows], column: usize, times: &mut Vec<Time>, values: &mut Vec<f64>) {
+fn append_samples(rows: &[Rows], column: usize, times: &mut Vec<Time>, values: &mut Vec<f64>) {
     for piece in rows {
         let Some(Some(array)) = piece.columns.get(column) else { continue };
         if array.null_count() == 0 {

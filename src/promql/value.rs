@@ -1,7 +1,10 @@
 //! What expressions give, over all steps of a query at once.
 //!
-//! Invariant: a column has one entry per step; where a series has no sample it holds [`ABSENT`], whose bits are those of Prometheus' stale
-//! marker, which no expression can give. What a [`Vector`] takes is counted for as long as it lives.
+//! Invariant: a column has one entry per step; where a series has no float it holds [`ABSENT`], whose bits are those of Prometheus' stale
+//! marker, which no expression can give. Native histograms stand beside the column, at steps where it has no float: what looks at
+//! floats alone passes over them and costs nothing more where there are none. What a [`Vector`] takes is counted for as long as it lives.
+
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::HashSet;
@@ -10,6 +13,7 @@ use storage_format::point::TagSet;
 use crate::error::Result;
 use crate::guard::{Guard, Held};
 use crate::promql::failure;
+use crate::promql::native::Native;
 
 /// Evaluation times, in milliseconds: `start`, `start + step`, ... At least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +55,88 @@ pub fn is_absent(value: f64) -> bool {
     value.to_bits() == ABSENT_BITS
 }
 
-#[derive(Clone, Debug)]
+/// Native histograms by the number of their step, ascending.
+pub type Histograms = Vec<(usize, Arc<Native>)>;
+
+#[derive(Clone, Debug, Default)]
 pub struct Series {
     pub labels: TagSet,
     pub values: Column,
+    pub histograms: Histograms,
 }
 
 impl Series {
+    pub fn floats(labels: TagSet, values: Column) -> Series {
+        Series { labels, values, histograms: Histograms::new() }
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.values.iter().all(|value| is_absent(*value))
+        self.histograms.is_empty() && self.values.iter().all(|value| is_absent(*value))
+    }
+
+    /// Whether there is a sample at a step.
+    pub fn is_at(&self, step: usize) -> bool {
+        !is_absent(self.values[step]) || self.histogram(step).is_some()
+    }
+
+    pub fn histogram(&self, step: usize) -> Option<&Arc<Native>> {
+        if self.histograms.is_empty() {
+            return None;
+        }
+        self.histograms.binary_search_by_key(&step, |(step, _)| *step).ok().map(|at| &self.histograms[at].1)
+    }
+
+    /// Marks the steps at which there is a sample.
+    pub fn mark(&self, present: &mut [bool]) {
+        present.iter_mut().zip(&self.values).for_each(|(present, value)| *present |= !is_absent(*value));
+        self.histograms.iter().for_each(|(step, _)| present[*step] = true);
+    }
+
+    /// Takes away the samples at some steps.
+    pub fn keep(&mut self, wanted: impl Fn(usize) -> bool) {
+        for (step, value) in self.values.iter_mut().enumerate() {
+            if !wanted(step) {
+                *value = ABSENT;
+            }
+        }
+        self.histograms.retain(|(step, _)| wanted(*step));
+    }
+
+    /// Takes over another's samples. False if both have one at the same step.
+    pub fn absorb(&mut self, other: Series) -> bool {
+        let meets = |step: &usize| self.is_at(*step);
+        if !(self.histograms.is_empty() && other.histograms.is_empty())
+            && (0..self.values.len()).filter(|step| other.is_at(*step)).any(|step| meets(&step))
+        {
+            return false;
+        }
+        for (into, value) in self.values.iter_mut().zip(other.values) {
+            match (is_absent(*into), is_absent(value)) {
+                (_, true) => {}
+                (true, false) => *into = value,
+                (false, false) => return false,
+            }
+        }
+        if !other.histograms.is_empty() {
+            self.histograms.extend(other.histograms);
+            self.histograms.sort_unstable_by_key(|(step, _)| *step);
+        }
+        true
     }
 }
 
-/// What a series of so many steps takes.
+/// What a series of so many steps takes, without its histograms.
 pub fn series_bytes(steps: usize) -> usize {
     size_of::<Series>() + steps * size_of::<f64>()
+}
+
+/// What histograms take. One that stands at several steps in a row is held once.
+pub fn histograms_bytes<K>(histograms: &[(K, Arc<Native>)]) -> usize {
+    let of_one = |at: usize| match at.checked_sub(1) {
+        Some(before) if Arc::ptr_eq(&histograms[before].1, &histograms[at].1) => 0,
+        _ => histograms[at].1.heap_bytes(),
+    };
+    size_of_val(histograms) + (0..histograms.len()).map(of_one).sum::<usize>()
 }
 
 /// The samples of one series in a range, for a range vector as an answer. Times are milliseconds.
@@ -73,6 +144,19 @@ pub fn series_bytes(steps: usize) -> usize {
 pub struct Run {
     pub labels: TagSet,
     pub samples: Vec<(i64, f64)>,
+    pub histograms: Vec<(i64, Arc<Native>)>,
+}
+
+impl Run {
+    pub fn first_time(&self) -> Option<i64> {
+        let histogram = self.histograms.first().map(|(time, _)| *time);
+        self.samples.first().map(|(time, _)| *time).into_iter().chain(histogram).min()
+    }
+
+    pub fn last_time(&self) -> Option<i64> {
+        let histogram = self.histograms.last().map(|(time, _)| *time);
+        self.samples.last().map(|(time, _)| *time).into_iter().chain(histogram).max()
+    }
 }
 
 pub enum Value<'g> {
@@ -90,7 +174,8 @@ pub struct Vector<'g> {
 impl<'g> Vector<'g> {
     pub fn new(series: Vec<Series>, steps: Steps, guard: &'g Guard) -> Result<Vector<'g>> {
         let mut held = guard.hold();
-        held.grow(series.len() * series_bytes(steps.count))?;
+        let of_histograms: usize = series.iter().map(|one| histograms_bytes(&one.histograms)).sum();
+        held.grow(series.len() * series_bytes(steps.count) + of_histograms)?;
         held.check()?;
         Ok(Vector { series, held })
     }
@@ -128,12 +213,8 @@ pub fn joined(series: Vec<Series>) -> Result<Vec<Series>> {
                 out.push(one);
             }
             Some(place) => {
-                for (into, value) in out[*place].values.iter_mut().zip(one.values) {
-                    match (is_absent(*into), is_absent(value)) {
-                        (_, true) => {}
-                        (true, false) => *into = value,
-                        (false, false) => return Err(same_labels()),
-                    }
+                if !out[*place].absorb(one) {
+                    return Err(same_labels());
                 }
             }
         }
@@ -146,7 +227,7 @@ mod tests {
     use super::*;
 
     fn series(labels: &[(&str, &str)], values: &[f64]) -> Series {
-        Series { labels: TagSet::new(labels.iter().copied()), values: values.to_vec() }
+        Series::floats(TagSet::new(labels.iter().copied()), values.to_vec())
     }
 
     #[test]

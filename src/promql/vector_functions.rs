@@ -1,24 +1,17 @@
-//! Functions of a whole instant vector: labels, order, histograms in buckets.
+//! Functions of a whole instant vector: labels and order.
 //!
-//! Not here: functions of single samples (`sample`) and of windows (`range`).
+//! Not here: functions of single samples (`sample`), of windows (`range`) and of histograms (`histograms`).
 
-use hashbrown::HashMap;
 use query_lang::pattern::whole_value;
-use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::arithmetic::nan_first;
 use crate::promql::ast::Expr;
-use crate::promql::buckets::{self, Bucket};
 use crate::promql::eval::Evaluator;
 use crate::promql::failure;
-use crate::promql::labels::{with, without, without_name};
-use crate::promql::parse::NAME;
+use crate::promql::labels::with;
 use crate::promql::print::quoted_bytes;
-use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent, joined, refuse_same_labels};
-
-/// The label of a bucket's upper bound.
-const BUCKET: &str = "le";
+use crate::promql::value::{Column, Series, Steps, is_absent, refuse_same_labels};
 
 /// The sample of the only series, else NaN.
 pub fn scalar(series: &[Series], steps: Steps) -> Column {
@@ -84,8 +77,10 @@ pub fn label_join(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Res
     Ok(series)
 }
 
-/// By value, NaN last. Over a range the answer is in the order of labels anyway.
+/// By value, NaN last; without histograms. Over a range the answer is in the order of labels anyway.
 pub fn sort(mut series: Vec<Series>, descending: bool, steps: Steps) -> Vec<Series> {
+    series.iter_mut().for_each(|one| one.histograms.clear());
+    series.retain(|one| !one.is_empty());
     if steps.count == 1 {
         series.sort_by(|a, b| {
             let (a, b) = (a.values[0], b.values[0]);
@@ -154,99 +149,9 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     }
 }
 
-/// The buckets of one histogram: bounds and columns of counts.
-struct Histogram<'s> {
-    labels: TagSet,
-    buckets: Vec<(f64, &'s Column)>,
-}
-
-/// Series that differ in their bound only are one histogram. Those without a good bound are named and left out.
-fn histograms<'s>(evaluator: &Evaluator<'_>, series: &'s [Series], arg: &Expr) -> Vec<Histogram<'s>> {
-    let mut places: HashMap<TagSet, usize> = HashMap::new();
-    let mut found: Vec<Histogram<'s>> = Vec::new();
-    for one in series {
-        let text = one.labels.get(BUCKET).unwrap_or_default();
-        let Some(bound) = bound(text) else {
-            evaluator.annotations.bad_bucket(one.labels.get(NAME).unwrap_or_default(), text, arg.span);
-            continue;
-        };
-        let labels = without(&one.labels, BUCKET);
-        let place = *places.entry(labels).or_insert_with_key(|labels| {
-            found.push(Histogram { labels: labels.clone(), buckets: Vec::new() });
-            found.len() - 1
-        });
-        found[place].buckets.push((bound, &one.values));
-    }
-    found
-}
-
-/// As Go reads a float.
-fn bound(text: &str) -> Option<f64> {
-    let digits = text.trim_start_matches(['+', '-']);
-    let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let is_word = ["inf", "infinity", "nan"].contains(&digits.to_ascii_lowercase().as_str());
-    if is_number || is_word { text.parse().ok() } else { None }
-}
-
-impl Histogram<'_> {
-    /// One value per step from the buckets that have a count there.
-    fn column(&self, steps: Steps, mut of: impl FnMut(usize, &mut Vec<Bucket>) -> f64) -> Column {
-        let mut buckets = Vec::with_capacity(self.buckets.len());
-        let at_step = |step: usize| {
-            let present = self.buckets.iter().filter(|(_, column)| !is_absent(column[step]));
-            buckets.clear();
-            buckets.extend(present.map(|(bound, column)| Bucket { bound: *bound, count: column[step] }));
-            if buckets.is_empty() { ABSENT } else { of(step, &mut buckets) }
-        };
-        (0..steps.count).map(at_step).collect()
-    }
-}
-
-pub fn histogram_quantile(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
-    let wanted = evaluator.scalar(&args[0], steps)?;
-    let vector = evaluator.vector(&args[1], steps)?;
-    wanted.iter().for_each(|quantile| evaluator.annotations.check_quantile(*quantile, args[0].span));
-    let mut out = Vec::new();
-    for histogram in histograms(evaluator, &vector.series, &args[1]) {
-        evaluator.guard.check()?;
-        let mut forced = false;
-        let values = histogram.column(steps, |step, buckets| {
-            let (value, was_forced) = buckets::quantile(wanted[step], buckets);
-            forced |= was_forced;
-            value
-        });
-        if forced {
-            let name = histogram.labels.get(NAME).unwrap_or_default();
-            evaluator.annotations.forced_monotonicity(name, args[1].span);
-        }
-        out.push(Series { labels: without_name(&histogram.labels), values });
-    }
-    joined(out)
-}
-
-pub fn histogram_fraction(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
-    let (lower, upper) = (evaluator.scalar(&args[0], steps)?, evaluator.scalar(&args[1], steps)?);
-    let vector = evaluator.vector(&args[2], steps)?;
-    let mut out = Vec::new();
-    for histogram in histograms(evaluator, &vector.series, &args[2]) {
-        evaluator.guard.check()?;
-        let values =
-            histogram.column(steps, |step, buckets| buckets::fraction(lower[step], upper[step], buckets));
-        out.push(Series { labels: without_name(&histogram.labels), values });
-    }
-    joined(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bounds_are_read_as_go_reads_floats() {
-        assert_eq!(bound("+Inf"), Some(f64::INFINITY));
-        assert_eq!((bound("0.5"), bound("1e3"), bound(".5")), (Some(0.5), Some(1000.0), Some(0.5)));
-        assert_eq!((bound(""), bound("x"), bound("Hello World")), (None, None, None));
-    }
 
     #[test]
     fn digits_sort_as_numbers() {

@@ -5,11 +5,108 @@
 //! Not here: what a function makes of a window (`range`), where samples come from (`select`).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use storage_format::point::Time;
 
 use crate::promql::ast::{At, Moved};
-use crate::promql::value::{Column, Steps, is_absent};
+use crate::promql::native::Native;
+use crate::promql::value::{ABSENT, Column, Histograms, Steps, is_absent};
+
+/// What one series has stored in a range.
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    /// Ascending, of the values; stale markers are among them.
+    pub times: Vec<Time>,
+    pub values: Vec<f64>,
+    /// Ascending; a stale marker is none. Of most series there are none at all.
+    pub histograms: Vec<(Time, Option<Arc<Native>>)>,
+}
+
+/// The samples of a series that has histograms, in one row: ascending times, and as many points.
+#[derive(Debug, Default)]
+pub struct Points {
+    pub times: Vec<Time>,
+    pub points: Vec<Point>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Point {
+    Float(f64),
+    Histogram(Arc<Native>),
+    Stale,
+}
+
+impl Track {
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.histograms.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+        self.histograms.clear();
+    }
+
+    /// Histograms as their totals.
+    pub fn drop_buckets(&mut self) {
+        let mut before: Option<Arc<Native>> = None;
+        for (_, histogram) in &mut self.histograms {
+            let totals = histogram.as_ref().map(|whole| Arc::new(whole.totals(before.as_deref())));
+            before = std::mem::replace(histogram, totals);
+        }
+    }
+
+    pub fn samples(&self) -> Samples<'_> {
+        Samples { times: &self.times, values: &self.values }
+    }
+
+    pub fn first_time(&self) -> Option<Time> {
+        let histogram = self.histograms.first().map(|(time, _)| *time);
+        self.times.first().copied().into_iter().chain(histogram).min()
+    }
+
+    /// Samples that come after all of these.
+    pub fn append(&mut self, mut later: Track) {
+        self.times.append(&mut later.times);
+        self.values.append(&mut later.values);
+        self.histograms.append(&mut later.histograms);
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        let of_one = |(_, histogram): &(Time, Option<Arc<Native>>)| {
+            size_of::<(Time, Option<Arc<Native>>)>() + histogram.as_ref().map_or(0, |one| one.heap_bytes())
+        };
+        self.times.len() * 16 + self.histograms.iter().map(of_one).sum::<usize>()
+    }
+
+    /// All samples in one row. Of a float and a histogram at the same time the histogram is the later.
+    pub fn points(&self) -> Points {
+        let mut out = Points::default();
+        let mut histograms = self.histograms.iter().peekable();
+        let put = |out: &mut Points, (time, histogram): &(Time, Option<Arc<Native>>)| {
+            out.times.push(*time);
+            out.points.push(histogram.clone().map_or(Point::Stale, Point::Histogram));
+        };
+        for (time, value) in self.times.iter().zip(&self.values) {
+            while let Some(earlier) = histograms.next_if(|(at, _)| at < time) {
+                put(&mut out, earlier);
+            }
+            out.times.push(*time);
+            out.points.push(if is_absent(*value) { Point::Stale } else { Point::Float(*value) });
+        }
+        histograms.for_each(|one| put(&mut out, one));
+        out
+    }
+}
+
+impl Points {
+    pub fn drop_stale(&mut self) {
+        let mut points = self.points.iter();
+        self.times.retain(|_| !matches!(points.next(), Some(Point::Stale)));
+        self.points.retain(|point| !matches!(point, Point::Stale));
+    }
+}
 
 /// Samples of one series: ascending times in nanoseconds, and as many values.
 #[derive(Clone, Copy)]
@@ -65,7 +162,7 @@ impl Windows {
 
     /// Calls `each` with every step's time, its window's end (both in milliseconds) and the samples in it; `same` says that they are
     /// those of the step before.
-    pub fn slide(&self, samples: Samples<'_>, mut each: impl FnMut(i64, i64, Range<usize>, bool)) {
+    pub fn slide(&self, times: &[Time], mut each: impl FnMut(i64, i64, Range<usize>, bool)) {
         let (mut first, mut next) = (0, 0);
         let mut before = None;
         for time in self.steps.times() {
@@ -74,10 +171,10 @@ impl Windows {
             before = Some(end);
             if !same {
                 let (from, to) = (nanos(end.saturating_sub(self.length)), nanos(end));
-                while next < samples.len() && samples.times[next] <= to {
+                while next < times.len() && times[next] <= to {
                     next += 1;
                 }
-                while first < next && samples.times[first] <= from {
+                while first < next && times[first] <= from {
                     first += 1;
                 }
             }
@@ -88,9 +185,37 @@ impl Windows {
     /// The newest sample of each step's window, by what `of` makes of its row. A stale marker ends the series until its next sample.
     pub fn newest(&self, samples: Samples<'_>, of: impl Fn(usize) -> f64) -> Column {
         let mut column = Column::with_capacity(self.steps.count);
-        self.slide(samples, |_, _, rows, _| {
+        self.slide(samples.times, |_, _, rows, _| {
             let newest = rows.last().filter(|row| !is_absent(samples.values[*row]));
-            column.push(newest.map_or(crate::promql::value::ABSENT, &of));
+            column.push(newest.map_or(ABSENT, &of));
+        });
+        column
+    }
+
+    /// The same of a series with histograms.
+    pub fn newest_point(&self, points: &Points) -> (Column, Histograms) {
+        let mut column = Column::with_capacity(self.steps.count);
+        let mut histograms = Histograms::new();
+        self.slide(&points.times, |_, _, rows, _| {
+            let step = column.len();
+            column.push(match rows.last().map(|row| &points.points[row]) {
+                Some(Point::Float(value)) => *value,
+                Some(Point::Histogram(histogram)) => {
+                    histograms.push((step, Arc::clone(histogram)));
+                    ABSENT
+                }
+                Some(Point::Stale) | None => ABSENT,
+            });
+        });
+        (column, histograms)
+    }
+
+    /// What `of` makes of the time of the newest point of each step's window.
+    pub fn newest_time(&self, points: &Points, of: impl Fn(Time) -> f64) -> Column {
+        let mut column = Column::with_capacity(self.steps.count);
+        self.slide(&points.times, |_, _, rows, _| {
+            let newest = rows.last().filter(|row| !matches!(points.points[*row], Point::Stale));
+            column.push(newest.map_or(ABSENT, |row| of(points.times[row])));
         });
         column
     }
@@ -128,7 +253,6 @@ pub fn drop_stale(times: &mut Vec<Time>, values: &mut Vec<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promql::value::ABSENT;
 
     const MS: i64 = 1_000_000;
 
@@ -139,9 +263,8 @@ mod tests {
     #[test]
     fn windows_are_open_on_the_left() {
         let times: Vec<Time> = [0, 10, 15, 20, 40].into_iter().map(|time| time * MS).collect();
-        let samples = Samples { times: &times, values: &[0.0; 5] };
         let mut seen = Vec::new();
-        windows(10, Moved::default()).slide(samples, |time, _, rows, _| seen.push((time, rows)));
+        windows(10, Moved::default()).slide(&times, |time, _, rows, _| seen.push((time, rows)));
         assert_eq!(seen, [(0, 0..1), (10, 1..2), (20, 2..4), (30, 4..4), (40, 4..5)]);
         let hull = windows(10, Moved::default()).hull();
         assert_eq!((hull.start, hull.end), (-10 * MS + 1, 40 * MS + 1));
@@ -150,10 +273,9 @@ mod tests {
     #[test]
     fn a_fixed_window_is_the_same_at_each_step() {
         let times = [5 * MS];
-        let samples = Samples { times: &times, values: &[1.0] };
         let mut seen = Vec::new();
         let fixed = Moved { offset: 10, at: Some(At::Time(15)) };
-        windows(10, fixed).slide(samples, |_, end, rows, same| seen.push((end, rows.len(), same)));
+        windows(10, fixed).slide(&times, |_, end, rows, same| seen.push((end, rows.len(), same)));
         assert_eq!(seen, [(5, 1, false), (5, 1, true), (5, 1, true), (5, 1, true), (5, 1, true)]);
     }
 

@@ -37,7 +37,7 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 /// `prometheus.Chunk.Encoding.XOR`.
 const ENCODING_XOR: i64 = 1;
 
-pub async fn read(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+pub(super) async fn read(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     answer(&doors, request).await.unwrap_or_else(|failure| {
         let text = format!("{}\n", failure.sentence());
         let mut response =
@@ -90,7 +90,7 @@ impl Encoded {
 }
 
 /// A `ReadRequest`.
-struct Asked {
+pub struct Asked {
     queries: Vec<Query>,
     takes_chunks: bool,
 }
@@ -101,7 +101,7 @@ struct Query {
 }
 
 impl Asked {
-    fn read(message: &[u8]) -> Result<Asked, Malformed> {
+    pub fn read(message: &[u8]) -> Result<Asked, Malformed> {
         let mut asked = Asked { queries: Vec::new(), takes_chunks: false };
         let mut first = None;
         for field in Fields::of(message) {

@@ -10,25 +10,31 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
 use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message;
 use query_lang::ast::TimeLiteral;
 use query_lang::calendar::Zone;
 use query_lang::catalog::{Catalog, FieldInfo, RollupInfo, TableInfo};
 use query_lang::{Context, time};
 use storage_format::block::{Block, SeriesIndex};
 use storage_format::chunk::{Cell, OpenChunk, describe};
+use storage_format::histogram::Histogram;
 use storage_format::manifest::Manifest;
 use storage_format::point::{FieldType, Time, TimeRange};
 use storage_format::state::{Distinct, Fraction, Sketch, StateKey, StateKind, StateRun, Wide};
 use storage_format::wal::{Delete, Kind, Points, Records, Step, decode_definition, decode_segment_header};
 use waterclock::config::Config;
 use waterclock::ingest::line_protocol::Precision;
-use waterclock::ingest::{Target, parse_lines};
+use waterclock::ingest::remote_write::{self, Version};
+use waterclock::ingest::{Target, histograms, otlp, parse_lines};
+use waterclock::promql::Native;
 use waterclock::series::Registry;
 use waterclock::server::body::Body;
 use waterclock::server::params::Params;
+use waterclock::server::remote_read::Asked;
 
 /// By the name of the target and of its folder in the corpus.
-pub const ALL: [(&str, fn(&[u8]) -> bool); 11] = [
+pub const ALL: [(&str, fn(&[u8]) -> bool); 13] = [
     ("log", log),
     ("chunk", chunk),
     ("values", values),
@@ -40,6 +46,8 @@ pub const ALL: [(&str, fn(&[u8]) -> bool); 11] = [
     ("times", times),
     ("config", config),
     ("request", request),
+    ("samples", samples),
+    ("histogram", histogram),
 ];
 
 /// 2026-01-01T12:00:00Z.
@@ -333,6 +341,74 @@ pub fn lines(body: &[u8]) -> bool {
         assert_eq!(decoded.rows.len(), part.points.rows.len());
     }
     parsed.errors.is_empty() && !parsed.batch.parts.is_empty()
+}
+
+/// Any bytes as a message that brings or asks for samples, the first byte saying which: remote write 1.0 and 2.0, OTLP in protobuf and in
+/// JSON, remote read. What is stored survives the log.
+pub fn samples(bytes: &[u8]) -> bool {
+    let Some((kind, message)) = bytes.split_first() else { return false };
+    let registry = Registry::default();
+    let database = registry.database_or_new("db");
+    let limits = Config::default().limits;
+    let target = Target {
+        registry: &registry,
+        database: &database,
+        limits: &limits,
+        refusal: &|_| None,
+        accepted_from: &|_| Time::MIN,
+    };
+    let received = match kind % 5 {
+        0 => remote_write::parse(message, Version::V1, &target),
+        1 => remote_write::parse(message, Version::V2, &target),
+        2 => match ExportMetricsServiceRequest::decode(message) {
+            Ok(request) => otlp::convert(&request, &target),
+            Err(_) => return false,
+        },
+        3 => match serde_json::from_slice::<ExportMetricsServiceRequest>(message) {
+            Ok(request) => otlp::convert(&request, &target),
+            Err(_) => return false,
+        },
+        _ => return Asked::read(message).map(|asked| drop(asked.to_string())).is_ok(),
+    };
+    let Ok(received) = received else { return false };
+    for part in &received.batch.parts {
+        let types = part.table.column_types();
+        let mut bytes = Vec::new();
+        part.points.encode(&mut bytes, 0, &types);
+        let decoded = Points::decode(&mut bytes.as_slice(), |_, column| types.get(column as usize).copied());
+        let (_, decoded) = decoded.expect("what was encoded decodes");
+        assert_eq!(decoded.rows.len(), part.points.rows.len());
+    }
+    received.refused.count == 0 && !received.batch.is_empty()
+}
+
+/// Any bytes as a stored native histogram and as the message of one: what is sound goes out and in again, and PromQL computes with it.
+pub fn histogram(bytes: &[u8]) -> bool {
+    let bits = |histogram: &Histogram| {
+        let mut bytes = Vec::new();
+        histogram.encode(&mut bytes);
+        bytes
+    };
+    let from_message = histograms::read(bytes).ok().map(|(_, histogram)| histogram);
+    let stored = Histogram::decode(bytes).ok();
+    for histogram in from_message.into_iter().filter(|one| one.check().is_ok()).chain(stored.clone()) {
+        let encoded = bits(&histogram);
+        let again = Histogram::decode(&encoded).expect("what was encoded decodes");
+        assert_eq!(bits(&again), encoded, "two encodings of one histogram");
+        let mut message = Vec::new();
+        histograms::put(&mut message, &histogram, 7);
+        let (time, again) = histograms::read(&message).expect("what was put can be read");
+        assert_eq!((time, bits(&again)), (7, encoded), "another histogram after remote read");
+        let Some(native) = Native::of(&histogram) else { continue };
+        for quantile in [0.0, 0.3, 0.9, 1.0] {
+            let _ = native.quantile(quantile);
+        }
+        let _ = (native.fraction(-1.0, 2.0), native.variance(), native.to_string());
+        let mut sum = native.clone();
+        assert_eq!(sum.add(&native), Ok(()), "a histogram goes with itself");
+        let _ = sum.is_reset(&native);
+    }
+    stored.is_some()
 }
 
 /// Any text as a time, a duration, a precision: what is read prints to text that reads as the same.

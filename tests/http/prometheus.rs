@@ -2,6 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::http::remote_write::{V1, histogram, request, send};
+use crate::support::prometheus::series;
 use crate::support::server::{Reply, Server, folder};
 
 fn server(folder: &std::path::Path) -> Server {
@@ -51,7 +53,9 @@ fn queries_answer_as_prometheus_does() {
     let limited = server.get("/api/v1/query?query=cpu_usage&time=16&limit=1&stats=all").json();
     assert_eq!(limited["data"]["result"].as_array().map(Vec::len), Some(1));
     assert_eq!(limited["warnings"], json!(["results truncated due to limit"]));
-    assert_eq!(limited["data"]["stats"]["samples"]["totalQueryableSamples"], 3);
+    let samples = &limited["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamples"], 2);
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[16, 2]]));
     assert_eq!(data(&server.get("/api/v1/query?query=cpu_usage&time=16&db=other"))["result"], json!([]));
     let stale = server.get("/api/v1/query?query=cpu_usage%7Bhost=%22b%22%7D&time=16&lookback_delta=10s");
     assert_eq!(data(&stale)["result"], json!([]));
@@ -159,4 +163,45 @@ fn queries_are_printed_and_taken_apart() {
     assert_eq!(tree["matching"], json!({ "card": "one-to-one", "labels": ["b"], "on": true, "include": [] }));
     assert_eq!(tree["rhs"]["offset"], 300_000);
     assert_eq!(server.get("/api/v1/parse_query?query=(").status, 400);
+}
+
+#[test]
+fn native_histograms_are_answered_with_their_buckets() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let mut written = series(&[("__name__", "lat"), ("job", "a")], &[]);
+    written.histograms = vec![histogram(1_000), histogram(16_000)];
+    let floats = series(&[("__name__", "up"), ("job", "a")], &[(16_000, 1.0)]);
+    assert_eq!(send(&server, V1, &request(vec![written, floats])).status, 204);
+    let shown = json!({ "count": "8", "sum": "18.5", "buckets": [
+        [3, "-0.001", "0.001", "1"],
+        [0, "0.7071067811865475", "1", "2"],
+        [0, "1", "1.414213562373095", "1"],
+        [0, "2", "2.82842712474619", "4"],
+    ]});
+    let labels = json!({ "__name__": "lat", "job": "a" });
+    let at =
+        |query: &str| data(&server.get(&format!("/api/v1/query?query={query}&time=16")))["result"].clone();
+    let result = json!([{ "metric": labels, "histogram": [16, shown] }]);
+    assert_eq!(at("lat"), result);
+    let both = json!([{ "metric": labels, "histograms": [[1, shown], [16, shown]] }]);
+    assert_eq!(at("lat[30s]"), both);
+    let range = "query=%7Bjob=%22a%22%7D&start=16&end=31&step=15";
+    let up = json!({ "__name__": "up", "job": "a" });
+    assert_eq!(
+        data(&server.get(&format!("/api/v1/query_range?{range}")))["result"],
+        json!([
+            { "metric": labels, "histograms": [[16, shown], [31, shown]] },
+            { "metric": up, "values": [[16, "1"], [31, "1"]] },
+        ])
+    );
+    let value = |query: &str| at(query)[0]["value"][1].clone();
+    assert_eq!(value("histogram_count(sum(lat))"), "8");
+    assert_eq!(value("histogram_avg(lat)"), "2.3125");
+    assert_eq!(value("histogram_quantile(0.5,lat)"), "2");
+    assert_eq!(value("histogram_fraction(-Inf,1,lat)"), "0.375");
+    assert_eq!(value("count(%7Bjob=%22a%22%7D)"), "2");
+    let reply = server.get("/api/v1/query?query=max(%7Bjob=%22a%22%7D)&time=16").json();
+    assert_eq!(reply["data"]["result"][0]["value"][1], "1");
+    assert_eq!(reply["infos"], json!(["PromQL info: ignored histogram in max aggregation (1:5)"]));
 }

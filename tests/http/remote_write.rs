@@ -10,10 +10,10 @@ use crate::support::prometheus::{
 };
 use crate::support::server::{Reply, Server, folder};
 
-const V1: &str = "application/x-protobuf";
+pub const V1: &str = "application/x-protobuf";
 const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
-fn send(server: &Server, kind: &str, body: &[u8]) -> Reply {
+pub fn send(server: &Server, kind: &str, body: &[u8]) -> Reply {
     let headers = [
         ("Content-Encoding", "snappy"),
         ("Content-Type", kind),
@@ -22,7 +22,7 @@ fn send(server: &Server, kind: &str, body: &[u8]) -> Reply {
     server.send("POST", "/api/v1/write", &headers, Some(body))
 }
 
-fn request(timeseries: Vec<TimeSeries>) -> Vec<u8> {
+pub fn request(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     packed(&WriteRequest { timeseries, metadata: Vec::new() })
 }
 

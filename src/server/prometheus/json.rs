@@ -4,13 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use serde_json::json;
 use storage_format::point::TagSet;
 
 use crate::promql::print::number_text;
-use crate::promql::{Answer, Data, Run, Said, Series, Steps, is_absent};
+use crate::promql::{Answer, Data, Native, Run, Said, Series, Steps, is_absent};
 use crate::server::prometheus::TRUNCATED;
 
 /// Text that is handed on at once.
@@ -22,8 +23,8 @@ const SENTENCES_MAX: usize = 10;
 /// What an answer has beside its values.
 pub struct Extras {
     pub limit: Option<usize>,
-    /// Whether `stats` were asked for.
-    pub stats: bool,
+    /// Whether counts of samples are told step by step.
+    pub per_step: bool,
 }
 
 /// The pieces of an answer.
@@ -37,11 +38,22 @@ pub fn pieces(answer: Answer, extras: &Extras) -> impl Iterator<Item = Bytes> + 
     };
     let mut entries = Entries::new(data, steps);
     let is_cut = extras.limit.is_some_and(|limit| entries.cut(limit));
-    let stats = extras.stats.then(|| {
-        let seconds = elapsed.as_secs_f64();
+    let seconds = elapsed.as_secs_f64();
+    let stats = samples.map(|samples| {
+        let all: u64 = samples.iter().sum();
+        let mut counts = json!({ "totalQueryableSamples": all });
+        if extras.per_step {
+            let of_steps = steps.times().zip(samples).map(|(time, count)| {
+                let mut text = String::new();
+                self::time(&mut text, time);
+                let time: serde_json::Number = text.parse().expect("a time is a number");
+                json!([time, count])
+            });
+            counts["totalQueryableSamplesPerStep"] = of_steps.collect();
+        }
         json!({
             "timings": { "evalTotalTime": seconds, "execTotalTime": seconds },
-            "samples": { "totalQueryableSamples": samples },
+            "samples": counts,
         })
     });
     let head = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{kind}\",\"result\":");
@@ -177,8 +189,16 @@ impl Entries {
                 let Some(one) = series.next() else { return close(out, first, ended) };
                 open(out, first);
                 metric(out, &one.labels);
-                out.push_str(",\"value\":");
-                sample(out, *time, one.values[0]);
+                match one.histograms.first() {
+                    Some((_, histogram)) => {
+                        out.push_str(",\"histogram\":");
+                        histogram_sample(out, *time, histogram);
+                    }
+                    None => {
+                        out.push_str(",\"value\":");
+                        sample(out, *time, one.values[0]);
+                    }
+                }
                 out.push('}');
                 true
             }
@@ -186,13 +206,15 @@ impl Entries {
                 let Some(one) = series.next() else { return close(out, first, ended) };
                 open(out, first);
                 let samples = steps.times().zip(one.values).filter(|(_, value)| !is_absent(*value));
-                samples_of(out, &one.labels, samples);
+                let time = |step: usize| steps.start + steps.step * step as i64;
+                let histograms = one.histograms.into_iter().map(|(step, histogram)| (time(step), histogram));
+                samples_of(out, &one.labels, samples, histograms);
                 true
             }
             Entries::Runs { runs, first, ended } => {
                 let Some(run) = runs.next() else { return close(out, first, ended) };
                 open(out, first);
-                samples_of(out, &run.labels, run.samples.into_iter());
+                samples_of(out, &run.labels, run.samples.into_iter(), run.histograms.into_iter());
                 true
             }
         }
@@ -212,16 +234,57 @@ fn close(out: &mut String, first: &mut bool, ended: &mut bool) -> bool {
     false
 }
 
-fn samples_of(out: &mut String, labels: &TagSet, samples: impl Iterator<Item = (i64, f64)>) {
+fn samples_of(
+    out: &mut String,
+    labels: &TagSet,
+    samples: impl Iterator<Item = (i64, f64)>,
+    histograms: impl Iterator<Item = (i64, Arc<Native>)>,
+) {
     metric(out, labels);
-    out.push_str(",\"values\":[");
-    for (at, (time, value)) in samples.enumerate() {
+    list(out, "values", samples, |out, (time, value)| sample(out, time, value));
+    list(out, "histograms", histograms, |out, (time, histogram)| histogram_sample(out, time, &histogram));
+    out.push('}');
+}
+
+/// Nothing if there are none.
+fn list<T>(out: &mut String, name: &str, items: impl Iterator<Item = T>, put: impl Fn(&mut String, T)) {
+    let mut items = items.peekable();
+    if items.peek().is_none() {
+        return;
+    }
+    let _ = write!(out, ",\"{name}\":[");
+    for (at, item) in items.enumerate() {
         if at > 0 {
             out.push(',');
         }
-        sample(out, time, value);
+        put(out, item);
     }
-    out.push_str("]}");
+    out.push(']');
+}
+
+/// Buckets say first which of their bounds are in them: 0 the upper, 1 the lower, 2 none, 3 both.
+fn histogram_sample(out: &mut String, at: i64, histogram: &Native) {
+    out.push('[');
+    time(out, at);
+    out.push_str(",{\"count\":");
+    quoted(out, histogram.count);
+    out.push_str(",\"sum\":");
+    quoted(out, histogram.sum);
+    list(out, "buckets", histogram.buckets(), |out, bucket| {
+        let bounds = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => 0,
+            (true, false) => 1,
+            (false, false) => 2,
+            (true, true) => 3,
+        };
+        let _ = write!(out, "[{bounds}");
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.push(',');
+            quoted(out, value);
+        }
+        out.push(']');
+    });
+    out.push_str("}]");
 }
 
 /// `{"metric":{...}` with the brace left open.
@@ -239,9 +302,15 @@ fn metric(out: &mut String, labels: &TagSet) {
 fn sample(out: &mut String, at: i64, value: f64) {
     out.push('[');
     time(out, at);
-    out.push_str(",\"");
+    out.push(',');
+    quoted(out, value);
+    out.push(']');
+}
+
+fn quoted(out: &mut String, value: f64) {
+    out.push('"');
     number(out, value);
-    out.push_str("\"]");
+    out.push('"');
 }
 
 /// Seconds, with three decimals where there are any.
@@ -277,13 +346,13 @@ mod tests {
 
     fn text(data: Data, steps: Steps, limit: Option<usize>) -> String {
         let answer =
-            Answer { steps, data, said: Said::default(), elapsed: Duration::from_millis(1), samples: 3 };
-        let all: Vec<u8> = pieces(answer, &Extras { limit, stats: false }).flatten().collect();
+            Answer { steps, data, said: Said::default(), elapsed: Duration::from_millis(1), samples: None };
+        let all: Vec<u8> = pieces(answer, &Extras { limit, per_step: false }).flatten().collect();
         String::from_utf8(all).unwrap()
     }
 
     fn series(name: &str, values: &[f64]) -> Series {
-        Series { labels: TagSet::new([("a", name)]), values: values.to_vec() }
+        Series { labels: TagSet::new([("a", name)]), values: values.to_vec(), ..Series::default() }
     }
 
     #[test]

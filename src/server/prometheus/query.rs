@@ -44,9 +44,11 @@ enum Form {
 async fn asked(doors: &Arc<Doors>, request: Request, form: Form) -> Result<Response, Failure> {
     let client = client_of(&request);
     let params = params(doors, request).await?;
-    let extras = Extras { limit: limit(&params)?, stats: params.get("stats").is_some() };
+    let stats = params.get("stats");
+    let extras = Extras { limit: limit(&params)?, per_step: stats == Some("all") };
     let now = doors.db.clock().now().div_euclid(1_000_000);
     let query = read(&params, form, now)?;
+    let query = if stats.is_some() { query.counted() } else { query };
     let time_max = doors.db.config().limits.query_time_max;
     let timeout = duration(&params, "timeout")?.map(|timeout| Duration::from_millis(timeout.max(0) as u64));
     // As in Prometheus, more than the server allows is not refused.

@@ -1,0 +1,9 @@
+//! The target `histogram`: see bodies.rs.
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::histogram(bytes);
+});
