@@ -5,7 +5,7 @@
 //! Not here: which buckets are clean (`read`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use storage_format::point::{TagSet, Time};
@@ -70,29 +70,39 @@ impl StoredStates {
         join: impl Fn(T, T) -> Result<T> + Sync + Send,
     ) -> Result<T> {
         let StoredStates { keys, blocks, memory, name } = self;
+        // A group counts once, wherever it is.
+        let known = AtomicU64::new(0);
         let in_blocks = blocks.open_within(guard)?.fold(
             guard,
             touched,
             &new,
-            |result, group, pieces| match memory.replaces(group, pieces) {
-                true => Ok(()),
-                false => each(result, group, memory.without(group, read_run(&name, &keys, pieces)?)),
+            |result, group, pieces| {
+                known.fetch_add(u64::from(memory.has(group)), Ordering::Relaxed);
+                match memory.replaces(group, pieces) {
+                    true => Ok(()),
+                    false => each(result, group, memory.without(group, read_run(&name, &keys, pieces)?)),
+                }
             },
             &join,
         )?;
         let groups: Vec<_> = memory.groups().collect();
+        let found = AtomicU64::new(0);
         let in_memory = groups.into_par_iter().with_min_len(GROUPS_PER_TASK).try_fold(
             &new,
             |mut result, (layer, group, run)| {
                 guard.check()?;
-                for part in memory.parts(layer, group, run) {
+                for (at, part) in memory.parts(layer, group, run).enumerate() {
+                    found.fetch_add(u64::from(at == 0), Ordering::Relaxed);
                     touched.rows.fetch_add(part.len() as u64, Ordering::Relaxed);
                     each(&mut result, group, part)?;
                 }
                 Ok::<T, Error>(result)
             },
         );
-        join(in_blocks, in_memory.try_reduce(&new, &join)?)
+        let in_memory = in_memory.try_reduce(&new, &join)?;
+        let (found, known) = (found.into_inner(), known.into_inner());
+        touched.series.fetch_add(found.saturating_sub(known), Ordering::Relaxed);
+        join(in_blocks, in_memory)
     }
 
     /// One group after another, each perhaps in parts.
@@ -127,6 +137,10 @@ impl Memory {
         let touching = self.ranges.ranges().iter().map(|range| run.slice_of(*range, &self.places));
         let parts = touching.filter(|part| !part.is_empty());
         parts.map(move |part| newest(part, group, &self.layers[layer + 1..]))
+    }
+
+    fn has(&self, group: &TagSet) -> bool {
+        self.layers.iter().any(|layer| layer.runs.contains_key(group))
     }
 
     /// Whether all that blocks have of a group is newer here, as after a refresh of everything: then it is not decoded.

@@ -162,6 +162,7 @@ impl Sending {
         self.held.guard().check()?;
         let trailers = said.is_none();
         let said = said.unwrap_or_else(|| {
+            self.stream.end();
             self.stream.stats.elapsed = self.held.guard().elapsed();
             said_of(&mut self.stream, &self.unsaid)
         });
