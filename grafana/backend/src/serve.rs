@@ -35,6 +35,8 @@ const SERVING: i32 = 1;
 
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
+const LOOK_FOR_PARENT: Duration = Duration::from_secs(5);
+
 /// The most that Grafana may send in one message: a panel's queries with the values of its variables.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -71,6 +73,15 @@ pub async fn serve() -> Result<(), String> {
             served.map_err(|error| format!("Grafana cannot be served any more: {error}"))
         }
         () = ended.over() => Ok(()),
+        () = orphaned() => Err("Grafana has gone without a word".to_string()),
+    }
+}
+
+/// Ends when the process that started this one is no more: it may have had no time to ask for an end.
+async fn orphaned() {
+    let parent = std::os::unix::process::parent_id();
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(LOOK_FOR_PARENT).await;
     }
 }
 

@@ -3,6 +3,7 @@
 Messages and services come from pluginv2.proto, by Google's compiler, and not from the plugin's own sources.
 """
 
+import atexit
 import json
 import os
 import re
@@ -31,6 +32,8 @@ class Plugin:
         # Its environment is the one that Grafana gives, and no more.
         environment = {"grafana_plugin_type": "datasource", "PLUGIN_PROTOCOL_VERSIONS": "2", "PATH": os.environ["PATH"]}
         self.process = subprocess.Popen([executable], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A test that fails leaves nothing behind.
+        atexit.register(self.process.kill)
         line = self.process.stdout.readline()
         found = HANDSHAKE.fullmatch(line)
         assert found, (line, self.process.stderr.read() if self.process.poll() is not None else None)

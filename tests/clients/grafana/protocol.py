@@ -161,6 +161,20 @@ def handshake(plugin):
     assert (ended.returncode, ended.stdout, line["@level"]) == (1, "", "error") and "TLS" in line["@message"], ended
 
 
+def orphaned():
+    """Whose host is killed ends by itself."""
+    host = "import sys; from plugin import Plugin; print(Plugin(sys.argv[1]).process.pid, flush=True); sys.stdin.read()"
+    running = subprocess.Popen([sys.executable, "-c", host, EXECUTABLE], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pid = int(running.stdout.readline())
+    os.kill(pid, 0)
+    running.kill()
+    running.wait()
+    until = time.time() + PATIENCE
+    while os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z":
+        assert time.time() < until, "it is still there"
+        time.sleep(0.2)
+
+
 def health(plugin):
     def check(expected, said, *arguments, **settings):
         asked = messages.CheckHealthRequest(pluginContext=context(*arguments, **settings))
@@ -393,4 +407,5 @@ for part in (handshake, health, queries, golden, cancelling, resources, streams)
     print(part.__name__, flush=True)
     part(plugin)
 plugin.end()
+orphaned()
 print("ok")

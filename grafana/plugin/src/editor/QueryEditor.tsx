@@ -35,24 +35,29 @@ export function QueryEditor(props: Props) {
   // Code is not read: a long text would be at every key.
   const reading = mode === 'builder' ? read(text) : undefined;
   const [why, setWhy] = useState<string>();
-  // What a part of the editor finds out from the server may come after other changes.
+  // What a part of the editor finds out from the server may come after other changes, and a change before this is drawn anew: each is made
+  // to what was said last.
   const latest = useRef(query);
   useEffect(() => {
     latest.current = query;
-  });
+  }, [query]);
+  const say = (changed: Partial<WaterclockQuery>) => {
+    latest.current = { ...latest.current, ...changed };
+    onChange(latest.current);
+  };
+  const change = (changed: Partial<WaterclockQuery>) => {
+    say(changed);
+    onRunQuery();
+  };
 
   const switchTo = (wanted: EditorMode) => {
-    const found = read(text);
+    const found = read(latest.current.query ?? '');
     if (wanted === 'builder' && 'reason' in found) {
       setWhy(found.reason);
       return;
     }
     setWhy(undefined);
-    onChange({ ...query, editor: wanted });
-  };
-  const change = (changed: Partial<WaterclockQuery>) => {
-    onChange({ ...latest.current, ...changed });
-    onRunQuery();
+    say({ editor: wanted });
   };
 
   return (
@@ -129,7 +134,7 @@ export function QueryEditor(props: Props) {
       {mode === 'code' && (
         <Code
           text={text}
-          onChange={(typed) => onChange({ ...query, query: typed, editor: 'code' })}
+          onChange={(typed) => say({ query: typed, editor: 'code' })}
           onRun={(typed) => change({ query: typed, editor: 'code' })}
           check={(typed) => datasource.check(typed, requestOf(props))}
           rowsOf={(statement) => datasource.server.namesOf(statement)}
