@@ -85,7 +85,7 @@ fn stream(db: &Db, statement: &str) -> Vec<Vec<Row>> {
 
 #[test]
 fn slices_make_the_same_rows_in_the_same_order() {
-    const SMALL: usize = 4 << 20;
+    const SMALL: usize = 6 << 20;
     for seed in 0..2 {
         let mut dice = Dice::new(seed);
         let small = open(SMALL);

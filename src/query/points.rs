@@ -69,7 +69,7 @@ struct Pace {
 
 /// The share of a query's memory that a slice may take: it stands there twice while it is put in order, and once more
 /// while it is sent.
-const SLICE_SHARE: usize = 8;
+const SLICE_SHARE: usize = 16;
 const SLICE_BYTES_MAX: usize = 64 << 20;
 
 /// To aim at fewer rows would save nothing.
