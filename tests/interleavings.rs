@@ -22,32 +22,13 @@ use crate::support::dice::Dice;
 use crate::support::engine::NOON;
 use crate::support::history::History;
 use crate::support::question::{Buckets, Question, What};
+use crate::support::server::RESTLESS;
 use crate::support::subject::{End, Home, Kills, PowerCuts, Subject, Told, Trouble};
 use crate::support::workload::{Arrival, Change, Definition, HOSTS};
 
 const READERS: usize = 2;
 const NAMES: u64 = 6;
 const LIVES: u64 = 8;
-
-/// Small segments, and the background's own flushes, merges, removals and refreshes as often as they come.
-const FLAGS: [&str; 16] = [
-    "--set",
-    "wal_segment_bytes_max=4KiB",
-    "--set",
-    "head_bytes_max=1MiB",
-    "--set",
-    "flush_after=1ms",
-    "--set",
-    "flush_small_after=1ms",
-    "--set",
-    "compact_after=1ms",
-    "--set",
-    "delete_after=1ms",
-    "--set",
-    "retention_after=1s",
-    "--set",
-    "refresh_every=10ms",
-];
 
 /// What a run of some seeds that cuts the power has to meet.
 const MET: [&str; 22] = [
@@ -115,7 +96,7 @@ pub fn run_cutting_power(seeds: std::ops::Range<u64>, steps: u64, counts: &Count
 /// The real binary.
 pub fn run_killing(seeds: std::ops::Range<u64>, steps: u64, counts: &Counts) {
     for seed in seeds {
-        run(Kills::new(&FLAGS), seed, steps, counts);
+        run(Kills::new(&RESTLESS), seed, steps, counts);
     }
 }
 

@@ -13,27 +13,9 @@ use std::sync::mpsc::{Sender, channel};
 use crate::support::counts::Counts;
 use crate::support::dice::Dice;
 use crate::support::ledger::{Ledger, check_rollups};
-use crate::support::server::{Door, Server, check_offline, folder};
+use crate::support::server::{Door, RESTLESS, Server, check_offline, folder};
 
 const WRITERS: usize = 3;
-
-/// Small segments, a small head, and the background's own flushes, merges and refreshes as often as they come.
-const FLAGS: [&str; 14] = [
-    "--set",
-    "wal_segment_bytes_max=4KiB",
-    "--set",
-    "head_bytes_max=1MiB",
-    "--set",
-    "flush_after=1ms",
-    "--set",
-    "flush_small_after=1ms",
-    "--set",
-    "compact_after=1ms",
-    "--set",
-    "delete_after=1ms",
-    "--set",
-    "refresh_every=10ms",
-];
 
 /// The second is defined on the first.
 const ROLLUPS: [(&str, &str); 3] = [
@@ -59,7 +41,7 @@ fn what_was_acknowledged_survives_kill_9() {
         if kill > 0 {
             check_offline(folder.path(), &format!("seed {seed}, after {kill} kills"));
         }
-        let mut server = Server::start(folder.path(), &FLAGS);
+        let mut server = Server::start(folder.path(), &RESTLESS);
         if kill == 0 {
             // From now on there is a table to delete from and to define rollups on.
             let first = b"load,writer=none,series=none v=0i 1767268800";

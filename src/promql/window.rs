@@ -37,6 +37,21 @@ pub enum Point {
     Stale,
 }
 
+impl Point {
+    /// As the value of the step after the last one of a column.
+    pub fn put(point: Option<&Point>, column: &mut Column, histograms: &mut Histograms) {
+        let value = match point {
+            Some(Point::Float(value)) => *value,
+            Some(Point::Histogram(histogram)) => {
+                histograms.push((column.len(), Arc::clone(histogram)));
+                ABSENT
+            }
+            Some(Point::Stale) | None => ABSENT,
+        };
+        column.push(value);
+    }
+}
+
 impl Track {
     pub fn is_empty(&self) -> bool {
         self.times.is_empty() && self.histograms.is_empty()
@@ -197,15 +212,7 @@ impl Windows {
         let mut column = Column::with_capacity(self.steps.count);
         let mut histograms = Histograms::new();
         self.slide(&points.times, |_, _, rows, _| {
-            let step = column.len();
-            column.push(match rows.last().map(|row| &points.points[row]) {
-                Some(Point::Float(value)) => *value,
-                Some(Point::Histogram(histogram)) => {
-                    histograms.push((step, Arc::clone(histogram)));
-                    ABSENT
-                }
-                Some(Point::Stale) | None => ABSENT,
-            });
+            Point::put(rows.last().map(|row| &points.points[row]), &mut column, &mut histograms);
         });
         (column, histograms)
     }

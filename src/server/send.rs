@@ -149,7 +149,12 @@ impl Sending {
                 if !stream.has_ended() {
                     scope.spawn(|_| read = stream.next(guard));
                 }
-                write(encoder.as_mut(), &mut out, guard, send)
+                let sent = write(encoder.as_mut(), &mut out, guard, send);
+                if matches!(sent, Ok(Err(Left))) {
+                    // Nobody waits for what is being read.
+                    guard.cancel();
+                }
+                sent
             })?;
             if sent.is_err() {
                 return Ok(sent);

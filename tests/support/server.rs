@@ -9,6 +9,26 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+/// Small segments, a small head, and the background's own flushes, merges, removals and refreshes as often as they come.
+pub const RESTLESS: [&str; 16] = [
+    "--set",
+    "wal_segment_bytes_max=4KiB",
+    "--set",
+    "head_bytes_max=1MiB",
+    "--set",
+    "flush_after=1ms",
+    "--set",
+    "flush_small_after=1ms",
+    "--set",
+    "compact_after=1ms",
+    "--set",
+    "delete_after=1ms",
+    "--set",
+    "retention_after=1s",
+    "--set",
+    "refresh_every=10ms",
+];
+
 use rustix::process::{Pid, Signal};
 use serde_json::Value as Json;
 use tempfile::TempDir;

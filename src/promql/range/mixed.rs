@@ -12,7 +12,7 @@ use crate::promql::functions::WindowFunction;
 use crate::promql::native::{self, Incompatible, Native, ResetHint};
 use crate::promql::parse::NAME;
 use crate::promql::range::{About, RangeCall, Resets, Window};
-use crate::promql::value::{ABSENT, Column, Histograms};
+use crate::promql::value::{Column, Histograms};
 use crate::promql::window::{Point, Points, Samples, nanos, seconds};
 
 /// The points of one step's window, of which there is at least one, and the floats and histograms among them.
@@ -49,14 +49,7 @@ impl RangeCall<'_> {
                 };
                 last = self.of_mixed(&mixed, &window, step, about);
             }
-            column.push(match &last {
-                Some(Point::Float(value)) => *value,
-                Some(Point::Histogram(histogram)) => {
-                    histograms.push((step, Arc::clone(histogram)));
-                    ABSENT
-                }
-                Some(Point::Stale) | None => ABSENT,
-            });
+            Point::put(last.as_ref(), &mut column, &mut histograms);
         });
         (column, histograms)
     }
