@@ -58,8 +58,12 @@ pub fn run(size: Size) -> Vec<Report> {
     server.post("/api/wql", "pause rollup cpu_1m");
     server.post("/api/wql", "pause rollup cpu_1h");
     fill(&server, &data, ticks + TAIL_TICKS);
-    for (name, question) in reads(hosts, ticks, TAIL_TICKS) {
-        report(&format!("read {name}, ten minutes not refreshed"), 0, 0, read(&server, &question, size));
+    for place in ["in memory", "in blocks"] {
+        for (name, question) in reads(hosts, ticks, TAIL_TICKS) {
+            let name = format!("read {name}, ten minutes not refreshed, {place}");
+            report(&name, 0, 0, read(&server, &question, size));
+        }
+        server.post("/api/flush", "");
     }
     server.post("/api/wql", "resume rollup cpu_1m");
     server.post("/api/wql", "resume rollup cpu_1h");

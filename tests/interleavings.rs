@@ -143,10 +143,6 @@ fn run<H: Home>(mut home: H, seed: u64, steps: u64, counts: &Counts) {
             _ => End::Cut,
         };
         world.note("life", &format!("{life}, to end {end:?}"));
-        if life + 1 == LIVES {
-            // However few steps its thread came to.
-            world.hide_old(&subject);
-        }
         world.live(&subject, steps, end, &mut dice);
         if end != End::Cut {
             world.check_all(&subject, &mut dice);
@@ -397,10 +393,11 @@ impl<'a> World<'a> {
             return Some(());
         }
         self.history.hide_old();
-        drop(hides_old);
         let text = format!("alter table cpu keep {}", subject.keep());
         self.note("upkeep", &text);
         self.told("upkeep", &text, subject.run(&text, true))?.unwrap();
+        // Until then old points are neither sure to be refused nor to be taken: whoever has some waits.
+        drop(hides_old);
         self.history.old_are_hidden();
         self.counts.add("retentions set", 1);
         Some(())

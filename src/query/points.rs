@@ -67,8 +67,8 @@ struct Pace {
     rows: usize,
 }
 
-/// The share of a query's memory that a slice may take: it stands there twice while it is put in order, and once more
-/// while it is sent.
+/// The share of a query's memory that a slice may take: it stands there twice while it is put in order, and two batches of it
+/// are with the client.
 const SLICE_SHARE: usize = 16;
 const SLICE_BYTES_MAX: usize = 64 << 20;
 

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use storage_format::point::{TagSet, Time};
 use storage_format::ranges::RangeSet;
-use storage_format::state::{StateKey, StateRun};
+use storage_format::state::{StateColumn, StateKey, StateRun, states_from_arrow};
 
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::rollup::{Layer, Rollup};
-use crate::rows::Rows;
+use crate::rows::{Rows, Span};
 use crate::scan::{Captured, Touched, View};
 use crate::series::CompiledFilter;
 
@@ -72,18 +72,19 @@ impl StoredStates {
         let StoredStates { keys, blocks, memory, name } = self;
         // A group counts once, wherever it is.
         let known = AtomicU64::new(0);
-        let in_blocks = blocks.open_within(guard)?.fold(
+        let new_result = || (new(), Decoded::default());
+        let (in_blocks, _) = blocks.open_within(guard)?.fold_spans(
             guard,
             touched,
-            &new,
-            |result, group, pieces| {
+            new_result,
+            |(result, decoded), group, spans, _| {
                 known.fetch_add(u64::from(memory.has(group)), Ordering::Relaxed);
-                match memory.replaces(group, pieces) {
+                match memory.replaces(group, spans) {
                     true => Ok(()),
-                    false => each(result, group, memory.without(group, read_run(&name, &keys, pieces)?)),
+                    false => each(result, group, memory.without(group, decoded.run(&name, &keys, spans)?)),
                 }
             },
-            &join,
+            |(a, _), (b, _)| Ok((join(a, b)?, Decoded::default())),
         )?;
         let groups: Vec<_> = memory.groups().collect();
         let found = AtomicU64::new(0);
@@ -113,7 +114,8 @@ impl StoredStates {
     ) -> Result<()> {
         let StoredStates { keys, blocks, memory, name } = self;
         blocks.open_within(guard)?.for_each(guard, |group, pieces| {
-            each(group, memory.without(group, read_run(&name, &keys, &pieces)?))
+            let spans: Vec<Span<'_>> = pieces.iter().map(Span::all).collect();
+            each(group, memory.without(group, Decoded::default().run(&name, &keys, &spans)?))
         })?;
         for (layer, group, run) in memory.groups() {
             guard.check()?;
@@ -144,13 +146,13 @@ impl Memory {
     }
 
     /// Whether all that blocks have of a group is newer here, as after a refresh of everything: then it is not decoded.
-    fn replaces(&self, group: &TagSet, pieces: &[Rows]) -> bool {
+    fn replaces(&self, group: &TagSet, spans: &[Span<'_>]) -> bool {
         let has = |run: &StateRun, times: &[Time]| {
             let first = run.starts.partition_point(|start| Some(start) < times.first());
             run.starts[first..].starts_with(times)
         };
         let mut runs = self.layers.iter().filter_map(|layer| layer.runs.get(group));
-        runs.any(|run| pieces.iter().all(|rows| has(run, &rows.times)))
+        runs.any(|run| spans.iter().all(|span| has(run, span.times())))
     }
 
     /// States from blocks, without those that are newer here.
@@ -169,23 +171,37 @@ fn newest(mut run: StateRun, group: &TagSet, newer: &[Arc<Layer>]) -> StateRun {
     run
 }
 
-/// The states that a scan of a rollup's blocks found for one group.
-fn read_run(rollup: &str, keys: &[StateKey], pieces: &[Rows]) -> Result<StateRun> {
-    let mut all: Option<StateRun> = None;
-    for rows in pieces {
-        let columns: Option<Vec<_>> = rows.columns.iter().cloned().collect();
+/// The states of the rows that were looked at last: those of many groups lie in one piece, and are decoded together.
+#[derive(Default)]
+struct Decoded {
+    of: Rows,
+    states: Vec<StateColumn>,
+}
+
+impl Decoded {
+    /// The states that a scan of a rollup's blocks found for one group.
+    fn run(&mut self, rollup: &str, keys: &[StateKey], spans: &[Span<'_>]) -> Result<StateRun> {
         let damaged = |what: &str| Error::Corrupt {
             file: format!("the states of rollup {rollup}"),
             offset: 0,
             what: what.to_string(),
         };
-        let columns = columns.ok_or_else(|| damaged("a column of states is missing"))?;
-        let run = StateRun::from_arrow(keys, rows.times.to_vec(), &columns)
-            .map_err(|damage| damaged(damage.what))?;
-        match &mut all {
-            Some(all) => all.merge(&run),
-            None => all = Some(run),
+        let mut all: Option<StateRun> = None;
+        for span in spans {
+            // Its own hold on the buffer keeps others from taking the place.
+            if self.states.is_empty() || !self.of.times.ptr_eq(&span.of.times) {
+                let columns: Option<Vec<_>> = span.of.columns.iter().cloned().collect();
+                let columns = columns.ok_or_else(|| damaged("a column of states is missing"))?;
+                self.states = states_from_arrow(keys, &columns).map_err(|damage| damaged(damage.what))?;
+                self.of = span.of.clone();
+            }
+            let run = StateRun::of_rows(span.times(), &self.states, span.rows.clone());
+            let run = run.map_err(|damage| damaged(damage.what))?;
+            match &mut all {
+                Some(all) => all.merge(&run),
+                None => all = Some(run),
+            }
         }
+        Ok(all.unwrap_or_else(|| StateRun::new(keys)))
     }
-    Ok(all.unwrap_or_else(|| StateRun::new(keys)))
 }

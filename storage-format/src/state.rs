@@ -38,7 +38,7 @@ pub use finalize::{Finalized, Finalizer, finalize};
 pub use quantile::{Fraction, QUANTILE_ERROR_MAX, Sketch};
 pub use run::StateRun;
 pub use squares::Squares;
-pub use stored::{block_arrays, block_fields};
+pub use stored::{block_arrays, block_fields, states_from_arrow};
 pub use sum::{FloatSum, IntSum};
 pub use value::data_type;
 pub use values::Values;

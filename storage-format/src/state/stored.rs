@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -105,21 +106,42 @@ impl StateRun {
     }
 
     /// From the bucket starts and the arrays that [`to_arrow`](StateRun::to_arrow) gave, or rows of them.
-    pub fn from_arrow(keys: &[StateKey], starts: Vec<Time>, mut arrays: &[ArrayRef]) -> Result<StateRun> {
-        if !starts.is_sorted_by(|a, b| a < b) {
-            return Err(Corrupt::new("the buckets of a group do not ascend"));
-        }
+    pub fn from_arrow(keys: &[StateKey], starts: Vec<Time>, arrays: &[ArrayRef]) -> Result<StateRun> {
         if arrays.iter().any(|array| array.len() != starts.len()) {
             return Err(Corrupt::new("a rollup column has another length"));
         }
-        let mut columns: Vec<StateColumn> = keys.iter().map(|key| StateColumn::new(*key)).collect();
-        for column in &mut columns {
-            with_states!(stored column, states => *states = Stored::decode(&mut arrays)?);
-        }
-        if !arrays.is_empty() {
-            return Err(Corrupt::new("a rollup block has columns too many"));
-        }
+        let columns = states_from_arrow(keys, arrays)?;
+        ascending(&starts)?;
         Ok(StateRun { starts, columns })
+    }
+
+    /// From rows of many groups, decoded together: those of one group.
+    pub fn of_rows(starts: &[Time], decoded: &[StateColumn], rows: Range<usize>) -> Result<StateRun> {
+        ascending(starts)?;
+        let missing = || Corrupt::new("a rollup column has another length");
+        let column = |column: &StateColumn| {
+            Ok(with_states!(map column, states => states.get(rows.clone()).ok_or_else(missing)?.to_vec()))
+        };
+        Ok(StateRun { starts: starts.to_vec(), columns: decoded.iter().map(column).collect::<Result<_>>()? })
+    }
+}
+
+fn ascending(starts: &[Time]) -> Result<()> {
+    match starts.is_sorted_by(|a, b| a < b) {
+        true => Ok(()),
+        false => Err(Corrupt::new("the buckets of a group do not ascend")),
+    }
+}
+
+/// The states of the arrays of [`block_fields`], key after key, whatever groups their rows are of.
+pub fn states_from_arrow(keys: &[StateKey], mut arrays: &[ArrayRef]) -> Result<Vec<StateColumn>> {
+    let mut columns: Vec<StateColumn> = keys.iter().map(|key| StateColumn::new(*key)).collect();
+    for column in &mut columns {
+        with_states!(stored column, states => *states = Stored::decode(&mut arrays)?);
+    }
+    match arrays.is_empty() {
+        true => Ok(columns),
+        false => Err(Corrupt::new("a rollup block has columns too many")),
     }
 }
 
