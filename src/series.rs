@@ -8,6 +8,7 @@
 
 mod index;
 mod metadata;
+mod order;
 mod pins;
 mod spellings;
 

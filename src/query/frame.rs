@@ -223,7 +223,7 @@ impl Frame {
                     Some(closing) => closing.closed(run),
                     None => run,
                 };
-                groups.add(Groups::key(&series, by.as_deref()), run, guard)?;
+                groups.add_of(&series, by.as_deref(), run, guard)?;
             }
         }
         let range = TimeRange::ALL;

@@ -14,10 +14,10 @@ use arrow::array::{
 use arrow::compute::filter;
 use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::{DefaultHashBuilder, HashMap};
-use indexmap::IndexMap;
+use indexmap::{Equivalent, IndexMap};
 use query_lang::catalog::StateSpec;
 use query_lang::plan::{Aggregate, Function, Grouping, Hop, OutputColumn, Window};
-use storage_format::point::{TagSet, Time, TimeRange, floor_time};
+use storage_format::point::{TagSet, TagText, Time, TimeRange, floor_time};
 use storage_format::state::{Finalized, Finalizer, StateColumn, StateKind, StateRun, finalize};
 
 use crate::error::Result;
@@ -31,6 +31,18 @@ use crate::query::window::TIME;
 pub struct Groups {
     /// In the order in which they came. A scan gives its series in order, and what is nearly in order is quickly put there.
     runs: IndexMap<TagSet, StateRun, DefaultHashBuilder>,
+    /// Of the series that was added last.
+    key: Key,
+}
+
+/// A group that is looked for.
+#[derive(Default, Hash)]
+struct Key(TagText);
+
+impl Equivalent<TagSet> for Key {
+    fn equivalent(&self, group: &TagSet) -> bool {
+        self.0.is(group)
+    }
 }
 
 /// What a group costs beside its states.
@@ -57,26 +69,32 @@ impl Groups {
     }
 
     pub fn add(&mut self, group: TagSet, run: StateRun, guard: &Guard) -> Result<()> {
-        if run.is_empty() {
-            return Ok(());
-        }
         match self.runs.get_mut(&group) {
-            Some(known) => {
-                if grows(&run) {
-                    let before = known.heap_bytes();
-                    known.merge(&run);
-                    return guard.reserve(known.heap_bytes().saturating_sub(before));
-                }
-                let before = known.len();
-                known.merge(&run);
-                // Growth by buckets only; a state of the same bucket takes no more room.
-                guard.reserve((known.len() - before) * run.heap_bytes() / run.len().max(1))
-            }
+            _ if run.is_empty() => Ok(()),
+            Some(known) => merge(known, &run, guard),
             None => {
                 guard.reserve(run.heap_bytes() + GROUP_BYTES)?;
                 self.runs.insert(group, run);
                 Ok(())
             }
+        }
+    }
+
+    /// Adds what a series, or a finer group, has to the group that it belongs to.
+    pub fn add_of(
+        &mut self,
+        tags: &TagSet,
+        by: Option<&[String]>,
+        run: StateRun,
+        guard: &Guard,
+    ) -> Result<()> {
+        let Some(by) = by else { return self.add(tags.clone(), run, guard) };
+        // The tags of a group are made once, not for each of its series.
+        self.key.0.project(tags, by);
+        match self.runs.get_mut(&self.key) {
+            _ if run.is_empty() => Ok(()),
+            Some(known) => merge(known, &run, guard),
+            None => self.add(self.key.0.to_tags(), run, guard),
         }
     }
 
@@ -130,6 +148,18 @@ impl Groups {
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
+}
+
+fn merge(known: &mut StateRun, run: &StateRun, guard: &Guard) -> Result<()> {
+    if grows(run) {
+        let before = known.heap_bytes();
+        known.merge(run);
+        return guard.reserve(known.heap_bytes().saturating_sub(before));
+    }
+    let before = known.len();
+    known.merge(run);
+    // Growth by buckets only; a state of the same bucket takes no more room.
+    guard.reserve((known.len() - before) * run.heap_bytes() / run.len().max(1))
 }
 
 /// Whether a state takes more room the more values it stands for.

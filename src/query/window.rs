@@ -296,17 +296,21 @@ impl StatePlan {
         if let Window::Session { gap } = self.window {
             return cut_sessions(gap, times, run, windows);
         }
+        let known = run.len();
+        let mut last = run.starts.last().copied();
+        let mut starts: Vec<Time> = Vec::new();
         let mut row = 0;
         while let Some(time) = times.get(row) {
             let (start, end) = self.slot(*time);
-            let bucket = match run.starts.last() {
-                Some(last) if *last == start => run.len() - 1,
-                _ => run.push_bucket(start),
-            };
+            if last != Some(start) {
+                starts.push(start);
+                last = Some(start);
+            }
             let rows = if end == Time::MAX { times.len() - row } else { rows_before(&times[row..], end) };
-            windows.push(BucketRows { bucket, rows: row..row + rows });
+            windows.push(BucketRows { bucket: known + starts.len() - 1, rows: row..row + rows });
             row += rows;
         }
+        run.push_buckets(&starts);
     }
 }
 
@@ -333,7 +337,7 @@ impl Closing {
         for (tags, run) in series.into_runs() {
             guard.check()?;
             let before = run.heap_bytes();
-            groups.add(Groups::key(&tags, by.as_deref()), self.closed(run), guard)?;
+            groups.add_of(&tags, by.as_deref(), self.closed(run), guard)?;
             guard.release(before);
         }
         Ok(groups)
@@ -487,12 +491,12 @@ pub fn aggregate(
         touched,
         Groups::default,
         |groups, tags, pieces, _| {
-            let group = Groups::key(tags, by.as_deref());
             let mut run = plan.run(tags, pieces);
             if let Some(keep) = keep {
+                let group = Groups::key(tags, by.as_deref());
                 run.retain(|start| keep(&group, start));
             }
-            groups.add(group, run, guard)
+            groups.add_of(tags, by.as_deref(), run, guard)
         },
         |a, b| a.join(b, guard),
     )

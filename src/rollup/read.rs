@@ -164,11 +164,20 @@ impl Access {
     }
 
     fn gather(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
-        let raw = self.raw.open_within(guard)?;
-        let mut groups = aggregate(&raw, &self.plan, &self.by, guard, touched, None)?;
-        let mut uses = Vec::new();
-        for stored in self.stored {
-            let (more, used) = stored.run(&self.plan, &self.by, guard, touched)?;
+        let has_states = !self.stored.is_empty();
+        let of_points =
+            || aggregate(&self.raw.open_within(guard)?, &self.plan, &self.by, guard, touched, None);
+        let of_states = || {
+            let run = |stored: Stored| stored.run(&self.plan, &self.by, guard, touched);
+            self.stored.into_iter().map(run).collect::<Result<Vec<_>>>()
+        };
+        // Finding the series of the one is work for one core, which the other can use meanwhile.
+        let (points, states) = match has_states {
+            true => rayon::join(of_points, of_states),
+            false => (of_points(), Ok(Vec::new())),
+        };
+        let (mut groups, mut uses) = (points?, Vec::new());
+        for (more, used) in states? {
             groups = groups.join(more, guard)?;
             uses.push(used);
         }
@@ -232,7 +241,7 @@ impl Stored {
         let Stored { info, states, places, filter, dirty, dirty_points, all_places, left } = self;
         let by_sorted = plan.groups_of(by);
         let widen = |groups: &mut Groups, group: &TagSet, run: StateRun| {
-            groups.add(Groups::key(group, by_sorted.as_deref()), plan.widened(run, &info.window), guard)
+            groups.add_of(group, by_sorted.as_deref(), plan.widened(run, &info.window), guard)
         };
         let is_dirty =
             |group: &TagSet, start: Time| dirty.get(&start).is_some_and(|groups| groups.contains(group));
@@ -293,7 +302,7 @@ impl Unfinished {
         let mut buckets = 0;
         let mut add = |group: &TagSet, run: StateRun| {
             buckets += run.len() as u64;
-            groups.add(Groups::key(group, by.as_deref()), plan.widened(run, &info.window), guard)
+            groups.add_of(group, by.as_deref(), plan.widened(run, &info.window), guard)
         };
         let clean = running.states.runs.iter().filter(|(group, _)| !running.dirty.contains(*group));
         for (group, run) in clean.filter(|(group, _)| filter.passes(group)) {

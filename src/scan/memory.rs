@@ -49,9 +49,9 @@ impl Layers {
     pub fn points(table: &Table, captures: Vec<Capture>) -> Layers {
         table.with_index(|index| {
             let name = |(series, view)| (index.key(series).clone(), view);
-            let layer = |Capture { frozen_at, series }: Capture| PointLayer {
-                frozen_at,
-                series: series.into_iter().map(name).collect(),
+            let layer = |Capture { frozen_at, mut series }: Capture| {
+                index.order_by_tags(&mut series);
+                PointLayer { frozen_at, series: series.into_iter().map(name).collect() }
             };
             Layers::Points(captures.into_iter().map(layer).collect())
         })

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a task has decoded is counted before anyone sees it, and for as long as anyone may hold it.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -290,7 +291,7 @@ impl Scan {
                     piece.rows = look.in_place(std::mem::take(&mut piece.rows));
                 }
                 touched.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                parts.push((number as u32, BlockPart { pieces, places }));
+                parts.push((number as u32, BlockPart { pieces, places, at: Cell::new(0) }));
             }
         }
         Ok(parts)
@@ -330,19 +331,33 @@ struct BlockPart {
     pieces: Vec<BlockPiece>,
     /// Per series of the task: its rows in the block.
     places: Vec<Vec<Range<u64>>>,
+    /// The piece that was last looked at: series come in the order of their rows, and the next is in it or after it.
+    at: Cell<usize>,
 }
 
 impl BlockPart {
     fn rows_of(&self, series: usize) -> impl Iterator<Item = Span<'_>> {
         self.places[series].iter().flat_map(|place| {
-            let first = self.pieces.partition_point(|piece| piece.end() <= place.start);
-            let overlapping = self.pieces[first..].iter().take_while(|piece| piece.first_row < place.end);
+            let overlapping =
+                self.pieces[self.first(place.start)..].iter().take_while(|piece| piece.first_row < place.end);
             overlapping.map(|piece| {
                 let start = place.start.max(piece.first_row) - piece.first_row;
                 let end = place.end.min(piece.end()) - piece.first_row;
                 Span { of: &piece.rows, rows: start as usize..end as usize }
             })
         })
+    }
+
+    /// The first piece that does not end before a row.
+    fn first(&self, row: u64) -> usize {
+        let ends_before = |piece: &BlockPiece| piece.end() <= row;
+        let mut at = self.at.get();
+        if at > 0 && !self.pieces.get(at - 1).is_some_and(ends_before) {
+            at = self.pieces.partition_point(ends_before);
+        }
+        at += self.pieces[at..].iter().take_while(|piece| ends_before(piece)).count();
+        self.at.set(at);
+        at
     }
 }
 

@@ -17,6 +17,7 @@ use storage_format::point::TagSet;
 
 use crate::error::{Error, Result};
 use crate::series::Pin;
+use crate::series::order::{Rank, SeriesOrder};
 
 /// What a filter asks of an index.
 pub trait TagPostings {
@@ -33,11 +34,12 @@ pub struct TagIndex {
     /// By number. A page goes when all of its series are forgotten.
     pages: Vec<Option<Box<Page>>>,
     /// The numbers that mean a series.
-    known: RoaringBitmap,
-    next: u32,
+    pub(super) known: RoaringBitmap,
+    pub(super) next: u32,
     hasher: foldhash::fast::RandomState,
     by_key: HashTable<u32>,
     postings: BTreeMap<String, BTreeMap<Box<str>, Postings>>,
+    pub(super) order: SeriesOrder,
 }
 
 /// Series per page.
@@ -48,10 +50,11 @@ struct Page {
     used: usize,
 }
 
-struct Slot {
+pub(super) struct Slot {
     tags: TagSet,
     /// The last pin that looked it up here.
     pinned: AtomicU32,
+    pub(super) rank: Rank,
 }
 
 /// The series of one value. Most values of a tag with very many have a single series, and a bitmap for each would take
@@ -74,7 +77,7 @@ impl TagIndex {
         &self.slot(series).tags
     }
 
-    fn slot(&self, series: u32) -> &Slot {
+    pub(super) fn slot(&self, series: u32) -> &Slot {
         let page = self.pages.get(series as usize / PAGE).and_then(Option::as_ref);
         let slot = page.and_then(|page| page.slots[series as usize % PAGE].as_ref());
         slot.expect("bug: a series was forgotten while somebody held its number")
@@ -103,7 +106,7 @@ impl TagIndex {
             }
         }
         let hash = self.hasher.hash_one(&tags);
-        let slot = Slot { tags, pinned: AtomicU32::new(0) };
+        let slot = Slot { tags, pinned: AtomicU32::new(0), rank: Rank::default() };
         pin.keep(&slot.pinned);
         let at = series as usize / PAGE;
         if at >= self.pages.len() {

@@ -36,10 +36,15 @@ pub struct Lines {
 struct Rows {
     cells: Vec<Cells>,
     times: TimeFormat,
-    /// The time that was written last: rows of one time follow one another.
-    last_time: (Option<i64>, Vec<u8>),
+    written: WrittenTimes,
     at: usize,
     end: usize,
+}
+
+/// Times that were written: those of one group come again in the next.
+struct WrittenTimes {
+    /// At the place that the time's bits say.
+    slots: Vec<(Option<i64>, Vec<u8>)>,
 }
 
 impl Document {
@@ -150,7 +155,7 @@ impl Encoder for Lines {
 
 impl Rows {
     fn new(times: TimeFormat) -> Rows {
-        Rows { cells: Vec::new(), times, last_time: (None, Vec::new()), at: 0, end: 0 }
+        Rows { cells: Vec::new(), times, written: WrittenTimes::new(), at: 0, end: 0 }
     }
 
     fn take(&mut self, batch: &RecordBatch) {
@@ -166,14 +171,7 @@ impl Rows {
             Cell::Float(value) if !value.is_finite() => out.extend_from_slice(b"null"),
             Cell::Null => out.extend_from_slice(b"null"),
             Cell::Time(time) => match self.times {
-                TimeFormat::Rfc3339 => {
-                    if self.last_time.0 != Some(time) {
-                        self.last_time.0 = Some(time);
-                        self.last_time.1.clear();
-                        put(&mut self.last_time.1, &query_lang::time::format_time(time));
-                    }
-                    out.extend_from_slice(&self.last_time.1);
-                }
+                TimeFormat::Rfc3339 => out.extend_from_slice(self.written.get(time)),
                 TimeFormat::Unit(unit) => put(out, &time.div_euclid(unit)),
             },
             Cell::Float(value) => put(out, &value),
@@ -183,6 +181,26 @@ impl Rows {
             Cell::Text(value) => put(out, &value),
             Cell::Written(value) => out.extend_from_slice(value),
         }
+    }
+}
+
+impl WrittenTimes {
+    const SLOTS: usize = 256;
+
+    fn new() -> WrittenTimes {
+        WrittenTimes { slots: vec![(None, Vec::new()); Self::SLOTS] }
+    }
+
+    fn get(&mut self, time: i64) -> &[u8] {
+        // A multiplication by an odd number without a pattern spreads steps of any width.
+        let spread = time.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (known, text) = &mut self.slots[(spread >> 56) as usize % Self::SLOTS];
+        if *known != Some(time) {
+            *known = Some(time);
+            text.clear();
+            put(text, &query_lang::time::format_time(time));
+        }
+        text
     }
 }
 

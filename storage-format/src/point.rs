@@ -188,18 +188,15 @@ impl TagSet {
 
     /// From pairs already sorted by key, without duplicates or empty values.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> TagSet {
-        let mut joined = String::with_capacity(256);
+        let mut text = TagText { text: String::with_capacity(256) };
         let mut previous: Option<&str> = None;
         for (key, value) in pairs {
             debug_assert!(previous < Some(key), "bug: tags must be sorted and distinct");
             debug_assert!(!key.is_empty() && !value.is_empty(), "bug: empty tag");
             previous = Some(key);
-            for text in [key, value] {
-                joined.push_str(text);
-                joined.push('\0');
-            }
+            text.push(key, value);
         }
-        TagSet { text: joined.into() }
+        text.to_tags()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -227,9 +224,9 @@ impl TagSet {
 
     /// Only the tags named in `keys`, which are sorted.
     pub fn project(&self, keys: &[String]) -> TagSet {
-        TagSet::from_sorted(
-            self.iter().filter(|(key, _)| keys.binary_search_by(|name| name.as_str().cmp(key)).is_ok()),
-        )
+        let mut text = TagText::default();
+        text.project(self, keys);
+        text.to_tags()
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -249,6 +246,45 @@ impl TagSet {
             return Err(Corrupt::new("tags are not sorted pairs"));
         }
         Ok(TagSet { text: text.into() })
+    }
+}
+
+/// Room to write tags into before it is known whether anybody keeps them. Equal to, and hashed like, the tags that it would
+/// become.
+#[derive(Default, PartialEq, Eq, Hash)]
+pub struct TagText {
+    text: String,
+}
+
+impl TagText {
+    /// Holds of `tags` those named in `keys`, which are sorted, and nothing else.
+    pub fn project(&mut self, tags: &TagSet, keys: &[String]) {
+        self.text.clear();
+        let mut keys = keys.iter().map(String::as_str).peekable();
+        let mut tags = tags.iter();
+        while keys.peek().is_some()
+            && let Some((key, value)) = tags.next()
+        {
+            while keys.next_if(|wanted| *wanted < key).is_some() {}
+            if keys.peek() == Some(&key) {
+                self.push(key, value);
+            }
+        }
+    }
+
+    pub fn is(&self, tags: &TagSet) -> bool {
+        *self.text == *tags.text
+    }
+
+    pub fn to_tags(&self) -> TagSet {
+        TagSet { text: self.text.as_str().into() }
+    }
+
+    fn push(&mut self, key: &str, value: &str) {
+        for text in [key, value] {
+            self.text.push_str(text);
+            self.text.push('\0');
+        }
     }
 }
 

@@ -106,7 +106,9 @@ impl SeriesIndex {
     }
 
     pub fn all(&self) -> RoaringBitmap {
-        RoaringBitmap::from_iter(0..self.len() as u32)
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.len() as u32);
+        all
     }
 
     /// The series whose `tag` is `value`.

@@ -264,8 +264,8 @@ impl StateColumn {
         with_states!(self, states => differs(states, bucket))
     }
 
-    pub(super) fn push_identity(&mut self) {
-        with_states!(self, states => states.push(State::IDENTITY));
+    pub(super) fn push_identities(&mut self, count: usize) {
+        with_states!(self, states => states.resize_with(states.len() + count, || State::IDENTITY));
     }
 
     /// Counts points: the rows of each window, whatever fields they carry. Only for `Points`.
@@ -469,7 +469,7 @@ mod tests {
 
     fn absorbed(key: StateKey, times: &[Time], values: ArrayRef) -> StateColumn {
         let mut column = StateColumn::new(key);
-        (0..2).for_each(|_| column.push_identity());
+        column.push_identities(2);
         let windows = [BucketRows { bucket: 0, rows: 1..4 }, BucketRows { bucket: 1, rows: 4..values.len() }];
         column.absorb(&windows, times, &values);
         column
@@ -523,7 +523,7 @@ mod tests {
             StateColumn::LastBool(vec![Edge(Some((4, false))), Edge(Some((5, true)))]),
         );
         let mut points = StateColumn::new(StateKey::POINTS);
-        points.push_identity();
+        points.push_identities(1);
         points.absorb_points(&[BucketRows { bucket: 0, rows: 3..8 }, BucketRows { bucket: 0, rows: 9..10 }]);
         assert_eq!(points, StateColumn::Points(vec![6]));
     }

@@ -31,10 +31,16 @@ impl StateRun {
 
     /// Appends a bucket without values, later than all others, and returns its position.
     pub fn push_bucket(&mut self, start: Time) -> usize {
-        assert!(self.starts.last() < Some(&start), "bug: bucket starts must ascend");
-        self.starts.push(start);
-        self.columns.iter_mut().for_each(StateColumn::push_identity);
+        self.push_buckets(&[start]);
         self.starts.len() - 1
+    }
+
+    /// Appends buckets without values, later than all others.
+    pub fn push_buckets(&mut self, starts: &[Time]) {
+        let ascend = starts.is_sorted_by(|a, b| a < b) && self.starts.last() < starts.first();
+        assert!(ascend || starts.is_empty(), "bug: bucket starts must ascend");
+        self.starts.extend_from_slice(starts);
+        self.columns.iter_mut().for_each(|column| column.push_identities(starts.len()));
     }
 
     /// Buckets with equal starts become one. Both runs were made with the same keys.
