@@ -13,11 +13,13 @@ mod binary;
 mod buckets;
 mod counts; // of samples, for `stats`
 mod check; // types of expressions
+mod duration; // computed ones
 mod eval;
 mod histograms; // quantiles and fractions of both kinds
 pub mod functions; // which there are
 mod labels;
 mod lex;
+mod limit; // `limitk` and `limit_ratio`
 mod native; // histograms as samples
 mod parse;
 pub mod print;

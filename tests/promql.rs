@@ -57,7 +57,7 @@ fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
 }
 
 fn over(db: &Db, query: &str, start: i64, end: i64, step: i64) -> Vec<String> {
-    let query = Query::range(query, Steps::range(start, end, step), 5 * MINUTE).unwrap();
+    let query = Query::range(query, Steps::range(start, end, step), end, 5 * MINUTE).unwrap();
     let answer = db.promql(&query, true, DATABASE, &db.guard()).unwrap();
     let Data::Matrix(series) = answer.data else { panic!("no matrix") };
     let cell = |value: &f64| if is_absent(*value) { "-".to_string() } else { print::number_text(*value) };
@@ -209,7 +209,7 @@ fn a_range_is_the_same_as_its_steps() {
     ];
     let (start, end, step) = (-MINUTE, 11 * MINUTE, 45_000);
     for query in queries {
-        let ranged = Query::range(query, Steps::range(start, end, step), 5 * MINUTE).unwrap();
+        let ranged = Query::range(query, Steps::range(start, end, step), end, 5 * MINUTE).unwrap();
         let answer = db.promql(&ranged, true, DATABASE, &db.guard()).unwrap();
         let Data::Matrix(series) = answer.data else { panic!("no matrix") };
         if query.contains("()") && query.contains('@') {

@@ -14,6 +14,7 @@ use crate::promql::annotations::Annotations;
 use crate::promql::arithmetic::{Mean, Sum, nan_first, quantile};
 use crate::promql::ast::{Aggregate, Aggregator, Span};
 use crate::promql::failure;
+use crate::promql::limit;
 use crate::promql::labels::{Choice, with};
 use crate::promql::native::{self, Incompatible, Native};
 use crate::promql::parse::NAME;
@@ -47,8 +48,17 @@ pub fn aggregate(
     steps: Steps,
     annotations: &Annotations<'_>,
 ) -> Result<Vec<Series>> {
-    use Aggregator::{Avg, Bottomk, Count, Group, Quantile, Sum, Topk};
+    use Aggregator::{Avg, Bottomk, Count, Group, LimitRatio, Limitk, Quantile, Sum, Topk};
     let Groups(groups) = Groups::of(&series, &Choice::of(&aggregate.grouping));
+    if let (Limitk | LimitRatio, Some(param), Some(asked)) = (aggregate.op, param, &aggregate.param) {
+        let mut series = series;
+        match aggregate.op {
+            Limitk => limit::first(&counts_of(param)?, &mut series, &groups),
+            _ => limit::ratio(param, &mut series, annotations, asked.unwrapped().span)?,
+        }
+        series.retain(|one| !one.is_empty());
+        return Ok(series);
+    }
     if let (Topk | Bottomk, Some(param)) = (aggregate.op, param) {
         // Nothing is looked at where nothing is wanted.
         let is_wanted = |(step, _): &(usize, Arc<Native>)| param[*step] >= 1.0;
@@ -157,9 +167,12 @@ fn folded(op: Aggregator, columns: &[&Column], steps: usize) -> Column {
             fold(columns, steps, Spread::new, Spread::add, |spread| spread.variance().sqrt())
         }
         Aggregator::Stdvar => fold(columns, steps, Spread::new, Spread::add, Spread::variance),
-        Aggregator::Topk | Aggregator::Bottomk | Aggregator::Quantile | Aggregator::CountValues => {
-            unreachable!("bug: {} has a parameter", op.name())
-        }
+        Aggregator::Topk
+        | Aggregator::Bottomk
+        | Aggregator::Quantile
+        | Aggregator::CountValues
+        | Aggregator::Limitk
+        | Aggregator::LimitRatio => unreachable!("bug: {} has a parameter", op.name()),
     }
 }
 
@@ -241,11 +254,11 @@ fn choose(
     steps: Steps,
 ) -> Result<Vec<Series>> {
     series.iter_mut().for_each(|one| one.histograms.clear());
+    let counts = counts_of(param)?;
     let mut order = Vec::new();
     for (_, members) in groups {
         let mut ranked: Vec<usize> = Vec::with_capacity(members.len());
-        for (step, wanted) in param.iter().enumerate() {
-            let wanted = count_of(*wanted)?;
+        for (step, wanted) in counts.iter().enumerate() {
             let value = |at: usize| series[at].values[step];
             ranked.clear();
             ranked.extend(members.iter().copied().filter(|at| !is_absent(value(*at))));
@@ -258,7 +271,7 @@ fn choose(
                     _ => nan_first(a, b),
                 }
             });
-            for at in ranked.drain(wanted.min(ranked.len())..) {
+            for at in ranked.drain((*wanted).min(ranked.len())..) {
                 series[at].values[step] = ABSENT;
             }
         }
@@ -270,6 +283,11 @@ fn choose(
         return Ok(series);
     }
     Ok(order.into_iter().map(|at| series[at].clone()).collect())
+}
+
+/// How many are wanted at each step.
+fn counts_of(param: &Column) -> Result<Vec<usize>> {
+    param.iter().map(|param| count_of(*param)).collect()
 }
 
 fn count_of(param: f64) -> Result<usize> {

@@ -116,6 +116,12 @@ impl<'q> Annotations<'q> {
         }
     }
 
+    /// Of a ratio beyond what there is.
+    pub fn capped_ratio(&self, ratio: f64, nearest: f64, span: Span) {
+        let what = "ratio value should be between -1 and 1, got";
+        self.warn(span, format!("{what} {}, capping to {}", number_g(ratio), number_g(nearest)));
+    }
+
     /// Of a name that is not that of a counter, under `rate` and `increase`.
     pub fn check_counter(&self, name: &str, span: Span) {
         let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));

@@ -10,7 +10,7 @@ use crate::promql::MALFORMED;
 use crate::promql::annotations::{Annotations, Said};
 use crate::promql::ast::{Expr, Type};
 use crate::promql::counts::Counts;
-use crate::promql::eval::{Evaluator, Times, selections};
+use crate::promql::eval::{Evaluator, Times, complete_infos, selections};
 use crate::promql::parse::parse;
 use crate::promql::select::{Selection, Source};
 use crate::promql::value::{Column, Run, Series, Steps, Value, histograms_bytes, series_bytes};
@@ -21,8 +21,7 @@ use crate::scan::Touched;
 pub struct Query {
     text: String,
     expr: Expr,
-    steps: Steps,
-    lookback: i64,
+    times: Times,
     /// Whether samples are to be counted.
     counts: bool,
 }
@@ -51,12 +50,12 @@ pub enum Data {
 impl Query {
     /// At one time. All times are milliseconds.
     pub fn instant(text: &str, time: i64, lookback: i64) -> Result<Query> {
-        let expr = parsed(text)?;
-        Ok(Query { text: text.to_string(), expr, steps: Steps::instant(time), lookback, counts: false })
+        let times = Times { steps: Steps::instant(time), end: time, is_range: false, lookback };
+        Query::over(text, parsed(text)?, times)
     }
 
-    /// At each step of a range.
-    pub fn range(text: &str, steps: Steps, lookback: i64) -> Result<Query> {
+    /// At each step of a range, which may end after the last of them.
+    pub fn range(text: &str, steps: Steps, end: i64, lookback: i64) -> Result<Query> {
         let expr = parsed(text)?;
         if !matches!(expr.returns(), Type::Scalar | Type::Vector) {
             let what = format!(
@@ -65,7 +64,13 @@ impl Query {
             );
             return Err(Error::invalid(MALFORMED, what));
         }
-        Ok(Query { text: text.to_string(), expr, steps, lookback, counts: false })
+        Query::over(text, expr, Times { steps, end, is_range: true, lookback })
+    }
+
+    fn over(text: &str, mut expr: Expr, times: Times) -> Result<Query> {
+        complete_infos(&mut expr);
+        expr.resolve(times.frame()).map_err(|why| Error::invalid(MALFORMED, why))?;
+        Ok(Query { text: text.to_string(), expr, times, counts: false })
     }
 
     /// Counts the samples that are looked at.
@@ -77,24 +82,20 @@ impl Query {
         &self.text
     }
 
-    fn times(&self) -> Times {
-        Times { steps: self.steps, lookback: self.lookback }
-    }
-
     pub fn selections(&self) -> Vec<Selection> {
-        selections(&self.expr, &self.times())
+        selections(&self.expr, &self.times)
     }
 
     /// `sources` are those of the selections, in their order. `over_range` says which form the answer has.
     pub fn run(&self, over_range: bool, sources: Vec<Vec<Source>>, guard: &Guard) -> Result<Answer> {
         let touched = Touched::default();
         let annotations = Annotations::new(&self.text);
-        let counts = Counts::new(self.steps.count, self.counts);
-        let evaluator = Evaluator::new(self.times(), sources, guard, &touched, &annotations, &counts);
+        let counts = Counts::new(self.times.steps.count, self.counts);
+        let evaluator = Evaluator::new(self.times, sources, guard, &touched, &annotations, &counts);
         let data = if self.expr.returns() == Type::Matrix {
-            Data::Runs(evaluator.runs(&self.expr, self.steps)?)
+            Data::Runs(evaluator.runs(&self.expr, self.times.steps)?)
         } else {
-            match evaluator.eval(&self.expr, self.steps)? {
+            match evaluator.eval(&self.expr, self.times.steps)? {
                 Value::Text(text) => Data::Text(text),
                 Value::Scalar(column) if over_range => {
                     Data::Matrix(vec![Series::floats(Default::default(), column)])
@@ -110,7 +111,7 @@ impl Query {
         };
         drop(evaluator);
         Ok(Answer {
-            steps: self.steps,
+            steps: self.times.steps,
             data,
             said: annotations.into_said(),
             elapsed: guard.elapsed(),

@@ -74,6 +74,20 @@ impl Mean {
     }
 }
 
+/// As Go's `math.Max`: NaN if either is, but for an infinity that nothing is larger than.
+pub fn larger(left: f64, right: f64) -> f64 {
+    let is_most = |value: f64| value == f64::INFINITY;
+    if (left.is_nan() || right.is_nan()) && !is_most(left) && !is_most(right) {
+        return f64::NAN;
+    }
+    left.max(right)
+}
+
+/// As Go's `math.Min`.
+pub fn smaller(left: f64, right: f64) -> f64 {
+    -larger(-left, -right)
+}
+
 /// Of sorted or unsorted values, which it sorts, NaN first. NaN if there are none.
 pub fn quantile(quantile: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || quantile.is_nan() {

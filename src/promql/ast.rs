@@ -4,6 +4,7 @@
 //! milliseconds, as in Prometheus.
 //! Not here: text (`parse`, `print`), values (`eval`).
 
+use crate::promql::duration::Duration;
 use crate::promql::functions::Function;
 
 /// Bytes `[start, end)` of the query.
@@ -65,15 +66,18 @@ pub struct Selector {
     pub name: Option<String>,
     pub matchers: Vec<Matcher>,
     pub moved: Moved,
+    /// How the range behind it is computed, if it is.
+    pub computed_range: Option<Box<Duration>>,
     /// Whether only the counts and sums of native histograms are asked for ([`Expr::mark_totals`]).
     pub totals_only: bool,
 }
 
 /// `offset` and `@`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Moved {
     /// Positive is into the past.
     pub offset: i64,
+    pub computed_offset: Option<Box<Duration>>,
     pub at: Option<At>,
 }
 
@@ -106,6 +110,8 @@ pub struct Subquery {
     /// None: the default resolution.
     pub step: Option<i64>,
     pub moved: Moved,
+    pub computed_range: Option<Box<Duration>>,
+    pub computed_step: Option<Box<Duration>>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +144,8 @@ pub enum Aggregator {
     Bottomk,
     CountValues,
     Quantile,
+    Limitk,
+    LimitRatio,
 }
 
 #[derive(Clone, Debug)]
@@ -237,23 +245,28 @@ impl Expr {
     }
 
     fn mark_below(&mut self, totals_only: bool) {
+        let below = match &mut self.node {
+            Node::Selector(selector) | Node::Range { selector, .. } => {
+                selector.totals_only = totals_only;
+                return;
+            }
+            Node::Call { function, .. } => function.totals_only().unwrap_or(totals_only),
+            Node::Binary(_) => false,
+            _ => totals_only,
+        };
+        self.children_mut().into_iter().for_each(|child| child.mark_below(below));
+    }
+
+    pub fn children_mut(&mut self) -> Vec<&mut Expr> {
         match &mut self.node {
-            Node::Selector(selector) | Node::Range { selector, .. } => selector.totals_only = totals_only,
-            Node::Call { function, args } => {
-                let totals_only = function.totals_only().unwrap_or(totals_only);
-                args.iter_mut().for_each(|arg| arg.mark_below(totals_only));
-            }
-            Node::Binary(binary) => {
-                binary.left.mark_below(false);
-                binary.right.mark_below(false);
-            }
-            Node::Subquery(subquery) => subquery.inner.mark_below(totals_only),
+            Node::Number { .. } | Node::Text(_) | Node::Selector(_) | Node::Range { .. } => Vec::new(),
+            Node::Subquery(subquery) => vec![&mut subquery.inner],
+            Node::Call { args, .. } => args.iter_mut().collect(),
             Node::Aggregate(aggregate) => {
-                aggregate.param.iter_mut().for_each(|param| param.mark_below(totals_only));
-                aggregate.inner.mark_below(totals_only);
+                aggregate.param.iter_mut().chain(std::iter::once(&mut aggregate.inner)).collect()
             }
-            Node::Unary { operand: inner, .. } | Node::Paren(inner) => inner.mark_below(totals_only),
-            Node::Number { .. } | Node::Text(_) => {}
+            Node::Binary(binary) => vec![&mut binary.left, &mut binary.right],
+            Node::Unary { operand: inner, .. } | Node::Paren(inner) => vec![inner],
         }
     }
 
@@ -269,6 +282,12 @@ impl Expr {
             Node::Unary { operand, .. } => vec![operand],
             Node::Paren(inner) => vec![inner],
         }
+    }
+}
+
+impl Moved {
+    pub fn has_offset(&self) -> bool {
+        self.offset != 0 || self.computed_offset.is_some()
     }
 }
 
@@ -296,7 +315,7 @@ impl MatchTest {
 }
 
 impl Aggregator {
-    pub const ALL: [Aggregator; 12] = [
+    pub const ALL: [Aggregator; 14] = [
         Aggregator::Sum,
         Aggregator::Avg,
         Aggregator::Count,
@@ -309,6 +328,8 @@ impl Aggregator {
         Aggregator::Bottomk,
         Aggregator::CountValues,
         Aggregator::Quantile,
+        Aggregator::Limitk,
+        Aggregator::LimitRatio,
     ];
 
     pub fn name(self) -> &'static str {
@@ -325,13 +346,19 @@ impl Aggregator {
             Aggregator::Bottomk => "bottomk",
             Aggregator::CountValues => "count_values",
             Aggregator::Quantile => "quantile",
+            Aggregator::Limitk => "limitk",
+            Aggregator::LimitRatio => "limit_ratio",
         }
     }
 
     /// What its parameter is, if it has one.
     pub fn param(self) -> Option<Type> {
         match self {
-            Aggregator::Topk | Aggregator::Bottomk | Aggregator::Quantile => Some(Type::Scalar),
+            Aggregator::Topk
+            | Aggregator::Bottomk
+            | Aggregator::Quantile
+            | Aggregator::Limitk
+            | Aggregator::LimitRatio => Some(Type::Scalar),
             Aggregator::CountValues => Some(Type::Text),
             _ => None,
         }

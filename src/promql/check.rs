@@ -3,7 +3,7 @@
 //! Not here: the grammar (`parse`).
 
 use crate::promql::ast::{Binary, Expr, MatchTest, Matcher, Node, Selector, Type};
-use crate::promql::functions::Function;
+use crate::promql::functions::{Function, Work};
 use crate::promql::parse::{NAME, SyntaxError, is_value};
 
 type Checked = Result<(), SyntaxError>;
@@ -146,6 +146,10 @@ fn check_call(expr: &Expr, function: &Function, args: &[Expr]) -> Checked {
         return wrong(format!("at most {most}"));
     }
     for (at, arg) in args.iter().enumerate() {
+        if function.work == Work::Info && at == 1 {
+            check_info_selector(arg)?;
+            continue;
+        }
         check(arg)?;
         let wanted = function.args[at.min(most - 1)];
         if arg.returns() != wanted {
@@ -158,4 +162,19 @@ fn check_call(expr: &Expr, function: &Function, args: &[Expr]) -> Checked {
         }
     }
     Ok(())
+}
+
+/// The second argument of `info`: matchers alone, of which all may match the empty value.
+fn check_info_selector(arg: &Expr) -> Checked {
+    match &arg.node {
+        Node::Selector(Selector { name: None, .. }) => Ok(()),
+        Node::Selector(_) => {
+            let what = "expected label selectors only, got vector selector instead";
+            Err(SyntaxError::new(arg.span, what))
+        }
+        _ => {
+            let what = format!("expected label selectors as the second argument to info function, got {}", arg.returns().name());
+            Err(SyntaxError::new(arg.span, what))
+        }
+    }
 }

@@ -4,7 +4,10 @@
 //! the query's limit, and every loop over series asks whether anybody still waits.
 //! Not here: single functions (`range`, `sample`, `buckets`), operators (`binary`, `aggregate`), how samples are read (`eval/read.rs`).
 
+mod info; // labels of info series
 mod read; // samples of selectors and subqueries
+
+pub use info::complete as complete_infos;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +19,14 @@ use crate::error::Result;
 use crate::guard::Guard;
 use crate::promql::aggregate::{aggregate, count_values};
 use crate::promql::annotations::Annotations;
+use crate::promql::arithmetic;
 use crate::promql::ast::{
     Aggregator, Binary, Expr, MatchTest, Matcher, Moved, Node, Side, Span, Subquery, Type,
 };
 use crate::promql::binary;
 use crate::promql::counts::Counts;
-use crate::promql::functions::{Function, HistogramFunction, WindowFunction, Work};
+use crate::promql::duration::Frame;
+use crate::promql::functions::{AskedPart, Function, HistogramFunction, WindowFunction, Work};
 use crate::promql::labels::without_name;
 use crate::promql::native::Native;
 use crate::promql::parse::NAME;
@@ -40,6 +45,10 @@ const SUBQUERY_STEP: i64 = 60_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub steps: Steps,
+    /// Of a range what was asked, which may be after the last step.
+    pub end: i64,
+    /// Whether there are steps, however many.
+    pub is_range: bool,
     /// How far back a sample still counts as the newest.
     pub lookback: i64,
 }
@@ -82,13 +91,35 @@ fn collect(expr: &Expr, steps: Steps, times: &Times, found: &mut BTreeMap<usize,
             let windows = times.windows(steps, &subquery.moved, subquery.range);
             collect(&subquery.inner, subquery_steps(subquery, &windows), times, found);
         }
+        Node::Call { function, args } if function.work == Work::Info => {
+            collect(&args[0], steps, times, found);
+            let selector = info::selector(args);
+            let range = times.windows(steps, &selector.moved, times.lookback).hull();
+            found.insert(selector.id, Selection { matchers: info::matchers(selector), range });
+        }
         _ => expr.children().into_iter().for_each(|child| collect(child, steps, times, found)),
     }
 }
 
 impl Times {
     fn windows(&self, steps: Steps, moved: &Moved, length: i64) -> Windows {
-        Windows::new(steps, moved, length, self.steps.start, self.steps.end())
+        Windows::new(steps, moved, length, self.steps.start, self.end)
+    }
+
+    /// What `step()` and `range()` are.
+    pub fn frame(&self) -> Frame {
+        let seconds = |milliseconds: i64| milliseconds as f64 / 1e3;
+        let step = if self.is_range { self.steps.step } else { 0 };
+        Frame { step: seconds(step), range: seconds(self.end.saturating_sub(self.steps.start)) }
+    }
+
+    fn part(&self, part: AskedPart) -> f64 {
+        match part {
+            AskedPart::Start => self.steps.start as f64 / 1e3,
+            AskedPart::End => self.end as f64 / 1e3,
+            AskedPart::Step => self.frame().step,
+            AskedPart::Range => self.frame().range,
+        }
     }
 }
 
@@ -228,6 +259,14 @@ impl<'a> Evaluator<'a> {
         let series = match function.work {
             Work::Time => return Ok(Value::Scalar(steps.times().map(|time| time as f64 / 1e3).collect())),
             Work::Pi => return Ok(Value::Scalar(vec![std::f64::consts::PI; steps.count])),
+            Work::Asked(part) => return Ok(Value::Scalar(vec![self.times.part(part); steps.count])),
+            Work::Pick { larger } => {
+                let (left, right) = (self.scalar(&args[0], steps)?, self.scalar(&args[1], steps)?);
+                let pick = if larger { arithmetic::larger } else { arithmetic::smaller };
+                return Ok(Value::Scalar(
+                    left.into_iter().zip(right).map(|(left, right)| pick(left, right)).collect(),
+                ));
+            }
             Work::Scalar => {
                 return Ok(Value::Scalar(vector_functions::scalar(
                     &self.vector(&args[0], steps)?.series,
@@ -293,7 +332,9 @@ impl<'a> Evaluator<'a> {
                 vector_functions::sort_by_label(self, args, descending, steps)?
             }
             Work::HistogramQuantile => histograms::quantile(self, args, steps)?,
+            Work::HistogramQuantiles => histograms::quantiles(self, args, steps)?,
             Work::HistogramFraction => histograms::fraction(self, args, steps)?,
+            Work::Info => info::enrich(self, args, steps)?,
         };
         Ok(Value::Vector(Vector::new(series, steps, self.guard)?))
     }

@@ -44,7 +44,25 @@ pub enum Work {
         descending: bool,
     },
     HistogramQuantile,
+    HistogramQuantiles,
     HistogramFraction,
+    Info,
+    /// Of what the query asks for.
+    Asked(AskedPart),
+    /// The larger or the smaller of two scalars.
+    Pick {
+        larger: bool,
+    },
+}
+
+/// Times of a query, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedPart {
+    Start,
+    End,
+    /// 0 at one time, as is the range.
+    Step,
+    Range,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +161,7 @@ impl Function {
             Work::Histogram(HistogramFunction::Avg | HistogramFunction::Count | HistogramFunction::Sum) => {
                 Some(true)
             }
-            Work::HistogramQuantile | Work::HistogramFraction => Some(false),
+            Work::HistogramQuantile | Work::HistogramQuantiles | Work::HistogramFraction => Some(false),
             _ => None,
         }
     }
@@ -184,6 +202,16 @@ const fn sort_by_label(name: &'static str, descending: bool) -> Function {
     Function { repeats: true, ..f(name, &[Vector, Text], Vector, Work::SortByLabel { descending }) }
 }
 
+/// Quantiles of one `histogram_quantiles`.
+const QUANTILES_MAX: usize = 10;
+
+/// A vector, the name of a label, and the quantiles.
+const QUANTILES: [Type; 2 + QUANTILES_MAX] = {
+    let mut args = [Scalar; 2 + QUANTILES_MAX];
+    (args[0], args[1]) = (Vector, Text);
+    args
+};
+
 /// Sorted by name.
 static FUNCTIONS: &[Function] = &[
     sample("abs", SampleFunction::Abs),
@@ -218,6 +246,8 @@ static FUNCTIONS: &[Function] = &[
         Vector,
         Work::Window(WindowFunction::DoubleExponentialSmoothing),
     ),
+    // --enable-feature=promql-experimental-functions
+    f("end", &[], Scalar, Work::Asked(AskedPart::End)),
     sample("exp", SampleFunction::Exp),
     // --enable-feature=promql-experimental-functions
     window("first_over_time", WindowFunction::First),
@@ -226,12 +256,16 @@ static FUNCTIONS: &[Function] = &[
     histogram("histogram_count", HistogramFunction::Count),
     f("histogram_fraction", &[Scalar, Scalar, Vector], Vector, Work::HistogramFraction),
     f("histogram_quantile", &[Scalar, Vector], Vector, Work::HistogramQuantile),
+    // --enable-feature=promql-experimental-functions
+    Function { optional: QUANTILES_MAX - 1, ..f("histogram_quantiles", &QUANTILES, Vector, Work::HistogramQuantiles) },
     histogram("histogram_stddev", HistogramFunction::Stddev),
     histogram("histogram_stdvar", HistogramFunction::Stdvar),
     histogram("histogram_sum", HistogramFunction::Sum),
     date("hour", DatePart::Hour),
     window("idelta", WindowFunction::Idelta),
     window("increase", WindowFunction::Increase),
+    // --enable-feature=promql-experimental-functions
+    Function { optional: 1, ..f("info", &[Vector, Vector], Vector, Work::Info) },
     window("irate", WindowFunction::Irate),
     Function { repeats: true, ..f("label_join", &[Vector, Text, Text, Text], Vector, Work::LabelJoin) },
     f("label_replace", &[Vector, Text, Text, Text, Text], Vector, Work::LabelReplace),
@@ -241,7 +275,11 @@ static FUNCTIONS: &[Function] = &[
     sample("log2", SampleFunction::Log2),
     // --enable-feature=promql-experimental-functions
     window("mad_over_time", WindowFunction::Mad),
+    // --enable-feature=promql-experimental-functions
+    f("max_of", &[Scalar, Scalar], Scalar, Work::Pick { larger: true }),
     window("max_over_time", WindowFunction::Max),
+    // --enable-feature=promql-experimental-functions
+    f("min_of", &[Scalar, Scalar], Scalar, Work::Pick { larger: false }),
     window("min_over_time", WindowFunction::Min),
     date("minute", DatePart::Minute),
     date("month", DatePart::Month),
@@ -250,6 +288,8 @@ static FUNCTIONS: &[Function] = &[
     window("present_over_time", WindowFunction::Present),
     f("quantile_over_time", &[Scalar, Matrix], Vector, Work::Window(WindowFunction::Quantile)),
     sample("rad", SampleFunction::Rad),
+    // --enable-feature=promql-experimental-functions
+    f("range", &[], Scalar, Work::Asked(AskedPart::Range)),
     window("rate", WindowFunction::Rate),
     window("resets", WindowFunction::Resets),
     Function { optional: 1, ..f("round", &[Vector, Scalar], Vector, Work::Sample(SampleFunction::Round)) },
@@ -263,8 +303,12 @@ static FUNCTIONS: &[Function] = &[
     sort_by_label("sort_by_label_desc", true),
     f("sort_desc", &[Vector], Vector, Work::Sort { descending: true }),
     sample("sqrt", SampleFunction::Sqrt),
+    // --enable-feature=promql-experimental-functions
+    f("start", &[], Scalar, Work::Asked(AskedPart::Start)),
     window("stddev_over_time", WindowFunction::Stddev),
     window("stdvar_over_time", WindowFunction::Stdvar),
+    // --enable-feature=promql-experimental-functions
+    f("step", &[], Scalar, Work::Asked(AskedPart::Step)),
     window("sum_over_time", WindowFunction::Sum),
     sample("tan", SampleFunction::Tan),
     sample("tanh", SampleFunction::Tanh),

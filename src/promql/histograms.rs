@@ -1,20 +1,24 @@
-//! `histogram_quantile` and `histogram_fraction`, of classic and of native histograms in one vector.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, of classic and of native histograms in one vector.
 //!
 //! Invariant: where both kinds have the same labels and a sample at the same step, there is no answer and a warning.
 //! Not here: the numbers (`buckets`, `native`).
+
+use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::annotations::Remark;
-use crate::promql::ast::Expr;
+use crate::promql::ast::{Expr, Span};
 use crate::promql::buckets::{self, Bucket};
 use crate::promql::eval::{Evaluator, said_span};
-use crate::promql::labels::{without, without_name};
+use crate::promql::labels::{with, without, without_name};
 use crate::promql::native::{Nans, Native};
 use crate::promql::parse::NAME;
+use crate::promql::print::number_g;
 use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent, joined};
+use crate::promql::vector_functions::label_name;
 
 /// The label of a bucket's upper bound.
 const BUCKET: &str = "le";
@@ -86,10 +90,16 @@ struct Asked<'f> {
     of_classic: &'f dyn Fn(usize, &mut Vec<Bucket>, &str) -> f64,
 }
 
-fn ask(evaluator: &Evaluator<'_>, arg: &Expr, asked: &Asked<'_>, steps: Steps) -> Result<Vec<Series>> {
-    let vector = evaluator.vector(arg, steps)?;
-    let classic = classic(evaluator, &vector.series, arg);
-    let native = vector.series.iter().filter(|one| !one.histograms.is_empty());
+/// Of the series that the argument gives.
+fn ask(
+    evaluator: &Evaluator<'_>,
+    series: &[Series],
+    arg: &Expr,
+    asked: &Asked<'_>,
+    steps: Steps,
+) -> Result<Vec<Series>> {
+    let classic = classic(evaluator, series, arg);
+    let native = series.iter().filter(|one| !one.histograms.is_empty());
     // Steps at which both have a sample, by the place among the classic ones.
     let mut taken: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut out = Vec::new();
@@ -124,25 +134,76 @@ pub fn quantile(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Resul
     let wanted = evaluator.scalar(&args[0], steps)?;
     let annotations = evaluator.annotations;
     wanted.iter().for_each(|quantile| annotations.check_quantile(*quantile, said_span(&args[0])));
+    let vector = evaluator.vector(&args[1], steps)?;
+    let at = At { native: said_span(&args[0]), classic: said_span(&args[1]) };
+    quantile_of(evaluator, &vector.series, &args[1], &wanted, at, steps)
+}
+
+/// Where the query is said to be at fault.
+struct At {
+    native: Span,
+    classic: Span,
+}
+
+fn quantile_of(
+    evaluator: &Evaluator<'_>,
+    series: &[Series],
+    arg: &Expr,
+    wanted: &Column,
+    at: At,
+    steps: Steps,
+) -> Result<Vec<Series>> {
+    let annotations = evaluator.annotations;
     let asked = Asked {
         of_native: &|step, histogram| {
             let (value, nans) = histogram.quantile(wanted[step]);
             match nans {
                 Nans::None => {}
-                Nans::Result => annotations.remark(Remark::QuantileIsNan, "", said_span(&args[0])),
-                Nans::Skew => annotations.remark(Remark::QuantileIsSkewed, "", said_span(&args[0])),
+                Nans::Result => annotations.remark(Remark::QuantileIsNan, "", at.native),
+                Nans::Skew => annotations.remark(Remark::QuantileIsSkewed, "", at.native),
             }
             value
         },
         of_classic: &|step, buckets, name| {
             let (value, forced) = buckets::quantile(wanted[step], buckets);
             if forced {
-                annotations.forced_monotonicity(name, said_span(&args[1]));
+                annotations.forced_monotonicity(name, at.classic);
             }
             value
         },
     };
-    ask(evaluator, &args[1], &asked, steps)
+    ask(evaluator, series, arg, &asked, steps)
+}
+
+/// `histogram_quantiles(v, label, quantile, ...)`: a series for each quantile, which the label names.
+pub fn quantiles(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
+    let vector = evaluator.vector(&args[0], steps)?;
+    let label = evaluator.text(&args[1], steps)?;
+    let label = label_name(&label, "histogram_quantiles", "quantile")?;
+    let mut out = Vec::new();
+    for arg in &args[2..] {
+        let wanted = evaluator.scalar(arg, steps)?;
+        wanted.iter().for_each(|quantile| evaluator.annotations.check_quantile(*quantile, said_span(arg)));
+        let at = At { native: said_span(&args[0]), classic: said_span(&args[0]) };
+        let found = quantile_of(evaluator, &vector.series, &args[0], &wanted, at, steps)?;
+        // A quantile that changes from step to step changes its name.
+        let texts: Vec<String> = wanted.iter().map(|quantile| open_metrics_number(*quantile)).collect();
+        for text in texts.iter().collect::<BTreeSet<_>>() {
+            out.extend(found.iter().cloned().map(|mut one| {
+                one.keep(|step| texts[step] == *text);
+                one.labels = with(&one.labels, label, text);
+                one
+            }));
+        }
+    }
+    joined(out)
+}
+
+/// As OpenMetrics writes numbers: whole ones with a decimal.
+fn open_metrics_number(value: f64) -> String {
+    let text = number_g(value);
+    let is_whole = value.is_finite() && !text.contains(['.', 'e']);
+    if is_whole { text + ".0" } else { text }
 }
 
 pub fn fraction(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
@@ -157,7 +218,8 @@ pub fn fraction(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Resul
         },
         of_classic: &|step, buckets, _| buckets::fraction(lower[step], upper[step], buckets),
     };
-    ask(evaluator, &args[2], &asked, steps)
+    let vector = evaluator.vector(&args[2], steps)?;
+    ask(evaluator, &vector.series, &args[2], &asked, steps)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tokens to a tree: the grammar of PromQL as of Prometheus 3.5 with its default flags.
+//! Tokens to a tree: the grammar of PromQL.
 //!
 //! Our own and not the crate promql-parser, because annotations and errors of Prometheus name their place in the query, which that crate's
 //! tree does not hold; because it takes what Prometheus refuses (`or` between matchers, `fill`); and because the errors here are
@@ -6,12 +6,13 @@
 //! Invariant: what comes back has been type-checked (`check`). Trees are no deeper than [`DEPTH_MAX`], so that no query overflows a stack.
 //! Not here: what words mean when evaluated (`functions`, `eval`).
 
+mod duration; // in brackets and after `offset`
 mod operand; // what operators stand between
 
 use std::fmt;
 
 use crate::promql::ast::{
-    Aggregator, At, Binary, BinaryOp, Expr, Group, Matcher, Matching, Moved, Node, Side, Span, Subquery, Type,
+    Aggregator, At, Binary, BinaryOp, Expr, Group, Matcher, Matching, Moved, Node, Side, Span, Type,
 };
 use crate::promql::check::check;
 use crate::promql::lex::{Kind, Token, tokens};
@@ -94,9 +95,6 @@ struct Parser {
     selectors: usize,
     depth: usize,
 }
-
-/// Words that stand for an aggregation where Prometheus has them behind a flag.
-const EXPERIMENTAL_AGGREGATORS: [&str; 2] = ["limitk", "limit_ratio"];
 
 /// Words that are never the name of a metric.
 const RESERVED: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
@@ -297,82 +295,12 @@ impl Parser {
         }
     }
 
-    /// `[range]` and `[range:step]`.
-    fn brackets(&mut self, inner: Expr) -> Result<Expr, SyntaxError> {
-        self.advance();
-        let range = self.positive_duration("subquery or range selector")?;
-        if self.take_sign(":") {
-            let step = match self.peek() {
-                Kind::Sign("]") => None,
-                _ => Some(self.positive_duration("subquery selector")?),
-            };
-            self.expect_sign("]", "subquery selector", "\"]\"")?;
-            let span = Span { start: inner.span.start, end: self.end_of_last() };
-            self.deeper()?;
-            let subquery = Subquery { inner, range, step, moved: Moved::default() };
-            return Ok(Expr { node: Node::Subquery(Box::new(subquery)), span });
-        }
-        self.expect_sign("]", "subquery or range", "\":\" or \"]\"")?;
-        let span = Span { start: inner.span.start, end: self.end_of_last() };
-        let Node::Selector(selector) = inner.node else {
-            return Err(SyntaxError::new(inner.span, "ranges only allowed for vector selectors"));
-        };
-        if selector.moved.offset != 0 {
-            return Err(SyntaxError::new(inner.span, "no offset modifiers allowed before range"));
-        }
-        if selector.moved.at.is_some() {
-            return Err(SyntaxError::new(inner.span, "no @ modifiers allowed before range"));
-        }
-        Ok(Expr { node: Node::Range { selector, range }, span })
-    }
-
-    /// A duration, or a number of seconds. Milliseconds.
-    fn duration(&mut self, context: &str) -> Result<i64, SyntaxError> {
-        let token = self.token().clone();
-        let milliseconds = match token.kind {
-            Kind::Duration(milliseconds) => milliseconds,
-            Kind::Number(seconds) => {
-                let milliseconds = (seconds * 1e3).round();
-                if milliseconds.is_nan() || milliseconds.abs() > (i64::MAX / 1_000_000) as f64 {
-                    return Err(SyntaxError::new(token.span, "duration out of range"));
-                }
-                milliseconds as i64
-            }
-            _ => return Err(self.unexpected(context, "number or duration")),
-        };
-        self.advance();
-        Ok(milliseconds)
-    }
-
-    fn positive_duration(&mut self, context: &str) -> Result<i64, SyntaxError> {
-        let span = self.token().span;
-        match self.duration(context)? {
-            positive if positive > 0 => Ok(positive),
-            _ => Err(SyntaxError::new(span, "duration must be greater than 0")),
-        }
-    }
-
     fn sign(&mut self) -> i64 {
         if self.take_sign("-") {
             return -1;
         }
         self.take_sign("+");
         1
-    }
-
-    fn offset(&mut self, expr: &mut Expr) -> Result<(), SyntaxError> {
-        self.advance();
-        let sign = self.sign();
-        let offset = sign * self.duration("offset")?;
-        let Some(moved) = moved(expr) else {
-            let what = "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
-            return Err(SyntaxError::new(expr.span, what));
-        };
-        if moved.offset != 0 {
-            return Err(SyntaxError::new(expr.span, "offset may not be set multiple times"));
-        }
-        moved.offset = offset;
-        Ok(())
     }
 
     fn at_modifier(&mut self, expr: &mut Expr) -> Result<(), SyntaxError> {

@@ -9,6 +9,7 @@ use storage_format::point::TagSet;
 use crate::promql::ast::{
     Aggregate, At, Binary, Expr, Grouping, Matcher, Moved, Node, Selector, Side, Subquery,
 };
+use crate::promql::duration::Duration;
 use crate::promql::parse::NAME;
 
 /// The query in lines, as Prometheus' formatter breaks it.
@@ -64,7 +65,9 @@ fn line(expr: &Expr) -> String {
         Node::Number { value, .. } => number_text(*value),
         Node::Text(text) => quoted_bytes(text),
         Node::Selector(selector) => selector_text(selector, ""),
-        Node::Range { selector, range } => selector_text(selector, &format!("[{}]", duration_text(*range))),
+        Node::Range { selector, range } => {
+            selector_text(selector, &format!("[{}]", written(*range, selector.computed_range.as_deref())))
+        }
         Node::Subquery(subquery) => format!("{}{}", line(&subquery.inner), brackets(subquery)),
         Node::Call { function, args } => {
             let args: Vec<String> = args.iter().map(line).collect();
@@ -117,8 +120,14 @@ fn labels_text(labels: &[String]) -> String {
 }
 
 fn brackets(subquery: &Subquery) -> String {
-    let step = subquery.step.map(duration_text).unwrap_or_default();
-    format!("[{}:{step}]{}", duration_text(subquery.range), moved_text(&subquery.moved))
+    let range = written(subquery.range, subquery.computed_range.as_deref());
+    let step = subquery.step.map(|step| written(step, subquery.computed_step.as_deref()));
+    format!("[{range}:{}]{}", step.unwrap_or_default(), moved_text(&subquery.moved))
+}
+
+/// A duration as it is computed, if it is.
+fn written(milliseconds: i64, computed: Option<&Duration>) -> String {
+    computed.map_or_else(|| duration_text(milliseconds), Duration::to_string)
 }
 
 fn moved_text(moved: &Moved) -> String {
@@ -133,6 +142,7 @@ fn moved_text(moved: &Moved) -> String {
         }
     };
     match moved.offset {
+        _ if let Some(computed) = &moved.computed_offset => drop(write!(text, " offset {computed}")),
         0 => {}
         past if past > 0 => drop(write!(text, " offset {}", duration_text(past))),
         future => drop(write!(text, " offset -{}", duration_text(-future))),
@@ -287,6 +297,12 @@ mod tests {
             "label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")",
             "time() - 5m",
             "count_values(\"v\", a)",
+            "rate(a[5m * 2])",
+            "a offset (1h / 2)",
+            "a offset -(1m + 30s)",
+            "a offset step() + 1",
+            "max_over_time(rate(a[-5m + max_of(step() * 2 ^ 3, 600)])[range():10s * 2] offset -step())",
+            "limit_ratio by (a) (-0.5, x) + limitk(2, y)",
         ];
         for query in queries {
             let parsed = parse(query).unwrap_or_else(|error| panic!("{query}: {error}"));

@@ -164,7 +164,7 @@ pub fn field_metric(table: &str, field: &str) -> String {
     format!("{table}_{field}")
 }
 
-fn filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> Result<CompiledFilter> {
+pub fn filter<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> Result<CompiledFilter> {
     CompiledFilter::new(&tag_filter(matchers))
 }
 

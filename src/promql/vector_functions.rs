@@ -26,7 +26,7 @@ pub fn scalar(series: &[Series], steps: Steps) -> Column {
 }
 
 /// A text that may be a label's name.
-fn label_name<'t>(text: &'t [u8], function: &str, which: &str) -> Result<&'t str> {
+pub fn label_name<'t>(text: &'t [u8], function: &str, which: &str) -> Result<&'t str> {
     std::str::from_utf8(text)
         .ok()
         .filter(|name| !name.is_empty())

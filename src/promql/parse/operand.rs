@@ -5,7 +5,7 @@ use crate::promql::ast::{
 };
 use crate::promql::functions;
 use crate::promql::lex::Kind;
-use crate::promql::parse::{EXPERIMENTAL_AGGREGATORS, NAME, Parser, RESERVED, SyntaxError, binary_word};
+use crate::promql::parse::{NAME, Parser, RESERVED, SyntaxError, binary_word};
 
 impl Parser {
     pub(super) fn primary(&mut self) -> Result<Expr, SyntaxError> {
@@ -39,12 +39,6 @@ impl Parser {
                 let followed =
                     |wanted: &str| matches!(&next, Kind::Word(next) if next.eq_ignore_ascii_case(wanted));
                 let opens = next == Kind::Sign("(") || followed("by") || followed("without");
-                if opens && EXPERIMENTAL_AGGREGATORS.contains(&lower.as_str()) {
-                    let what = format!(
-                        "{lower}() is experimental and must be enabled with --enable-feature=promql-experimental-functions"
-                    );
-                    return Err(SyntaxError::new(token.span, what));
-                }
                 if opens && let Some(op) = Aggregator::ALL.into_iter().find(|op| op.name() == lower) {
                     return self.aggregate(op);
                 }
@@ -149,7 +143,8 @@ impl Parser {
         let id = self.selectors;
         self.selectors += 1;
         let span = Span { start, end: self.end_of_last() };
-        let selector = Selector { id, name, matchers, moved: Moved::default(), totals_only: false };
+        let moved = Moved::default();
+        let selector = Selector { id, name, matchers, moved, computed_range: None, totals_only: false };
         Ok(Expr { node: Node::Selector(selector), span })
     }
 

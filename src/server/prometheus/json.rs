@@ -376,7 +376,7 @@ mod tests {
             text(Data::Text(b"a\"".to_vec()), Steps::instant(-1), None),
             r#"{"status":"success","data":{"resultType":"string","result":[-0.001,"a\""]}}"#
         );
-        assert!(Query::range("\"a\"", steps, 0).is_err());
+        assert!(Query::range("\"a\"", steps, steps.end(), 0).is_err());
     }
 
     #[test]

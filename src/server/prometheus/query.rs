@@ -75,7 +75,10 @@ fn read(params: &Params, form: Form, now: i64) -> Result<Query, Failure> {
             let at = time(params, "time")?.unwrap_or(now);
             Query::instant(text, at, lookback)
         }
-        Form::Range => Query::range(text, steps(params)?, lookback),
+        Form::Range => {
+            let (steps, end) = steps(params)?;
+            Query::range(text, steps, end, lookback)
+        }
     };
     parsed.map_err(|error| {
         let failure = Failure::from(error);
@@ -86,7 +89,8 @@ fn read(params: &Params, form: Form, now: i64) -> Result<Query, Failure> {
     })
 }
 
-fn steps(params: &Params) -> Result<Steps, Failure> {
+/// And the end of the range, which need not be a step.
+fn steps(params: &Params) -> Result<(Steps, i64), Failure> {
     let (start, end) = (required_time(params, "start")?, required_time(params, "end")?);
     if end < start {
         return Err(bad_parameter("end", "end timestamp must not be before start time"));
@@ -102,7 +106,7 @@ fn steps(params: &Params) -> Result<Steps, Failure> {
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    Ok(Steps::range(start, end, step))
+    Ok((Steps::range(start, end, step), end))
 }
 
 pub async fn format(State(doors): State<Arc<Doors>>, request: Request) -> Response {
