@@ -33,6 +33,7 @@ mod window; // samples to steps
 pub use annotations::Said;
 pub use answer::{Answer, Data, Query};
 pub use check::matches_empty;
+pub use eval::{Newest, Sample};
 pub use lex::duration as parse_duration;
 pub use native::{Bucket, Native};
 pub use parse::{NAME, SyntaxError, parse, parse_selector};

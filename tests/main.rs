@@ -25,6 +25,7 @@ mod object_store;
 mod oracle;
 mod page;
 mod promql;
+mod promql_newer;
 mod promql_oracle;
 mod prometheus;
 mod proof;

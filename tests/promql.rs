@@ -9,7 +9,7 @@ use crate::support::engine::{DATABASE, open, write};
 use crate::support::faulty_disk::FaultyDisk;
 use crate::support::manual_clock::ManualClock;
 
-const MINUTE: i64 = 60_000;
+pub const MINUTE: i64 = 60_000;
 
 /// Ten minutes of two counters of one table, one per host, with a step of a minute; a gauge that ends early; texts that are no metrics.
 fn database() -> Db {
@@ -30,7 +30,7 @@ fn database() -> Db {
 }
 
 /// One line per series: labels and value, or the error.
-fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
+pub fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
     let query = match Query::instant(query, milliseconds, 5 * MINUTE) {
         Ok(query) => query,
         Err(error) => return vec![error.to_string()],
@@ -56,7 +56,7 @@ fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
     lines
 }
 
-fn over(db: &Db, query: &str, start: i64, end: i64, step: i64) -> Vec<String> {
+pub fn over(db: &Db, query: &str, start: i64, end: i64, step: i64) -> Vec<String> {
     let query = Query::range(query, Steps::range(start, end, step), end, 5 * MINUTE).unwrap();
     let answer = db.promql(&query, true, DATABASE, &db.guard()).unwrap();
     let Data::Matrix(series) = answer.data else { panic!("no matrix") };

@@ -28,7 +28,7 @@ fn prometheus_gives_the_same_answers() {
         // The samples are old, and the functions that are behind a flag there are not here.
         let flags = [
             "--web.enable-remote-write-receiver",
-            "--enable-feature=native-histograms,promql-experimental-functions,promql-per-step-stats",
+            "--enable-feature=native-histograms,promql-experimental-functions,promql-per-step-stats,promql-duration-expr",
             "--storage.tsdb.retention.time=100y",
         ];
         let _prometheus = start_prometheus(theirs.path(), port, "", &flags);

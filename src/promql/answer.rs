@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::promql::MALFORMED;
 use crate::promql::annotations::{Annotations, Said};
-use crate::promql::ast::{Expr, Type};
+use crate::promql::ast::{Expr, Node, Selector, Type};
 use crate::promql::counts::Counts;
 use crate::promql::eval::{Evaluator, Times, complete_infos, selections};
 use crate::promql::parse::parse;
@@ -67,7 +67,22 @@ impl Query {
         Query::over(text, expr, Times { steps, end, is_range: true, lookback })
     }
 
+    /// A range as an answer has no edges to look beyond.
+    fn refuse_extended(expr: &Expr) -> Result<()> {
+        match &expr.unwrapped().node {
+            Node::Range { selector: Selector { extension: Some(extension), .. }, .. } => {
+                let what = format!(
+                    "a range with `{}` stands only in functions such as rate and increase",
+                    extension.name()
+                );
+                Err(Error::invalid(MALFORMED, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn over(text: &str, mut expr: Expr, times: Times) -> Result<Query> {
+        Query::refuse_extended(&expr)?;
         complete_infos(&mut expr);
         expr.resolve(times.frame()).map_err(|why| Error::invalid(MALFORMED, why))?;
         Ok(Query { text: text.to_string(), expr, times, counts: false })

@@ -66,10 +66,18 @@ pub struct Selector {
     pub name: Option<String>,
     pub matchers: Vec<Matcher>,
     pub moved: Moved,
+    pub extension: Option<Extension>,
     /// How the range behind it is computed, if it is.
     pub computed_range: Option<Box<Duration>>,
     /// Whether only the counts and sums of native histograms are asked for ([`Expr::mark_totals`]).
     pub totals_only: bool,
+}
+
+/// What a selector does with samples beyond the edges of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    Anchored,
+    Smoothed,
 }
 
 /// `offset` and `@`.
@@ -165,6 +173,14 @@ pub struct Matching {
     pub on: bool,
     pub labels: Vec<String>,
     pub group: Option<Group>,
+    pub fill: Fill,
+}
+
+/// The values of a side that has no series for a match.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fill {
+    pub left: Option<f64>,
+    pub right: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -281,6 +297,15 @@ impl Expr {
             Node::Binary(binary) => vec![&binary.left, &binary.right],
             Node::Unary { operand, .. } => vec![operand],
             Node::Paren(inner) => vec![inner],
+        }
+    }
+}
+
+impl Extension {
+    pub fn name(self) -> &'static str {
+        match self {
+            Extension::Anchored => "anchored",
+            Extension::Smoothed => "smoothed",
         }
     }
 }

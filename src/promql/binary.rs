@@ -3,6 +3,8 @@
 //! Invariant: series are matched once per query. Which of them have samples is asked at each step, so that matches may change from step
 //! to step, and too many of them are an error only at a step at which they are.
 
+mod fill; // what is missing on one side
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,7 +13,8 @@ use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::annotations::Annotations;
-use crate::promql::ast::{Binary, BinaryOp, Matching, Side, Span};
+use crate::promql::ast::{Binary, BinaryOp, Fill, Matching, Side, Span};
+use crate::promql::binary::fill::Filled;
 use crate::promql::failure;
 use crate::promql::labels::{Choice, with, without_name};
 use crate::promql::native::Native;
@@ -240,6 +243,10 @@ pub fn vectors(
     let choice = signature(&binary.matching);
     let group = binary.matching.group.as_ref();
     let many_side = group.map_or(Side::Left, |group| group.many);
+    let (mut left, mut right) = (left, right);
+    let Fill { left: for_left, right: for_right } = binary.matching.fill;
+    let left_side = Filled { series: &mut left, fill: for_left };
+    fill::fill(left_side, Filled { series: &mut right, fill: for_right }, &choice, steps);
     let (many, one) = match many_side {
         Side::Left => (left, right),
         Side::Right => (right, left),

@@ -116,6 +116,14 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Checked {
         }
     }
     let both_vectors = (left, right) == (Type::Vector, Type::Vector);
+    if binary.matching.fill.left.or(binary.matching.fill.right).is_some() {
+        if op.is_set() {
+            return wrong("filling in missing series not allowed for set operators".to_string());
+        }
+        if !both_vectors {
+            return wrong("filling in missing series only allowed between instant vectors".to_string());
+        }
+    }
     if !both_vectors && !binary.matching.labels.is_empty() {
         return wrong("vector matching only allowed between instant vectors".to_string());
     }
@@ -173,7 +181,10 @@ fn check_info_selector(arg: &Expr) -> Checked {
             Err(SyntaxError::new(arg.span, what))
         }
         _ => {
-            let what = format!("expected label selectors as the second argument to info function, got {}", arg.returns().name());
+            let what = format!(
+                "expected label selectors as the second argument to info function, got {}",
+                arg.returns().name()
+            );
             Err(SyntaxError::new(arg.span, what))
         }
     }

@@ -4,16 +4,19 @@
 //! the query's limit, and every loop over series asks whether anybody still waits.
 //! Not here: single functions (`range`, `sample`, `buckets`), operators (`binary`, `aggregate`), how samples are read (`eval/read.rs`).
 
+mod extended; // selectors that look beyond their windows
 mod info; // labels of info series
+mod newest; // for `/federate`
 mod read; // samples of selectors and subqueries
 
 pub use info::complete as complete_infos;
+pub use newest::{Newest, Sample};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage_format::point::TagSet;
+use storage_format::point::{TagSet, Time};
 
 use crate::error::Result;
 use crate::guard::Guard;
@@ -21,7 +24,8 @@ use crate::promql::aggregate::{aggregate, count_values};
 use crate::promql::annotations::Annotations;
 use crate::promql::arithmetic;
 use crate::promql::ast::{
-    Aggregator, Binary, Expr, MatchTest, Matcher, Moved, Node, Side, Span, Subquery, Type,
+    Aggregator, Binary, Expr, Extension, MatchTest, Matcher, Moved, Node, Selector, Side, Span, Subquery,
+    Type,
 };
 use crate::promql::binary;
 use crate::promql::counts::Counts;
@@ -75,6 +79,7 @@ fn collect(expr: &Expr, steps: Steps, times: &Times, found: &mut BTreeMap<usize,
     match &expr.node {
         Node::Selector(selector) => {
             let windows = times.windows(steps, &selector.moved, times.lookback);
+            let windows = extended::reach(selector, windows, times.lookback);
             found.insert(
                 selector.id,
                 Selection { matchers: selector.matchers.clone(), range: windows.hull() },
@@ -82,6 +87,7 @@ fn collect(expr: &Expr, steps: Steps, times: &Times, found: &mut BTreeMap<usize,
         }
         Node::Range { selector, range } => {
             let windows = times.windows(steps, &selector.moved, *range);
+            let windows = extended::reach(selector, windows, times.lookback);
             found.insert(
                 selector.id,
                 Selection { matchers: selector.matchers.clone(), range: windows.hull() },
@@ -164,7 +170,11 @@ impl<'a> Evaluator<'a> {
             Node::Number { value, .. } => Value::Scalar(vec![*value; steps.count]),
             Node::Text(text) => Value::Text(text.clone()),
             Node::Paren(inner) => self.eval(inner, steps)?,
-            Node::Selector(selector) => Value::Vector(self.newest(selector, steps, None)?),
+            Node::Selector(selector) => Value::Vector(match selector.extension {
+                Some(Extension::Smoothed) => self.smoothed(selector, steps)?,
+                // The newest sample is where the window is anchored.
+                Some(Extension::Anchored) | None => self.newest(selector, steps, None)?,
+            }),
             Node::Range { .. } | Node::Subquery(_) => {
                 unreachable!("bug: the checks let a range vector stand only where a function takes it")
             }
@@ -313,12 +323,17 @@ impl<'a> Evaluator<'a> {
                 let vector = self.vector(&args[0], steps)?;
                 return Ok(Value::Vector(self.map_histograms(vector, of_histogram(function))?));
             }
-            Work::Window(window) => return Ok(Value::Vector(self.window(window, args, steps)?)),
+            Work::Window(window) => {
+                return Ok(Value::Vector(self.window((window, function.name), args, steps)?));
+            }
             Work::Absent => {
                 let present = self.vector(&args[0], steps)?.series;
                 absence(&args[0], &present, steps)
             }
             Work::AbsentOverTime => {
+                if let Some((_, extension, _)) = extended_selector(&args[0]) {
+                    return Err(extended::refuse(extension, function.name));
+                }
                 let present = self.range(WindowFunction::Present, &args[0], &[], args[0].span, steps)?;
                 let present: Vec<Series> = present.series;
                 absence(&args[0], &present, steps)
@@ -385,7 +400,12 @@ impl<'a> Evaluator<'a> {
         unnamed(vector)
     }
 
-    fn window(&self, function: WindowFunction, args: &[Expr], steps: Steps) -> Result<Vector<'a>> {
+    fn window(
+        &self,
+        (function, name): (WindowFunction, &str),
+        args: &[Expr],
+        steps: Steps,
+    ) -> Result<Vector<'a>> {
         let at = args
             .iter()
             .position(|arg| arg.returns() == Type::Matrix)
@@ -393,7 +413,12 @@ impl<'a> Evaluator<'a> {
         let others = args.iter().filter(|arg| arg.returns() != Type::Matrix);
         let params: Vec<Column> = others.map(|param| self.scalar(param, steps)).collect::<Result<_>>()?;
         let span = said_span(&args[0]);
-        let mut vector = self.range(function, &args[at], &params, span, steps)?;
+        let mut vector = match extended_selector(&args[at]) {
+            Some((selector, extension, length)) => {
+                self.extended_range((function, name), (selector, extension), length, steps)?
+            }
+            None => self.range(function, &args[at], &params, span, steps)?,
+        };
         if function == WindowFunction::Quantile {
             for (step, quantile) in params[0].iter().enumerate() {
                 if vector.series.iter().any(|series| !is_absent(series.values[step])) {
@@ -416,6 +441,19 @@ impl<'a> Evaluator<'a> {
         refuse_same_labels(&vector.series)?;
         Ok(vector)
     }
+}
+
+/// The selector of a range with a modifier, and its length.
+fn extended_selector(arg: &Expr) -> Option<(&Selector, Extension, i64)> {
+    match &arg.unwrapped().node {
+        Node::Range { selector, range } => Some((selector, selector.extension?, *range)),
+        _ => None,
+    }
+}
+
+/// A time as a value.
+fn milliseconds(time: Time) -> f64 {
+    time.div_euclid(1_000_000) as f64
 }
 
 /// What Prometheus names as the place of a function's argument: without parentheses, and of a subquery it knows none.

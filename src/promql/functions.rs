@@ -257,7 +257,10 @@ static FUNCTIONS: &[Function] = &[
     f("histogram_fraction", &[Scalar, Scalar, Vector], Vector, Work::HistogramFraction),
     f("histogram_quantile", &[Scalar, Vector], Vector, Work::HistogramQuantile),
     // --enable-feature=promql-experimental-functions
-    Function { optional: QUANTILES_MAX - 1, ..f("histogram_quantiles", &QUANTILES, Vector, Work::HistogramQuantiles) },
+    Function {
+        optional: QUANTILES_MAX - 1,
+        ..f("histogram_quantiles", &QUANTILES, Vector, Work::HistogramQuantiles)
+    },
     histogram("histogram_stddev", HistogramFunction::Stddev),
     histogram("histogram_stdvar", HistogramFunction::Stdvar),
     histogram("histogram_sum", HistogramFunction::Sum),

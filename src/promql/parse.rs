@@ -12,7 +12,8 @@ mod operand; // what operators stand between
 use std::fmt;
 
 use crate::promql::ast::{
-    Aggregator, At, Binary, BinaryOp, Expr, Group, Matcher, Matching, Moved, Node, Side, Span, Type,
+    Aggregator, At, Binary, BinaryOp, Expr, Extension, Fill, Group, Matcher, Matching, Moved, Node, Selector,
+    Side, Span, Type,
 };
 use crate::promql::check::check;
 use crate::promql::lex::{Kind, Token, tokens};
@@ -223,23 +224,56 @@ impl Parser {
     fn modifiers(&mut self) -> Result<(bool, Matching), SyntaxError> {
         let returns_bool = self.take_word("bool");
         let mut matching = Matching::default();
-        let on = match self.word().as_deref() {
+        matching.on = match self.word().as_deref() {
             Some("on") => true,
             Some("ignoring") => false,
-            _ => return Ok((returns_bool, matching)),
+            _ => {
+                matching.fill = self.fill()?;
+                return Ok((returns_bool, matching));
+            }
         };
         self.advance();
-        matching.on = on;
         matching.labels = self.labels()?;
         let many = match self.word().as_deref() {
-            Some("group_left") => Side::Left,
-            Some("group_right") => Side::Right,
-            _ => return Ok((returns_bool, matching)),
+            Some("group_left") => Some(Side::Left),
+            Some("group_right") => Some(Side::Right),
+            _ => None,
         };
-        self.advance();
-        let include = if self.peek() == &Kind::Sign("(") { self.labels()? } else { Vec::new() };
-        matching.group = Some(Group { many, include });
+        if let Some(many) = many {
+            self.advance();
+            let include = if self.peek() == &Kind::Sign("(") { self.labels()? } else { Vec::new() };
+            matching.group = Some(Group { many, include });
+        }
+        matching.fill = self.fill()?;
         Ok((returns_bool, matching))
+    }
+
+    /// `fill(1)`, or one or both of `fill_left(1)` and `fill_right(2)`. A metric may have such a name: no parenthesis follows it.
+    fn fill(&mut self) -> Result<Fill, SyntaxError> {
+        let mut fill = Fill::default();
+        while self.peek_after() == &Kind::Sign("(") {
+            let sides = match self.word().as_deref() {
+                Some("fill") => [Some(&mut fill.left), Some(&mut fill.right)],
+                Some("fill_left") => [Some(&mut fill.left), None],
+                Some("fill_right") => [None, Some(&mut fill.right)],
+                _ => break,
+            };
+            if sides.iter().flatten().any(|side| side.is_some()) {
+                return Err(self.unexpected("fill modifier", "each side to be filled once"));
+            }
+            self.advance();
+            self.advance();
+            let sign = self.sign() as f64;
+            let value = match self.peek() {
+                Kind::Number(value) => *value,
+                Kind::Duration(milliseconds) => *milliseconds as f64 / 1e3,
+                _ => return Err(self.unexpected("fill modifier", "number")),
+            };
+            sides.into_iter().flatten().for_each(|side| *side = Some(sign * value));
+            self.advance();
+            self.expect_sign(")", "fill modifier", "\")\"")?;
+        }
+        Ok(fill)
     }
 
     /// `(a, b, "c d")`
@@ -289,6 +323,12 @@ impl Parser {
                 Kind::Sign("[") => expr = self.brackets(expr)?,
                 Kind::Sign("@") => self.at_modifier(&mut expr)?,
                 Kind::Word(word) if word.eq_ignore_ascii_case("offset") => self.offset(&mut expr)?,
+                Kind::Word(word) if word.eq_ignore_ascii_case("anchored") => {
+                    self.extension(&mut expr, Extension::Anchored)?;
+                }
+                Kind::Word(word) if word.eq_ignore_ascii_case("smoothed") => {
+                    self.extension(&mut expr, Extension::Smoothed)?;
+                }
                 _ => return Ok(expr),
             }
             expr.span.end = self.end_of_last();
@@ -301,6 +341,25 @@ impl Parser {
         }
         self.take_sign("+");
         1
+    }
+
+    fn extension(&mut self, expr: &mut Expr, extension: Extension) -> Result<(), SyntaxError> {
+        self.advance();
+        let refused = |what: String| Err(SyntaxError::new(expr.span, what));
+        match &mut expr.node {
+            Node::Selector(Selector { extension: Some(_), .. })
+            | Node::Range { selector: Selector { extension: Some(_), .. }, .. } => {
+                refused("anchored and smoothed modifiers cannot be used together".to_string())
+            }
+            Node::Selector(selector) | Node::Range { selector, .. } => {
+                selector.extension = Some(extension);
+                Ok(())
+            }
+            Node::Subquery(_) => {
+                refused(format!("{} modifier is not supported for subqueries", extension.name()))
+            }
+            _ => refused(format!("{} modifier not implemented", extension.name())),
+        }
     }
 
     fn at_modifier(&mut self, expr: &mut Expr) -> Result<(), SyntaxError> {

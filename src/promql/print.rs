@@ -7,7 +7,7 @@ use std::fmt::Write;
 use storage_format::point::TagSet;
 
 use crate::promql::ast::{
-    Aggregate, At, Binary, Expr, Grouping, Matcher, Moved, Node, Selector, Side, Subquery,
+    Aggregate, At, Binary, Expr, Fill, Grouping, Matcher, Moved, Node, Selector, Side, Subquery,
 };
 use crate::promql::duration::Duration;
 use crate::promql::parse::NAME;
@@ -112,6 +112,16 @@ fn binary_modifiers(binary: &Binary) -> String {
         let word = if group.many == Side::Left { "group_left" } else { "group_right" };
         let _ = write!(text, " {word} ({})", labels_text(&group.include));
     }
+    match matching.fill {
+        Fill { left: Some(left), right: Some(right) } if left.to_bits() == right.to_bits() => {
+            let _ = write!(text, " fill ({})", number_text(left));
+        }
+        Fill { left, right } => {
+            for (word, value) in [("fill_left", left), ("fill_right", right)] {
+                let _ = value.map(|value| write!(text, " {word} ({})", number_text(value)));
+            }
+        }
+    }
     text
 }
 
@@ -162,7 +172,8 @@ fn selector_text(selector: &Selector, range: &str) -> String {
         format!("{{{}}}", matchers.join(","))
     };
     let name = selector.name.as_deref().unwrap_or_default();
-    format!("{name}{braces}{range}{}", moved_text(&selector.moved))
+    let extension = selector.extension.map(|extension| format!(" {}", extension.name()));
+    format!("{name}{braces}{range}{}{}", extension.unwrap_or_default(), moved_text(&selector.moved))
 }
 
 fn matcher_text(matcher: &Matcher) -> String {
@@ -297,6 +308,9 @@ mod tests {
             "label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")",
             "time() - 5m",
             "count_values(\"v\", a)",
+            "a + fill(0) b",
+            "rate(a[5m] anchored offset 1m) + a smoothed @ 5",
+            "a / bool on (c) group_left (d) fill_left(-1) fill_right(NaN) fill",
             "rate(a[5m * 2])",
             "a offset (1h / 2)",
             "a offset -(1m + 30s)",

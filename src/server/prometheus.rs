@@ -5,6 +5,7 @@
 //! Not here: the language (`promql`), where samples come from (`db`).
 
 mod exemplars;
+mod federate;
 mod json; // values as Prometheus writes them
 mod query;
 mod series; // series, labels and their values
@@ -40,6 +41,13 @@ pub fn routes() -> Router<Arc<Doors>> {
         .route("/api/v1/metadata", get(status::metadata))
         .route("/api/v1/rules", get(status::rules))
         .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/targets", get(status::targets))
+        .route("/api/v1/targets/metadata", get(status::none))
+        .route("/api/v1/scrape_pools", get(status::scrape_pools))
+        .route("/api/v1/alertmanagers", get(status::alertmanagers))
+        .route("/api/v1/notifications", get(status::none))
+        .route("/api/v1/status/walreplay", get(status::replay))
+        .route("/federate", get(federate::federate))
         .route("/api/v1/status/buildinfo", get(status::build))
         .route("/api/v1/status/runtimeinfo", get(status::runtime))
         .route("/api/v1/status/flags", get(status::flags))

@@ -106,6 +106,13 @@ fn errors_have_types_and_statuses() {
         ("/api/v1/query?query=1&timeout=x", 400, "bad_data", "invalid parameter \"timeout\""),
         ("/api/v1/series", 400, "bad_data", "no match[] parameter provided"),
         ("/api/v1/labels?match[]=a%7B", 400, "bad_data", "invalid parameter \"match[]\""),
+        ("/api/v1/rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\""),
+        (
+            "/api/v1/query?query=cpu_usage%5Bstep()%5D",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": duration must be greater than 0",
+        ),
         ("/api/v1/labels?limit=-1", 400, "bad_data", "limit must be non-negative"),
         ("/api/v1/query?query=cpu_usage&timeout=0s", 503, "timeout", "ran longer than"),
     ];
@@ -146,10 +153,71 @@ fn what_there_is_can_be_listed() {
     assert_eq!(data(&server.get("/api/v1/status/buildinfo"))["version"], "3.5.0");
     assert_eq!(data(&server.get("/api/v1/rules")), json!({ "groups": [] }));
     assert_eq!(data(&server.get("/api/v1/alerts")), json!({ "alerts": [] }));
+    for (path, nothing) in [
+        ("/api/v1/rules?type=alert", json!({ "groups": [] })),
+        ("/api/v1/targets", json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {} })),
+        ("/api/v1/targets/metadata", json!([])),
+        ("/api/v1/scrape_pools", json!({ "scrapePools": [] })),
+        ("/api/v1/alertmanagers", json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] })),
+        ("/api/v1/notifications", json!([])),
+        ("/api/v1/status/walreplay", json!({ "min": 0, "max": 0, "current": 0, "state": "done" })),
+    ] {
+        assert_eq!(data(&server.get(path)), nothing, "{path}");
+    }
     let cardinality = data(&server.get("/api/v1/status/tsdb"));
     assert_eq!(cardinality["headStats"]["numSeries"], 2);
     assert_eq!(cardinality["seriesCountByMetricName"], json!([{ "name": "cpu_usage", "value": 2 }]));
     assert_eq!(server.get("/-/ready").status, 200);
+}
+
+/// Samples of now, since those are what is federated: of the newest time, with the time of each.
+#[test]
+fn the_newest_samples_are_federated() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let now = data(&server.get("/api/v1/query?query=time()"))["result"][1].as_str().unwrap().to_string();
+    let now = (now.parse::<f64>().unwrap() * 1e3) as i64;
+    let lines = format!(
+        "up,job=a value=1 {0}\nup,job=a value=0 {1}\nup,instance=h:1,job=b value=2.5 {0}\nold value=1 {2}\nnext value=1 {3}\n",
+        now - 30_000,
+        now - 10_000,
+        now - 400_000,
+        now + 100_000
+    );
+    assert_eq!(server.post("/write?precision=ms", lines.as_bytes()).status, 204);
+    const STALE: u64 = 0x7ff0_0000_0000_0002;
+    let stale =
+        series(&[("__name__", "gone")], &[(now - 20_000, 1.0), (now - 10_000, f64::from_bits(STALE))]);
+    assert_eq!(
+        send(&server, V1, &request(vec![stale, series(&[("__name__", "a.b")], &[(now - 5_000, 3.0)])]))
+            .status,
+        204
+    );
+    let all = "match[]=%7B__name__%3D~%22.%2B%22%7D";
+    let reply = server.get(&format!("/federate?{all}&match[]=up_value"));
+    let expected = format!(
+        "# TYPE a_b untyped\na_b{{instance=\"\"}} 3 {}\n\
+         # TYPE up_value untyped\nup_value{{job=\"a\",instance=\"\"}} 0 {}\nup_value{{instance=\"h:1\",job=\"b\"}} 2.5 {}\n",
+        now - 5_000,
+        now - 10_000,
+        now - 30_000
+    );
+    assert_eq!((reply.status, reply.text()), (200, expected));
+    let modern = server.send(
+        "GET",
+        &format!("/federate?{all}"),
+        &[("Accept", "text/plain;escaping=allow-utf-8")],
+        None,
+    );
+    assert!(
+        modern.text().starts_with("# TYPE \"a.b\" untyped\n{\"a.b\",instance=\"\"} 3 "),
+        "{}",
+        modern.text()
+    );
+    assert_eq!(server.get("/federate").text(), "");
+    let wrong = server.get("/federate?match[]=up%7B");
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("invalid parameter \"match[]\""), "{}", wrong.text());
 }
 
 #[test]

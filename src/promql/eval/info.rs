@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hashbrown::HashMap;
-use storage_format::point::{TagSet, Time};
+use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::ast::{Expr, MatchTest, Matcher, Moved, Node, Selector};
 use crate::promql::check::matches_empty;
-use crate::promql::eval::Evaluator;
+use crate::promql::eval::{Evaluator, milliseconds};
 use crate::promql::failure;
 use crate::promql::functions::Work;
 use crate::promql::labels::{Choice, with};
@@ -48,6 +48,7 @@ fn complete_below(expr: &mut Expr, next: &mut usize) {
             name: None,
             matchers: vec![named(MatchTest::Equal, TARGET_INFO)],
             moved: Moved::default(),
+            extension: None,
             computed_range: None,
             totals_only: false,
         };
@@ -92,7 +93,11 @@ pub fn enrich(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<
     let known: Vec<HashSet<&str>> = IDENTIFYING
         .iter()
         .map(|label| {
-            bases.clone().filter(|(_, is_base)| **is_base).filter_map(|(one, _)| one.labels.get(label)).collect()
+            bases
+                .clone()
+                .filter(|(_, is_base)| **is_base)
+                .filter_map(|(one, _)| one.labels.get(label))
+                .collect()
         })
         .collect();
     let mut there = vec![false; steps.count];
@@ -104,10 +109,6 @@ pub fn enrich(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<
         if *is_base { out.extend(asked.parts(one, &infos, steps)?) } else { out.push(one.clone()) }
     }
     joined(out)
-}
-
-fn milliseconds(time: Time) -> f64 {
-    time.div_euclid(1_000_000) as f64
 }
 
 /// Info series by name and identifying labels, by their place.
@@ -185,8 +186,9 @@ impl<'a> Asked<'a> {
     fn of(selector: &'a Selector) -> Result<Asked<'a>> {
         let (names, data): (Vec<_>, Vec<_>) =
             selector.matchers.iter().partition(|matcher| matcher.label == NAME);
-        let filter = (!names.is_empty()).then(|| filter(names.into_iter())).transpose()?;
-        Ok(Asked { names: filter, data })
+        let meant = matchers(selector);
+        let of_names = || filter(meant.iter().filter(|matcher| matcher.label == NAME));
+        Ok(Asked { names: (!names.is_empty()).then(of_names).transpose()?, data })
     }
 
     /// Whether a series is an info series itself, which stays as it is.

@@ -112,7 +112,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Reads a selector's series in parallel, each into one column. Sorted by labels; series without samples at any step go.
-    fn read(&self, selector: &Selector, steps: Steps, make: &Make<'_>) -> Result<Vector<'a>> {
+    pub(super) fn read(&self, selector: &Selector, steps: Steps, make: &Make<'_>) -> Result<Vector<'a>> {
         let mut all: Vec<Series> = Vec::new();
         let sources = std::mem::take(&mut *self.sources[selector.id].lock());
         for source in sources {

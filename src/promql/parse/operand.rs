@@ -144,7 +144,8 @@ impl Parser {
         self.selectors += 1;
         let span = Span { start, end: self.end_of_last() };
         let moved = Moved::default();
-        let selector = Selector { id, name, matchers, moved, computed_range: None, totals_only: false };
+        let selector =
+            Selector { id, name, matchers, moved, extension: None, computed_range: None, totals_only: false };
         Ok(Expr { node: Node::Selector(selector), span })
     }
 

@@ -22,7 +22,7 @@ use crate::server::send::stream;
 use crate::server::wql::client_of;
 
 /// How far back the newest sample may be, as in Prometheus.
-const LOOKBACK_MILLIS: i64 = 300_000;
+pub const LOOKBACK_MILLIS: i64 = 300_000;
 
 /// Steps of one query, as in Prometheus: enough for a screen's width many times over.
 const STEPS_MAX: i64 = 11_000;

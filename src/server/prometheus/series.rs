@@ -86,11 +86,16 @@ async fn asked(
     Ok(success_cut(Value::Array(list), is_cut))
 }
 
+/// Every `match[]`.
+pub fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
+    let selector =
+        |text: &str| parse_selector(text).map_err(|error| bad_parameter("match[]", error.in_query(text)));
+    params.all("match[]").map(selector).collect()
+}
+
 impl Wanted {
     fn read(params: &Params) -> Result<Wanted, Failure> {
-        let selector =
-            |text: &str| parse_selector(text).map_err(|error| bad_parameter("match[]", error.in_query(text)));
-        let selectors = params.all("match[]").map(selector).collect::<Result<_, _>>()?;
+        let selectors = selectors(params)?;
         let start = time(params, "start")?;
         let end = time(params, "end")?;
         if start.zip(end).is_some_and(|(start, end)| end < start) {

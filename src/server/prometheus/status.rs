@@ -1,7 +1,7 @@
 //! What a server says of itself, where Grafana and people look for it in Prometheus.
 //!
 //! Grafana chooses what it offers by `version` of `buildinfo`: it is the version of Prometheus whose API and language this is, and the
-//! other fields say who really answers. There are no rules and no alerts here, so their lists are empty.
+//! other fields say who really answers. There are no rules, alerts and targets here, so their lists are empty.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::db::{Db, MetricMetadata};
 use crate::guard::Guard;
 use crate::promql::NAME;
 use crate::server::Doors;
-use crate::server::prometheus::{answer, limit, params, success, text_answer};
+use crate::server::prometheus::{answer, bad_parameter, limit, params, success, text_answer};
 use crate::server::queries::{self, Answered, Asked, Caller};
 use crate::server::reply::Failure;
 use crate::server::wql::client_of;
@@ -65,8 +65,37 @@ pub async fn config() -> Response {
     success(json!({ "yaml": "" }))
 }
 
-pub async fn rules() -> Response {
-    success(json!({ "groups": [] }))
+pub async fn rules(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+    answer(no_rules(&doors, request).await)
+}
+
+async fn no_rules(doors: &Arc<Doors>, request: Request) -> Result<Response, Failure> {
+    match params(doors, request).await?.get("type") {
+        None | Some("alert" | "record") => Ok(success(json!({ "groups": [] }))),
+        Some(other) => Err(bad_parameter("type", format!("not supported value {other:?}"))),
+    }
+}
+
+pub async fn targets() -> Response {
+    success(json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {} }))
+}
+
+pub async fn scrape_pools() -> Response {
+    success(json!({ "scrapePools": [] }))
+}
+
+pub async fn alertmanagers() -> Response {
+    success(json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+}
+
+/// A list of what there is none of here.
+pub async fn none() -> Response {
+    success(json!([]))
+}
+
+/// A server that answers has replayed its log.
+pub async fn replay() -> Response {
+    success(json!({ "min": 0, "max": 0, "current": 0, "state": "done" }))
 }
 
 pub async fn alerts() -> Response {

@@ -159,6 +159,13 @@ def make(dice):
                 series.append(({"__name__": "mix", **labels}, native(dice, "counter", 0.9)))
                 series += classic(dice, labels)
             series.append(({"__name__": "nhcb", **labels}, native(dice, "custom")))
+    # Some of what is served says more of itself.
+    for job, instance, about in [("api", "a", {"version": "1", "zone": "a"}), ("api", "b", {"version": "2"}), ("db", "a", {})]:
+        labels = {"job": job, "instance": instance}
+        series.append(({"__name__": "served_total", "path": "/", **labels}, counter(dice)))
+        series.append(({"__name__": "served_total", "path": "/x", **labels}, counter(dice)))
+        if about:
+            series.append(({"__name__": "target_info", **labels, **about}, [(time, 1.0) for time in times(dice, 30_000)]))
     # One name for exponential and custom buckets, and a native histogram beside classic buckets.
     series.append(({"__name__": "nh", "job": "web", "inst": "x"}, native(dice, "custom")))
     series.append(({"__name__": "lat_bucket", "job": "api", "inst": "a"}, native(dice, "counter")))

@@ -19,6 +19,7 @@ HISTOGRAMS = ["histogram_avg", "histogram_count", "histogram_sum", "histogram_st
 AGGREGATIONS = ["sum", "sum", "avg", "avg", "count", "min", "max", "group", "stddev", "stdvar"]
 ARITHMETIC = ["+", "-", "*", "/", "%"]
 COMPARISONS = ["==", "!=", ">", "<", ">=", "<="]
+WINDOWS = ["1m", "90s", "2m", "5m", "5m", "15m", "1m * 2", "(5 + 1) * 30s", "-1m + 6m", "7m % 4m", "2 ^ 2 ^ 2 * 10"]
 METRICS = ["hits_total", "temp", "errors_total", "limit", "lat_bucket", "lat_sum", "lat_count"]
 NATIVES = ["nh", "nh", "nhg", "nhcb", "mix", "nhnan"]
 
@@ -35,6 +36,10 @@ def differs(text):
         # Of numbers that are large beside what they differ by, little is left.
         or re.search(r"std(dev|var).*time(stamp)?\(", text)
         or ("timestamp(" in text and "@" in text and "offset" in text)
+        # Where series come and go from step to step, it gives some of them the labels of others.
+        or ("info(" in text and ":" in text)
+        # There the operator behind the parenthesis is one of the duration.
+        or re.search(r"offset \([^)]*\) [-+*/%]", text)
     )
 
 
@@ -71,7 +76,7 @@ class Grammar:
         if luck < 0.12:
             text = " @ " + self.pick("start()", "end()", "%d" % (self.dice.randrange(self.start, self.end) // 1000))
         if self.dice.random() < 0.15:
-            text += " offset " + self.pick("1m", "37s", "-2m", "10m")
+            text += " offset " + self.pick("1m", "37s", "-2m", "10m", "(2m - 17s)", "-(30s * 2)", "(1m ^ 1 + 5)")
         return text
 
     def selector(self):
@@ -89,8 +94,8 @@ class Grammar:
             inner = self.vector(depth - 1)
             # Of what it goes over, `changes` and others see a last place.
             self.discrete = True
-            return "(%s)[%s:%s]%s" % (inner, self.pick("5m", "3m", "100s"), self.pick("", "30s", "1m", "17s"), self.moved())
-        return "%s[%s]%s" % (self.selector(), self.pick("1m", "90s", "2m", "5m", "5m", "15m"), self.moved())
+            return "(%s)[%s:%s]%s" % (inner, self.pick("5m", "3m", "100s", "90s * 2"), self.pick("", "30s", "1m", "17s", "2m / 4"), self.moved())
+        return "%s[%s]%s" % (self.selector(), self.pick(*WINDOWS), self.moved())
 
     def scalar(self, depth):
         luck = self.dice.random()
@@ -135,6 +140,14 @@ class Grammar:
             # Of equal ones those that come first stay, and of most vectors Prometheus knows no order.
             inner = self.pick(self.instant(), "rate(%s[5m])" % self.selector(), "last_over_time(%s[2m])" % self.selector())
             return "%s%s(%s, %s)" % (self.pick("topk", "bottomk"), grouping, self.pick("1", "2", "0", "5"), inner)
+        if 0.26 <= luck < 0.29:
+            return "limit_ratio%s(%s, %s)" % (grouping, self.pick("0.5", "-0.5", "0.1", "-0.9", "1.5", "-2", "0"), self.vector(depth))
+        if 0.29 <= luck < 0.31:
+            # Which of them stay, Prometheus leaves to the order of its series.
+            return "count%s(limitk%s(%s, %s))" % (grouping, grouping, self.pick("1", "2", "0", "-1", "100"), self.vector(depth))
+        if 0.31 <= luck < 0.34:
+            served = self.pick("served_total", "rate(served_total[5m])", "served_total > 20", "sum by (job, instance) (served_total)")
+            return "info(%s%s)" % (served, self.pick("", "", ", {version=~\".+\"}", ", {version=~\".*\"}", ", {zone=\"a\"}", ", {__name__=\"none_info\"}"))
         inner = self.vector(depth)
         if luck < 0.1:
             return "quantile%s(%s, %s)" % (grouping, self.pick("0.5", "0.25", "1.5", "-1"), inner)
