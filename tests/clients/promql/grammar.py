@@ -39,7 +39,7 @@ def differs(text):
         # Where series come and go from step to step, it gives some of them the labels of others.
         or ("info(" in text and ":" in text)
         # There the operator behind the parenthesis is one of the duration.
-        or re.search(r"offset \([^)]*\) [-+*/%]", text)
+        or re.search(r"offset -?\([^)]*\) [-+*/%]", text)
     )
 
 
