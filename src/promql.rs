@@ -13,7 +13,7 @@ mod binary;
 mod buckets;
 mod counts; // of samples, for `stats`
 mod check; // types of expressions
-mod duration; // computed ones
+pub mod duration; // computed ones
 mod eval;
 mod histograms; // quantiles and fractions of both kinds
 pub mod functions; // which there are

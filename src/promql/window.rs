@@ -281,7 +281,7 @@ mod tests {
     fn a_fixed_window_is_the_same_at_each_step() {
         let times = [5 * MS];
         let mut seen = Vec::new();
-        let fixed = Moved { offset: 10, at: Some(At::Time(15)) };
+        let fixed = Moved { offset: 10, at: Some(At::Time(15)), ..Moved::default() };
         windows(10, fixed).slide(&times, |_, end, rows, same| seen.push((end, rows.len(), same)));
         assert_eq!(seen, [(5, 1, false), (5, 1, true), (5, 1, true), (5, 1, true), (5, 1, true)]);
     }

@@ -228,8 +228,18 @@ fn queries_are_printed_and_taken_apart() {
     assert_eq!(printed, "sum by (b) (rate(a[5m]))");
     let tree = data(&server.get("/api/v1/parse_query?query=a%20%2B%20on(b)%20c%20offset%205m"));
     assert_eq!((&tree["type"], &tree["op"]), (&json!("binaryExpr"), &json!("+")));
-    assert_eq!(tree["matching"], json!({ "card": "one-to-one", "labels": ["b"], "on": true, "include": [] }));
+    assert_eq!(
+        tree["matching"],
+        json!({
+            "card": "one-to-one", "labels": ["b"], "on": true, "include": [], "fillValues": { "lhs": null, "rhs": null },
+        })
+    );
     assert_eq!(tree["rhs"]["offset"], 300_000);
+    let tree = data(&form(&server, "/api/v1/parse_query", "query=a[5m*step()] smoothed offset -(1m%2B1s)"));
+    assert_eq!((&tree["smoothed"], &tree["anchored"]), (&json!(true), &json!(false)));
+    assert_eq!((&tree["rangeExpr"], &tree["offsetExpr"]), (&json!("5m * step()"), &json!("-(1m + 1s)")));
+    let printed = data(&form(&server, "/api/v1/format_query", "query=a / fill_left(1) fill_right(1) b"));
+    assert_eq!(printed, "a / fill (1) b");
     assert_eq!(server.get("/api/v1/parse_query?query=(").status, 400);
 }
 

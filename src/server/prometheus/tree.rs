@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::promql::ast::{At, Expr, Grouping, Matcher, Moved, Node, Side, Type};
+use crate::promql::ast::{At, Expr, Extension, Grouping, Matcher, Moved, Node, Selector, Side, Type};
+use crate::promql::duration::Duration;
 use crate::promql::functions::Function;
 use crate::promql::print::number_text;
 
@@ -17,6 +18,7 @@ pub fn tree(expr: &Expr) -> Value {
                 "matchers": matchers(&selector.matchers),
             });
             add_moved(&mut node, &selector.moved);
+            add_extension(&mut node, selector);
             node
         }
         Node::Range { selector, range } => {
@@ -26,7 +28,9 @@ pub fn tree(expr: &Expr) -> Value {
                 "range": range,
                 "matchers": matchers(&selector.matchers),
             });
+            add_computed(&mut node, "rangeExpr", selector.computed_range.as_deref());
             add_moved(&mut node, &selector.moved);
+            add_extension(&mut node, selector);
             node
         }
         Node::Subquery(subquery) => {
@@ -36,6 +40,8 @@ pub fn tree(expr: &Expr) -> Value {
                 "range": subquery.range,
                 "step": subquery.step.unwrap_or(0),
             });
+            add_computed(&mut node, "rangeExpr", subquery.computed_range.as_deref());
+            add_computed(&mut node, "stepExpr", subquery.computed_step.as_deref());
             add_moved(&mut node, &subquery.moved);
             node
         }
@@ -71,6 +77,7 @@ pub fn tree(expr: &Expr) -> Value {
                     "labels": binary.matching.labels,
                     "on": binary.matching.on,
                     "include": group.map(|group| group.include.clone()).unwrap_or_default(),
+                    "fillValues": { "lhs": binary.matching.fill.left, "rhs": binary.matching.fill.right },
                 })
             });
             json!({
@@ -89,8 +96,21 @@ pub fn tree(expr: &Expr) -> Value {
     }
 }
 
+/// The text of a duration that is computed; its milliseconds are 0 until the query runs.
+fn add_computed(node: &mut Value, name: &str, computed: Option<&Duration>) {
+    if let Some(computed) = computed {
+        node[name] = json!(computed.to_string());
+    }
+}
+
+fn add_extension(node: &mut Value, selector: &Selector) {
+    node["anchored"] = json!(selector.extension == Some(Extension::Anchored));
+    node["smoothed"] = json!(selector.extension == Some(Extension::Smoothed));
+}
+
 fn add_moved(node: &mut Value, moved: &Moved) {
     node["offset"] = json!(moved.offset);
+    add_computed(node, "offsetExpr", moved.computed_offset.as_deref());
     node["timestamp"] = match moved.at {
         Some(At::Time(time)) => json!(time),
         _ => Value::Null,
