@@ -310,7 +310,7 @@ mod tests {
             "count_values(\"v\", a)",
             "a + fill(0) b",
             "rate(a[5m] anchored offset 1m) + a smoothed @ 5",
-            "a / bool on (c) group_left (d) fill_left(-1) fill_right(NaN) fill",
+            "a > bool on (c) group_left (d) fill_left(-1) fill_right(NaN) fill",
             "rate(a[5m * 2])",
             "a offset (1h / 2)",
             "a offset -(1m + 30s)",

@@ -148,8 +148,8 @@ mod tests {
             "# TYPE \"cpu.idle\" untyped\n\
              {\"cpu.idle\",\"host.name\"=\"h\",instance=\"\"} +Inf 7\n\
              # TYPE up untyped\n\
-             up{instance=\"a:1\",job=\"x\\\"y\\\\z\\n\"} 1 5\n\
-             up{job=\"b\",instance=\"\"} 0.5 6\n"
+             up{job=\"b\",instance=\"\"} 0.5 6\n\
+             up{instance=\"a:1\",job=\"x\\\"y\\\\z\\n\"} 1 5\n"
         );
         assert!(exposition(&samples, false).starts_with(
             "# TYPE cpu_idle untyped\ncpu_idle{host_name=\"h\",instance=\"\"} +Inf 7\n# TYPE up"
