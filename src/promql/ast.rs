@@ -212,6 +212,10 @@ pub enum BinaryOp {
     Less,
     GreaterEqual,
     LessEqual,
+    /// `</`, which keeps the observations of a histogram below a value.
+    TrimUpper,
+    /// `>/`
+    TrimLower,
     And,
     Or,
     Unless,
@@ -406,6 +410,8 @@ impl BinaryOp {
             BinaryOp::Less => "<",
             BinaryOp::GreaterEqual => ">=",
             BinaryOp::LessEqual => "<=",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
             BinaryOp::Unless => "unless",
@@ -417,6 +423,10 @@ impl BinaryOp {
         matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
     }
 
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+    }
+
     pub fn is_set(self) -> bool {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
     }
@@ -426,7 +436,7 @@ impl BinaryOp {
         match self {
             BinaryOp::Or => 1,
             BinaryOp::And | BinaryOp::Unless => 2,
-            op if op.is_comparison() => 3,
+            op if op.is_comparison() || op.is_trim() => 3,
             BinaryOp::Add | BinaryOp::Sub => 4,
             BinaryOp::Pow => 6,
             _ => 5,

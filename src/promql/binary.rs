@@ -4,20 +4,18 @@
 //! to step, and too many of them are an error only at a step at which they are.
 
 mod fill; // what is missing on one side
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod mixed; // histograms as operands
 
 use hashbrown::HashMap;
 use storage_format::point::TagSet;
 
 use crate::error::Result;
 use crate::promql::annotations::Annotations;
-use crate::promql::ast::{Binary, BinaryOp, Fill, Matching, Side, Span};
+use crate::promql::ast::{Binary, BinaryOp, Fill, Matching, Side};
 use crate::promql::binary::fill::Filled;
+use crate::promql::binary::mixed::{Operand, Outcome, Trouble, Troubles, mixed};
 use crate::promql::failure;
 use crate::promql::labels::{Choice, with, without_name};
-use crate::promql::native::Native;
 use crate::promql::print;
 use crate::promql::value::{ABSENT, Column, Series, is_absent, joined};
 
@@ -62,11 +60,16 @@ pub fn vector_scalar(
     annotations: &Annotations<'_>,
 ) -> Result<Vec<Series>> {
     let op = binary.op;
-    let drops_name = !op.is_comparison() || binary.returns_bool;
+    let drops_name = drops_name(binary);
     let mut troubles = Troubles::default();
     let one = |(at, mut series): (usize, Series)| {
-        for (value, scalar) in series.values.iter_mut().zip(scalar) {
+        for (step, (value, scalar)) in series.values.iter_mut().zip(scalar).enumerate() {
             if is_absent(*value) {
+                continue;
+            }
+            if op.is_trim() {
+                *value = ABSENT;
+                troubles.add(step, at, Trouble::Operands("float", "float"));
                 continue;
             }
             let (left, right) = match scalar_side {
@@ -112,104 +115,6 @@ pub fn vector_scalar(
     let series = vector.into_iter().enumerate().map(one).collect();
     troubles.say(binary, annotations);
     joined(series)
-}
-
-#[derive(Clone, Copy)]
-enum Operand<'a> {
-    Float(f64),
-    Histogram(&'a Arc<Native>),
-}
-
-impl Operand<'_> {
-    fn kind(self) -> &'static str {
-        match self {
-            Operand::Float(_) => "float",
-            Operand::Histogram(_) => "histogram",
-        }
-    }
-
-    fn of(series: &Series, step: usize) -> Option<Operand<'_>> {
-        match series.values[step] {
-            value if is_absent(value) => series.histogram(step).map(Operand::Histogram),
-            value => Some(Operand::Float(value)),
-        }
-    }
-}
-
-/// What an operator gives if one of its operands is a histogram.
-enum Outcome {
-    Histogram(Arc<Native>),
-    /// Of a comparison with `bool`.
-    Holds(bool),
-}
-
-/// Why there is nothing.
-#[derive(Clone, Copy)]
-enum Trouble {
-    /// The operator does not know operands of these kinds.
-    Operands(&'static str, &'static str),
-    /// Their buckets do not go together.
-    Buckets,
-}
-
-/// The troubles of one operator. As in Prometheus, only the last at each step is said.
-#[derive(Default)]
-struct Troubles(BTreeMap<usize, (usize, Trouble)>);
-
-impl Troubles {
-    /// `at` is the place of the series among those that are gone through.
-    fn add(&mut self, step: usize, at: usize, trouble: Trouble) {
-        let last = self.0.entry(step).or_insert((at, trouble));
-        if at >= last.0 {
-            *last = (at, trouble);
-        }
-    }
-
-    fn say(self, binary: &Binary, annotations: &Annotations<'_>) {
-        let span = Span { start: binary.left.span.start, end: binary.right.span.end };
-        let op = binary.op.symbol();
-        for (_, trouble) in self.0.into_values() {
-            match trouble {
-                Trouble::Operands(left, right) => annotations.incompatible_operands(left, op, right, span),
-                Trouble::Buckets => annotations.incompatible_buckets(op, span),
-            }
-        }
-    }
-}
-
-/// None where a comparison does not hold.
-fn mixed(binary: &Binary, left: Operand<'_>, right: Operand<'_>) -> Result<Option<Outcome>, Trouble> {
-    use Operand::{Float, Histogram};
-    let scaled = |histogram: &Arc<Native>, scale: &dyn Fn(&mut Native)| {
-        let mut found = Native::clone(histogram);
-        scale(&mut found);
-        Ok(Some(Outcome::Histogram(Arc::new(found))))
-    };
-    match (left, binary.op, right) {
-        (Histogram(histogram), BinaryOp::Mul, Float(factor))
-        | (Float(factor), BinaryOp::Mul, Histogram(histogram)) => {
-            scaled(histogram, &|found| found.multiply(factor))
-        }
-        (Histogram(histogram), BinaryOp::Div, Float(divisor)) => {
-            scaled(histogram, &|found| found.divide(divisor))
-        }
-        (Histogram(left), op @ (BinaryOp::Add | BinaryOp::Sub), Histogram(right)) => {
-            let mut found = Native::clone(left);
-            let done = if op == BinaryOp::Add { found.add(right) } else { found.subtract(right) };
-            match done {
-                Ok(()) => Ok(Some(Outcome::Histogram(Arc::new(found)))),
-                Err(_) => Err(Trouble::Buckets),
-            }
-        }
-        (Histogram(left), op @ (BinaryOp::Equal | BinaryOp::NotEqual), Histogram(right)) => {
-            let holds = left.equals(right) == (op == BinaryOp::Equal);
-            Ok(match binary.returns_bool {
-                true => Some(Outcome::Holds(holds)),
-                false => holds.then(|| Outcome::Histogram(Arc::clone(left))),
-            })
-        }
-        (left, _, right) => Err(Trouble::Operands(left.kind(), right.kind())),
-    }
 }
 
 /// By which labels series belong together.
@@ -363,7 +268,7 @@ fn combine(
     mut trouble: impl FnMut(usize, Trouble),
 ) -> Series {
     let at_step = |(many, one): (&f64, &f64)| {
-        if is_absent(*many) || is_absent(*one) {
+        if is_absent(*many) || is_absent(*one) || binary.op.is_trim() {
             return ABSENT;
         }
         let (left, right) = match many_side {
@@ -380,6 +285,10 @@ fn combine(
         Series::floats(TagSet::default(), many.values.iter().zip(&one.values).map(at_step).collect());
     let mut steps: Vec<usize> =
         many.histograms.iter().chain(&one.histograms).map(|(step, _)| *step).collect();
+    if binary.op.is_trim() {
+        // Two floats are not known to it either.
+        steps.extend(0..many.values.len());
+    }
     steps.sort_unstable();
     steps.dedup();
     for step in steps {
@@ -398,10 +307,13 @@ fn combine(
     found
 }
 
+fn drops_name(binary: &Binary) -> bool {
+    !(binary.op.is_comparison() || binary.op.is_trim()) || binary.returns_bool
+}
+
 fn result_labels(binary: &Binary, many: &TagSet, one: &TagSet) -> TagSet {
     let matching = &binary.matching;
-    let drops_name = !binary.op.is_comparison() || binary.returns_bool;
-    let mut labels = if drops_name { without_name(many) } else { many.clone() };
+    let mut labels = if drops_name(binary) { without_name(many) } else { many.clone() };
     match &matching.group {
         None if matching.on => labels = Choice::only(&matching.labels).of_labels(&labels),
         None => {

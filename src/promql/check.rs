@@ -115,6 +115,9 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Checked {
             return Err(SyntaxError::new(side.span, what));
         }
     }
+    if op.is_trim() && (left, right) == (Type::Scalar, Type::Scalar) {
+        return at_op(&format!("operator {:?} not allowed for Scalar operations", op.symbol()));
+    }
     let both_vectors = (left, right) == (Type::Vector, Type::Vector);
     if binary.matching.fill.left.or(binary.matching.fill.right).is_some() {
         if op.is_set() {

@@ -7,6 +7,7 @@
 mod bounds; // of buckets
 mod combine; // two to one
 mod observed; // what is known of the observations
+mod trim; // those below or above a value
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::promql::value::is_absent;
 
 pub use combine::{Incompatible, mean, sum};
 pub use observed::Nans;
+pub use trim::Kept;
 
 /// Buckets of one sign: indexes and counts.
 type Buckets = Vec<(i32, f64)>;

@@ -427,6 +427,8 @@ fn binary_sign(sign: &str) -> Option<BinaryOp> {
         "<" => BinaryOp::Less,
         ">=" => BinaryOp::GreaterEqual,
         "<=" => BinaryOp::LessEqual,
+        "</" => BinaryOp::TrimUpper,
+        ">/" => BinaryOp::TrimLower,
         _ => return None,
     })
 }

@@ -309,6 +309,7 @@ mod tests {
             "time() - 5m",
             "count_values(\"v\", a)",
             "a + fill(0) b",
+            "h </ 5 >/ on (x) b == c",
             "rate(a[5m] anchored offset 1m) + a smoothed @ 5",
             "a > bool on (c) group_left (d) fill_left(-1) fill_right(NaN) fill",
             "rate(a[5m * 2])",

@@ -279,6 +279,15 @@ fn native_histograms_are_answered_with_their_buckets() {
     assert_eq!(value("histogram_quantile(0.5,lat)"), "2");
     assert_eq!(value("histogram_fraction(-Inf,1,lat)"), "0.375");
     assert_eq!(value("count(%7Bjob=%22a%22%7D)"), "2");
+    // `</` and `>/`; the sum that is left is an estimate.
+    let below = &at("lat%3C%2F1")[0];
+    assert_eq!(below["metric"], labels);
+    assert_eq!(below["histogram"][1]["count"], "3");
+    assert_eq!(below["histogram"][1]["buckets"].as_array().map(Vec::len), Some(2));
+    assert_eq!(value("histogram_count(lat%3E%2F1)"), "5");
+    assert_eq!(value("histogram_count(lat%3E%2Fon(job)up)"), "5");
+    let reply = server.get("/api/v1/query?query=up%3C%2F1&time=16").json();
+    assert_eq!((&reply["data"]["result"], reply["infos"].as_array().map(Vec::len)), (&json!([]), Some(1)));
     let reply = server.get("/api/v1/query?query=max(%7Bjob=%22a%22%7D)&time=16").json();
     assert_eq!(reply["data"]["result"][0]["value"][1], "1");
     assert_eq!(reply["infos"], json!(["PromQL info: ignored histogram in max aggregation (1:5)"]));

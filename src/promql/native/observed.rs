@@ -108,7 +108,7 @@ impl Native {
     }
 
     /// A zero bucket beside buckets of one sign only holds nothing of the other.
-    fn one_sided(&self, mut bucket: Bucket) -> Bucket {
+    pub(super) fn one_sided(&self, mut bucket: Bucket) -> Bucket {
         if bucket.lower <= 0.0 && bucket.upper >= 0.0 {
             if self.negative.is_empty() && !self.positive.is_empty() {
                 bucket.lower = 0.0;
@@ -161,7 +161,7 @@ impl Native {
 }
 
 /// How much of a bucket lies below a value in it.
-fn logarithmic_share(bucket: Bucket, value: f64) -> f64 {
+pub(super) fn logarithmic_share(bucket: Bucket, value: f64) -> f64 {
     let [lower, upper, value_log] = [bucket.lower, bucket.upper, value].map(|bound| bound.abs().log2());
     match value > 0.0 {
         true => (value_log - lower) / (upper - lower),
