@@ -132,9 +132,8 @@ fn ask(
 
 pub fn quantile(evaluator: &Evaluator<'_>, args: &[Expr], steps: Steps) -> Result<Vec<Series>> {
     let wanted = evaluator.scalar(&args[0], steps)?;
-    let annotations = evaluator.annotations;
-    wanted.iter().for_each(|quantile| annotations.check_quantile(*quantile, said_span(&args[0])));
     let vector = evaluator.vector(&args[1], steps)?;
+    wanted.iter().for_each(|quantile| evaluator.annotations.check_quantile(*quantile, said_span(&args[0])));
     let at = At { native: said_span(&args[0]), classic: said_span(&args[1]) };
     quantile_of(evaluator, &vector.series, &args[1], &wanted, at, steps)
 }

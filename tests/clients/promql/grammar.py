@@ -28,8 +28,12 @@ def differs(text):
     """What Prometheus 3.5.3 answers otherwise for reasons of its own (docs/prometheus.md)."""
     # Resets of these are seen by Prometheus in the count alone, and not in every place.
     gauge_totals = "nhg" in text and re.search(r"histogram_(count|sum|avg)\(", text) and re.search(r"rate\(|increase\(", text)
+    # Of the selectors of a query only the first is spared the buckets that nobody asks for, and so does not say that they do not go together.
+    selectors = re.findall(r"\b(?:hits_total|temp|errors_total|limit|lat_\w+|nh\w*|mix|served_total|__name__)\b", text)
+    second_totals = len(selectors) > 1 and re.search(r"histogram_(count|sum|avg)\(", text) and re.search(r"\bnh(cb)?\b|__name__", text)
     return (
         gauge_totals
+        or second_totals
         or ("histogram_quantile" in text and "nhnan" in text)
         or ("histogram_fraction" in text and "lat_" in text)
         or ("changes(" in text and re.search("nh|mix|lat_b", text))

@@ -134,7 +134,7 @@ def main(ours, theirs, seed, count):
                 exact = True
         else:
             step = dice.choice([15, 30, 60, 77])
-            path, params = "query_range", {"query": text, "start": at / 1000 - 10 * step, "end": at / 1000 + 10 * step, "step": step}
+            path, params = "query_range", {"query": text, "start": at / 1000 - 10 * step, "end": at / 1000 + 10 * step + dice.choice([0, 0, 7]), "step": step}
         # Histograms count by their size, which goes by what Prometheus stores together; fixed times count otherwise, and of info
         # series it looks only at those that it needs.
         if not any(word in text for word in ("nh", "mix", "lat_bucket", "__name__", "@", ":", "info(")):
