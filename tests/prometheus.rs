@@ -219,3 +219,46 @@ fn through_restarts(message: &str) {
     assert!(truth.len() > 100);
     assert_eq!(difference(&truth, &read), None);
 }
+
+/// Names that are no identifiers, too; with their times, and with no other `instance` than their own.
+#[test]
+fn prometheus_federates_from_us() {
+    let (ours, theirs) = (folder(), folder());
+    let server = Server::start(ours.path(), &[]);
+    let port = free_port();
+    let target = server.url.strip_prefix("http://").unwrap();
+    let config = format!(
+        "scrape_configs:\n\
+         - job_name: waterclock\n  \
+           scrape_interval: 1s\n  \
+           honor_labels: true\n  \
+           metrics_path: /federate\n  \
+           params: {{'match[]': ['{{__name__=~\".+\"}}']}}\n  \
+           static_configs: [{{targets: ['{target}']}}]\n"
+    );
+    let _prometheus = start_prometheus(theirs.path(), port, &config, &[]);
+    let time = now_ms(port) - 2_000;
+    let lines = format!(
+        "room\\ 1,host.name=h,job=j temp=21.5 {time}\nup,instance=x:1 value=-1e300 {time}\n",
+        time = time * 1_000_000
+    );
+    assert_eq!(server.post("/write", lines.as_bytes()).status, 204);
+    let got = wait("what is federated", || {
+        let found = of_prometheus(port, "{__name__=~\"room.*|up_value\"}", time - 1_000, time + 1_000)?;
+        (found.len() == 2).then_some(found)
+    });
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    };
+    let expected = Samples::from([
+        (
+            labels(&[("__name__", "room 1_temp"), ("host.name", "h"), ("job", "j")]),
+            BTreeMap::from([(time, 21.5f64.to_bits())]),
+        ),
+        (
+            labels(&[("__name__", "up_value"), ("instance", "x:1"), ("job", "waterclock")]),
+            BTreeMap::from([(time, (-1e300f64).to_bits())]),
+        ),
+    ]);
+    assert_eq!(got, expected);
+}
