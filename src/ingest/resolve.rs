@@ -17,7 +17,7 @@ use storage_format::wal::{PointRow, Points, StrRef};
 use crate::batch::{Batch, BatchPart};
 use crate::config::Limits;
 use crate::ingest::line_protocol::{self, FieldValue, Line, LineError, Precision};
-use crate::series::{Database, Layout, Pin, Registry, Spelling, Table, is_accepted};
+use crate::series::{Database, Layout, LookUps, Pin, Registry, Spelling, Table, is_accepted};
 
 /// Where the lines go.
 pub struct Target<'a> {
@@ -40,22 +40,28 @@ pub struct Parsed {
 /// Parses a body of line protocol. Lines without a time get `server_time`.
 pub fn parse_lines(body: &[u8], target: &Target<'_>, precision: Precision, server_time: Time) -> Parsed {
     let pin = target.registry.pin();
-    let mut builder = Builder { target, pin: &pin, parts: Vec::new(), last_part: 0, places: HashMap::new() };
+    let mut builder = Builder {
+        target,
+        pin: &pin,
+        look_ups: target.database.spellings.look_ups(),
+        parts: Vec::new(),
+        last_part: 0,
+        places: HashMap::new(),
+    };
     let mut errors = Vec::new();
     for line in line_protocol::lines(body) {
         if let Err(error) = line.and_then(|line| builder.add(&line, precision, server_time)) {
             errors.push(*error);
         }
     }
-    let parts = builder.parts.into_iter().filter(|part| !part.points.rows.is_empty());
-    let parts = parts.map(|part| BatchPart { table: part.table, points: part.points });
-    let parts = parts.collect();
+    let parts = builder.finish();
     Parsed { batch: Batch { parts, pin: Some(pin) }, errors }
 }
 
 struct Builder<'a> {
     target: &'a Target<'a>,
     pin: &'a Pin,
+    look_ups: LookUps<'a>,
     parts: Vec<Part>,
     /// Lines of one table tend to follow each other.
     last_part: usize,
@@ -74,9 +80,14 @@ struct Part {
 }
 
 impl Builder<'_> {
+    fn finish(self) -> Vec<BatchPart> {
+        let parts = self.parts.into_iter().filter(|part| !part.points.rows.is_empty());
+        parts.map(|part| BatchPart { table: part.table, points: part.points }).collect()
+    }
+
     fn add(&mut self, line: &Line<'_>, precision: Precision, server_time: Time) -> line_protocol::Result<()> {
         let time = line.time_or(server_time, precision)?;
-        if let Some(spelling) = self.target.database.spellings.find(line.series.as_bytes(), self.pin) {
+        if let Some(spelling) = self.look_ups.find(line.series.as_bytes(), self.pin) {
             let part = self.part(&spelling.table);
             part.accept(line, time)?;
             if let Some(layout) = part.layout_by_id(spelling.last_layout.get())
@@ -132,7 +143,7 @@ impl Builder<'_> {
                 let series = table
                     .series_or_new(&tags, target.limits.series_per_table_max, self.pin)
                     .map_err(|error| line.refuse(line.series, error.to_string()))?;
-                target.database.spellings.insert(line.series.as_bytes(), Arc::clone(&table), series, self.pin)
+                self.look_ups.insert(line.series.as_bytes(), Arc::clone(&table), series, self.pin)
             }
         };
         spelling.last_layout.set(layout.id);

@@ -20,7 +20,8 @@ use crate::ingest::Target;
 use crate::ingest::line_protocol::{NAME_BYTES_MAX, TAGS_PER_LINE_MAX};
 use crate::ingest::protobuf::{Fields, Malformed, put_varint, varint_len};
 use crate::series::{
-    METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin, Table,
+    LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin,
+    Table,
 };
 
 /// How much of a refused series an error repeats.
@@ -61,6 +62,7 @@ impl Refused {
 pub struct Samples<'a> {
     target: &'a Target<'a>,
     pin: Pin,
+    look_ups: LookUps<'a>,
     table: Arc<Table>,
     accepted_from: Time,
     points: Points,
@@ -89,6 +91,7 @@ impl<'a> Samples<'a> {
         Samples {
             pin: target.registry.pin(),
             accepted_from: (target.accepted_from)(&table),
+            look_ups: target.database.spellings.look_ups(),
             target,
             table,
             points: Points::default(),
@@ -237,16 +240,15 @@ impl<'a> Samples<'a> {
         });
     }
 
-    fn series(&self, labels: &[u8]) -> std::result::Result<u32, String> {
-        let spellings = &self.target.database.spellings;
-        if let Some(series) = spellings.series(labels, &self.pin) {
+    fn series(&mut self, labels: &[u8]) -> std::result::Result<u32, String> {
+        if let Some(series) = self.look_ups.series(labels, &self.pin) {
             return Ok(series);
         }
         let tags = tags_of(labels)?;
         let series_max = self.target.limits.series_per_table_max;
         let series =
             self.table.series_or_new(&tags, series_max, &self.pin).map_err(|error| error.to_string())?;
-        Ok(spellings.insert(labels, Arc::clone(&self.table), series, &self.pin).series)
+        Ok(self.look_ups.insert(labels, Arc::clone(&self.table), series, &self.pin).series)
     }
 
     /// What a sender says of a metric. Only what is new is kept.

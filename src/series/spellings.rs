@@ -4,9 +4,12 @@
 //! memory, and comparing them costs a sample of ten labels more than all the rest of its parsing, because a million series'
 //! bytes are in no cache. Two of a hundred million spellings agree in those bits with a probability of 10^-23; the key is
 //! another one in each process, so that nobody can look for such two.
+//! What is known stands in the order in which it came, because senders name their series in the same order again and
+//! again: the next one is mostly found behind the last, where the processor has read ahead, and not by its hash.
 //! Invariant: the same bytes always mean the same series. Several spellings (another order of tags, other
 //! escapes) may lead to one series. Line protocol's text never begins with a newline, and the labels of a Prometheus
-//! sample always do (the key of their first field), so the two do not meet.
+//! sample always do (the key of their first field), so the two do not meet. Whoever holds the lock to write waits for no
+//! other one.
 //! Not here: parsing a new spelling (`ingest`).
 
 use std::hash::BuildHasher;
@@ -14,29 +17,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::{HashMap, HashTable};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 use crate::series::{LastLayout, Pin, Table};
 
-/// Writers of different series seldom meet on one lock.
-const SHARDS: usize = 64;
+/// Tables of places: one that grows holds up all writers, so that many small ones grow one after another.
+const TABLES: usize = 64;
 
-/// A client that writes its tags in every order has a thousand spellings of each series. Those above 16 million in all
-/// are not remembered; their lines are looked up by name.
-const SPELLINGS_PER_SHARD_MAX: usize = (16 << 20) / SHARDS;
+/// Spellings per page. Pages keep what stands in them where it is.
+const PAGE: usize = 4096;
+
+/// A client that writes its tags in every order has a thousand spellings of each series. Those above this number are not
+/// remembered; their lines are looked up by name.
+const SPELLINGS_MAX: u32 = 16 << 20;
 
 /// Of the hash's key: what XXH3 calls its default size.
 const SECRET_BYTES: usize = 192;
 
+/// Look-ups under one lock: it is let go now and then, because new series wait for it.
+const LOOK_UPS_PER_LOCK: u32 = 64;
+
 pub struct Spellings {
     secret: [u8; SECRET_BYTES],
-    shards: [RwLock<HashTable<Known>>; SHARDS],
+    known: RwLock<Known>,
 }
 
-/// What stands in the table itself, so that a look is at one place in memory.
 struct Known {
+    pages: Vec<Box<[Option<Entry>]>>,
+    /// Places that were ever taken; those after it in the last page are new.
+    len: u32,
+    /// Places that were given back, descending.
+    free: Vec<u32>,
+    /// Hash -> place.
+    places: [HashTable<u32>; TABLES],
+}
+
+struct Entry {
     hash: u128,
     series: u32,
     /// The last pin that looked it up here.
@@ -50,6 +68,16 @@ pub struct Spelling {
     pub last_layout: LastLayout,
 }
 
+/// Looks up the spellings of one request, one after another.
+pub struct LookUps<'a> {
+    spellings: &'a Spellings,
+    known: Option<RwLockReadGuard<'a, Known>>,
+    /// Look-ups until the lock is let go.
+    left: u32,
+    /// Where the next spelling probably is.
+    next: u32,
+}
+
 impl Default for Spellings {
     fn default() -> Self {
         // The only dice at hand that differ between processes.
@@ -58,78 +86,223 @@ impl Default for Spellings {
         for (number, word) in secret.chunks_exact_mut(size_of::<u64>()).enumerate() {
             word.copy_from_slice(&dice.hash_one(number).to_le_bytes());
         }
-        Spellings { secret, shards: std::array::from_fn(|_| RwLock::default()) }
+        let places = std::array::from_fn(|_| HashTable::new());
+        Spellings {
+            secret,
+            known: RwLock::new(Known { pages: Vec::new(), len: 0, free: Vec::new(), places }),
+        }
     }
 }
 
 impl Spellings {
-    /// The series' number stays good until the pin is dropped.
-    pub fn find(&self, raw: &[u8], pin: &Pin) -> Option<Arc<Spelling>> {
-        self.look_up(raw, pin, |known| Arc::clone(&known.spelling))
-    }
-
-    /// The same for whoever needs nothing else.
-    pub fn series(&self, raw: &[u8], pin: &Pin) -> Option<u32> {
-        self.look_up(raw, pin, |known| known.series)
-    }
-
-    #[inline]
-    fn look_up<T>(&self, raw: &[u8], pin: &Pin, take: impl FnOnce(&Known) -> T) -> Option<T> {
-        let hash = self.hash(raw);
-        let shard = self.shard(hash).read();
-        let known = shard.find(in_table(hash), |known| known.hash == hash)?;
-        pin.keep(&known.pinned);
-        Some(take(known))
-    }
-
-    /// The number was looked up with the same pin.
-    pub fn insert(&self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
-        let hash = self.hash(raw);
-        let mut shard = self.shard(hash).write();
-        if let Some(known) = shard.find(in_table(hash), |known| known.hash == hash) {
-            pin.keep(&known.pinned);
-            return Arc::clone(&known.spelling);
-        }
-        let spelling = Arc::new(Spelling { table, series, last_layout: LastLayout::default() });
-        if shard.len() < SPELLINGS_PER_SHARD_MAX {
-            let known = Known { hash, series, pinned: AtomicU32::new(0), spelling: Arc::clone(&spelling) };
-            pin.keep(&known.pinned);
-            shard.insert_unique(in_table(hash), known, |known| in_table(known.hash));
-        }
-        spelling
+    pub fn look_ups(&self) -> LookUps<'_> {
+        LookUps { spellings: self, known: None, left: 0, next: 0 }
     }
 
     /// Forgets the spellings of these series, by table, and takes out of them those that somebody has looked up since the
     /// pins from `before` on were taken.
     pub fn forget(&self, series: &mut HashMap<u32, RoaringBitmap>, before: u32) {
-        for shard in &self.shards {
-            let mut shard = shard.write();
-            shard.retain(|known| match series.get_mut(&known.spelling.table.id) {
-                Some(series) if series.contains(known.series) => {
-                    let held = known.pinned.load(Ordering::Relaxed) >= before;
-                    if held {
-                        series.remove(known.series);
-                    }
-                    held
-                }
-                _ => true,
-            });
-            if shard.len() < shard.capacity() / 4 {
-                shard.shrink_to_fit(|known| in_table(known.hash));
+        let mut known = self.known.write();
+        let known = &mut *known;
+        for place in 0..known.len {
+            let Some(entry) = known.entry(place) else { continue };
+            let Some(unused) = series.get_mut(&entry.spelling.table.id) else { continue };
+            if !unused.contains(entry.series) {
+                continue;
             }
+            if entry.pinned.load(Ordering::Relaxed) >= before {
+                unused.remove(entry.series);
+                continue;
+            }
+            let hash = entry.hash;
+            if let Ok(found) = known.places[table_of(hash)].find_entry(in_table(hash), |at| *at == place) {
+                found.remove();
+            }
+            known.pages[place as usize / PAGE][place as usize % PAGE] = None;
+            known.free.push(place);
         }
+        known.shrink();
+    }
+
+    fn insert(&self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> (Arc<Spelling>, Option<u32>) {
+        let hash = self.hash(raw);
+        let mut known = self.known.write();
+        if let Some(place) = known.find(hash) {
+            let entry = known.entry(place).expect("a place that was found is taken");
+            pin.keep(&entry.pinned);
+            return (Arc::clone(&entry.spelling), Some(place));
+        }
+        let spelling = Arc::new(Spelling { table, series, last_layout: LastLayout::default() });
+        let entry = Entry { hash, series, pinned: AtomicU32::new(0), spelling: Arc::clone(&spelling) };
+        pin.keep(&entry.pinned);
+        (spelling, known.insert(entry))
     }
 
     fn hash(&self, raw: &[u8]) -> u128 {
         xxh3_128_with_secret(raw, &self.secret)
     }
+}
 
-    /// By bits that [`in_table`] leaves out.
-    fn shard(&self, hash: u128) -> &RwLock<HashTable<Known>> {
-        &self.shards[(hash >> 64) as usize % SHARDS]
+impl LookUps<'_> {
+    /// The series' number stays good until the pin is dropped.
+    #[inline]
+    pub fn find(&mut self, raw: &[u8], pin: &Pin) -> Option<Arc<Spelling>> {
+        self.look_up(raw, pin, |entry| Arc::clone(&entry.spelling))
+    }
+
+    /// The same for whoever needs nothing else.
+    #[inline]
+    pub fn series(&mut self, raw: &[u8], pin: &Pin) -> Option<u32> {
+        self.look_up(raw, pin, |entry| entry.series)
+    }
+
+    /// The number was looked up with the same pin.
+    pub fn insert(&mut self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
+        self.known = None;
+        let (spelling, place) = self.spellings.insert(raw, table, series, pin);
+        self.next = place.map_or(self.next, |place| place + 1);
+        spelling
+    }
+
+    #[inline]
+    fn look_up<T>(&mut self, raw: &[u8], pin: &Pin, take: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let hash = self.spellings.hash(raw);
+        if self.left == 0 {
+            self.known = None;
+            self.left = LOOK_UPS_PER_LOCK;
+        }
+        self.left -= 1;
+        let known = self.known.get_or_insert_with(|| self.spellings.known.read());
+        let guess = known.entry(self.next).filter(|entry| entry.hash == hash);
+        let (place, entry) = match guess {
+            Some(entry) => (self.next, entry),
+            None => {
+                let Some(place) = known.find(hash) else {
+                    // What a new series needs takes long.
+                    self.known = None;
+                    return None;
+                };
+                (place, known.entry(place).expect("a place that was found is taken"))
+            }
+        };
+        self.next = place + 1;
+        pin.keep(&entry.pinned);
+        Some(take(entry))
+    }
+}
+
+impl Known {
+    fn entry(&self, place: u32) -> Option<&Entry> {
+        self.pages.get(place as usize / PAGE)?[place as usize % PAGE].as_ref()
+    }
+
+    fn find(&self, hash: u128) -> Option<u32> {
+        let is_it = |place: &u32| self.entry(*place).is_some_and(|entry| entry.hash == hash);
+        self.places[table_of(hash)].find(in_table(hash), is_it).copied()
+    }
+
+    /// None if there are too many.
+    fn insert(&mut self, entry: Entry) -> Option<u32> {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None if self.len == SPELLINGS_MAX => return None,
+            None => {
+                self.len += 1;
+                self.len - 1
+            }
+        };
+        if place as usize / PAGE == self.pages.len() {
+            self.pages.push((0..PAGE).map(|_| None).collect());
+        }
+        let hash = entry.hash;
+        self.pages[place as usize / PAGE][place as usize % PAGE] = Some(entry);
+        let mut places = std::mem::take(&mut self.places[table_of(hash)]);
+        places.insert_unique(in_table(hash), place, |place| self.hash_in_table(*place));
+        self.places[table_of(hash)] = places;
+        Some(place)
+    }
+
+    fn hash_in_table(&self, place: u32) -> u64 {
+        in_table(self.entry(place).expect("a place in a table is taken").hash)
+    }
+
+    /// Gives back what is not needed after much was forgotten.
+    fn shrink(&mut self) {
+        while self.pages.last().is_some_and(|page| page.iter().all(Option::is_none)) {
+            self.pages.pop();
+        }
+        self.len = self.len.min((self.pages.len() * PAGE) as u32);
+        self.free.retain(|place| *place < self.len);
+        // The lowest is taken first, so that what comes together stands together.
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        for table in 0..TABLES {
+            if self.places[table].len() < self.places[table].capacity() / 4 {
+                let mut places = std::mem::take(&mut self.places[table]);
+                places.shrink_to_fit(|place| self.hash_in_table(*place));
+                self.places[table] = places;
+            }
+        }
     }
 }
 
 fn in_table(hash: u128) -> u64 {
     hash as u64
+}
+
+/// By bits that [`in_table`] leaves out.
+fn table_of(hash: u128) -> usize {
+    (hash >> 64) as usize % TABLES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::{Pins, Registry};
+
+    /// Senders that name series in turns, in order and not, while others are forgotten.
+    #[test]
+    fn a_spelling_means_its_series_whatever_came_before() {
+        let registry = Registry::default();
+        let database = registry.database_or_new("db");
+        let tables = ["a", "b"].map(|name| registry.table_or_new(&database, name));
+        let (spellings, pins) = (Spellings::default(), Pins::default());
+        let raw = |series: u32| format!("series {series}").into_bytes();
+        let count = 3 * PAGE as u32 / 2;
+        let look = |order: &mut dyn Iterator<Item = u32>| {
+            let pin = pins.take();
+            let mut look_ups = spellings.look_ups();
+            for series in order {
+                let table = &tables[series as usize % 2];
+                match look_ups.find(&raw(series), &pin) {
+                    Some(known) => assert_eq!((known.series, known.table.id), (series, table.id)),
+                    None => {
+                        look_ups.insert(&raw(series), Arc::clone(table), series, &pin);
+                        assert_eq!(look_ups.series(&raw(series), &pin), Some(series));
+                    }
+                }
+            }
+        };
+        look(&mut (0..count));
+        look(&mut (0..count).rev());
+        look(&mut (0..count).step_by(7).chain(0..count));
+        // Of one table those above a number are in no use, but for one that a batch holds.
+        let line = pins.line();
+        let held = pins.take();
+        assert_eq!(spellings.look_ups().series(&raw(101), &held), Some(101));
+        let unused = |series: &u32| series % 2 == 1 && *series > 100;
+        let unused: RoaringBitmap = (0..count).filter(unused).collect();
+        let mut gone = HashMap::from_iter([(tables[1].id, unused.clone())]);
+        spellings.forget(&mut gone, line);
+        assert_eq!(&unused - &gone[&tables[1].id], RoaringBitmap::from_iter([101]));
+        let mut look_ups = spellings.look_ups();
+        for series in 0..count {
+            let known = !gone[&tables[1].id].contains(series);
+            assert_eq!(look_ups.series(&raw(series), &held), known.then_some(series));
+        }
+        drop(look_ups);
+        // What comes again takes the places that were given back.
+        look(&mut (0..count));
+        assert_eq!((spellings.known.read().len, spellings.known.read().free.len()), (count, 0));
+        look(&mut (0..count).rev());
+    }
 }
