@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use bytes::Bytes;
 use storage_format::block::{
-    Block, BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, ValueEncoding,
+    Block, BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, TagLayout, ValueEncoding,
 };
 use storage_format::point::{TagSet, Time, TimeRange};
 
@@ -287,6 +287,7 @@ fn write<T: AsRef<[Time]>>(series: &[(TagSet, T, ArrayRef)], encoding: Option<Va
     let data_type = series[0].2.data_type().clone();
     let schema = BlockSchema {
         tags: series[0].0.iter().map(|(tag, _)| tag.to_string()).collect(),
+        layout: TagLayout::Columns,
         fields: vec![BlockField { name: "value".to_string(), data_type }],
     };
     let meta = BlockMeta {

@@ -7,6 +7,7 @@ mod codec;
 mod devops;
 mod http;
 mod ingest;
+mod labels;
 mod prometheus;
 mod query;
 mod rollup;
@@ -22,9 +23,10 @@ use support::{Report, Size};
 
 type Subject = (&'static str, fn(Size) -> Vec<Report>);
 
-const SUBJECTS: [Subject; 10] = [
+const SUBJECTS: [Subject; 11] = [
     ("codec", codec::run),
     ("blocks", blocks::run),
+    ("labels", labels::run),
     ("ingest", ingest::run),
     ("query", query::run),
     ("rollup", rollup::run),

@@ -23,11 +23,12 @@ use storage_format::block::{
     BlockError, BlockMeta, BlockSchema, BlockSummary, BlockWriter, Effort, SeriesIndex,
 };
 use storage_format::manifest::BlockEntry;
-use storage_format::point::{TagSet, Time, TimeRange};
+use storage_format::point::{SeriesOrder, TagSet, Time, TimeRange};
 
 use crate::disk::{Disk, ReadFile, TEMPORARY, WriteFile};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
+use crate::series::METRICS_TABLE;
 use crate::series::Table;
 use crate::series::TagPostings;
 
@@ -55,6 +56,16 @@ impl TableKey {
             kind: BlockKind::Points,
             database: Arc::clone(&table.database),
             table: Arc::clone(&table.name),
+        }
+    }
+
+    /// In which order its series stand, in blocks and so in scans. The only place that says which tables are of metrics:
+    /// there a query asks for one metric nearly always, whose rows should be neighbours. A rollup of metrics is a table as
+    /// any other.
+    pub fn series_order(&self) -> SeriesOrder {
+        match self.kind == BlockKind::Points && *self.table == *METRICS_TABLE {
+            true => SeriesOrder::Name,
+            false => SeriesOrder::Tags,
         }
     }
 }
@@ -447,7 +458,7 @@ mod tests {
 
     use arrow::array::Int64Array;
     use arrow::datatypes::DataType;
-    use storage_format::block::BlockField;
+    use storage_format::block::{BlockField, TagLayout};
     use storage_format::manifest::Range;
 
     use super::*;
@@ -471,7 +482,7 @@ mod tests {
             bytes: 0,
         };
         let fields = vec![BlockField { name: "n".to_string(), data_type: DataType::Int64 }];
-        let schema = BlockSchema { tags: vec!["host".to_string()], fields };
+        let schema = BlockSchema { tags: vec!["host".to_string()], layout: TagLayout::Columns, fields };
         let fill = |block: &mut NewBlock| {
             let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
             block.push_series(&TagSet::new([("host", "a")]), &[1, 2], &[Some(values)])

@@ -25,9 +25,8 @@ use storage_format::point::{Time, TimeRange, floor_time};
 use crate::blocks::{BlockFile, BlockList, TableKey, write_block};
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::flush::{DAY, WIDTHS, block_memory, new_entry, push_scan, tags_of, window_of};
+use crate::flush::{DAY, WIDTHS, block_memory, new_entry, push_scan, window_of};
 use crate::guard::Guard;
-use crate::rows::Merge;
 use crate::scan::Captured;
 use crate::scan::Tombstone;
 
@@ -289,10 +288,6 @@ pub fn merge(
             }
         }
     }
-    let how = match merging.key.kind {
-        BlockKind::Points => Merge::Field,
-        BlockKind::Rollup => Merge::Row,
-    };
     let entries = || merging.files.iter().map(|file| &file.entry);
     let seq_min = entries().map(|entry| entry.seq_min).min().unwrap_or(0);
     let stood_for = deletes.applied.iter().filter(|_| deletes.done).map(|tombstone| tombstone.seq);
@@ -300,9 +295,10 @@ pub fn merge(
     let columns: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
     for (id, window) in (first_id..).zip(&merging.windows) {
         let applied = &deletes.applied;
-        let scan = Captured::blocks(&merging.files, applied, columns.clone(), how, *window).open()?;
-        let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields: fields.clone() };
-        let entry = new_entry(id, &merging.key, *window, (seq_min, seq_max));
+        let key = &merging.key;
+        let scan = Captured::blocks(key, &merging.files, applied, columns.clone(), *window).open()?;
+        let schema = BlockSchema::of_series(key.series_order(), scan.series_tags(), fields.clone());
+        let entry = new_entry(id, key, *window, (seq_min, seq_max));
         added.extend(write_block(disk, entry, schema, Effort::Compaction, block_memory(guard), |block| {
             push_scan(block, &scan, guard)
         })?);

@@ -137,8 +137,8 @@ pub fn write_points(
     let fields = columns
         .iter()
         .map(|column| BlockField { name: column.name.to_string(), data_type: data_type(column.field_type) });
-    let schema = BlockSchema { tags: tags_of(scan.series_tags()), fields: fields.collect() };
     let key = TableKey::points(table);
+    let schema = BlockSchema::of_series(key.series_order(), scan.series_tags(), fields.collect());
     let seq_min = group.iter().map(|partition| partition.seq_min).min().unwrap_or(0);
     let entry = new_entry(id, &key, window_of_group(group), (seq_min, group[0].seq_max));
     write_block(disk, entry, schema, Effort::Flush, block_memory(guard), |block| {
@@ -158,7 +158,7 @@ pub fn write_states(
     mut next_id: impl FnMut() -> u64,
 ) -> Result<Vec<BlockEntry>> {
     let mut groups: Vec<(&TagSet, &StateRun)> = runs.iter().map(|(tags, run)| (tags, &**run)).collect();
-    groups.sort_by(|a, b| a.0.cmp(b.0));
+    groups.sort_by(|a, b| key.series_order().cmp(a.0, b.0));
     let starts = groups.iter().flat_map(|(_, run)| run.starts.iter());
     let mut partitions: Vec<i64> = starts.map(|start| floor_time(*start, width, 0)).collect();
     partitions.sort_unstable();
@@ -175,10 +175,8 @@ pub fn write_states(
             name: field.name().clone(),
             data_type: field.data_type().clone(),
         };
-        let schema = BlockSchema {
-            tags: tags_of(inside.iter().map(|(tags, _)| *tags)),
-            fields: fields.iter().map(field).collect(),
-        };
+        let series = inside.iter().map(|(tags, _)| *tags);
+        let schema = BlockSchema::of_series(key.series_order(), series, fields.iter().map(field).collect());
         let entry = new_entry(next_id(), key, partition, (seq, seq));
         let fill = |block: &mut NewBlock| {
             inside.iter().try_for_each(|(tags, run)| {

@@ -17,7 +17,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use roaring::RoaringBitmap;
-use storage_format::point::{TagSet, TimeRange};
+use storage_format::block::BlockKind;
+use storage_format::point::{SeriesOrder, TagSet, TimeRange};
 use storage_format::ranges::RangeSet;
 
 use crate::blocks::{BlockFile, BlockList, OpenBlock, TableKey};
@@ -61,11 +62,12 @@ pub struct Scan {
     /// The same columns as the head knows them.
     ids: Vec<u32>,
     merge: Merge,
+    order: SeriesOrder,
     blocks: Vec<ScanBlock>,
     memory: Layers,
     tombstones: Vec<Arc<Tombstone>>,
     stale: Stale,
-    /// In series order.
+    /// In the order of the table's series.
     series: Vec<SeriesSources>,
 }
 
@@ -113,6 +115,7 @@ pub struct Captured {
     columns: Vec<String>,
     ids: Vec<u32>,
     merge: Merge,
+    order: SeriesOrder,
     filter: CompiledFilter,
     files: Vec<Arc<BlockFile>>,
     tombstones: Vec<Arc<Tombstone>>,
@@ -199,6 +202,7 @@ impl Captured {
             columns: columns.iter().map(|(_, name)| name.clone()).collect(),
             ids,
             merge: Merge::Field,
+            order: key.series_order(),
             filter: filter.clone(),
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
@@ -221,6 +225,7 @@ impl Captured {
             columns,
             ids: Vec::new(),
             merge: Merge::Row,
+            order: key.series_order(),
             filter: filter.clone(),
             files: touching(view.blocks.of(key), &ranges),
             tombstones: Vec::new(),
@@ -238,11 +243,13 @@ impl Captured {
             series: frozen.capture(&frozen.series(), &TimeRange::ALL.into()),
         };
         let captures = group.iter().map(capture).collect();
+        let order = |frozen: &Arc<FrozenPartition>| TableKey::points(&frozen.table).series_order();
         Captured {
             extent: Extent::All,
             columns: columns.iter().map(|column| column.name.to_string()).collect(),
             ids,
             merge: Merge::Field,
+            order: group.first().map_or_else(SeriesOrder::default, order),
             filter: CompiledFilter::All,
             files: Vec::new(),
             tombstones: Vec::new(),
@@ -257,17 +264,21 @@ impl Captured {
 
     /// The rows of these blocks in a range, for compaction. Tombstones above a block's last sequence are applied.
     pub fn blocks(
+        key: &TableKey,
         files: &[Arc<BlockFile>],
         tombstones: &[Arc<Tombstone>],
         columns: Vec<String>,
-        merge: Merge,
         range: TimeRange,
     ) -> Captured {
         Captured {
             extent: Extent::All,
             columns,
             ids: Vec::new(),
-            merge,
+            merge: match key.kind {
+                BlockKind::Points => Merge::Field,
+                BlockKind::Rollup => Merge::Row,
+            },
+            order: key.series_order(),
             filter: CompiledFilter::All,
             files: touching(files, &range.into()),
             tombstones: tombstones.to_vec(),
@@ -297,6 +308,7 @@ impl Captured {
             columns: self.columns,
             ids: self.ids,
             merge: self.merge,
+            order: self.order,
             blocks: Vec::new(),
             memory: self.memory,
             tombstones: self.tombstones,
@@ -353,7 +365,8 @@ impl Scan {
 
     /// Sources of equal tags become one series.
     fn gather(&mut self, mut found: Vec<Found>) {
-        found.sort_by(|a, b| a.tags.cmp(&b.tags).then_with(|| a.source.cmp(&b.source)));
+        let order = self.order;
+        found.sort_by(|a, b| order.cmp(&a.tags, &b.tags).then_with(|| a.source.cmp(&b.source)));
         for Found { tags, source } in found {
             if self.series.last().is_none_or(|last| last.tags != tags) {
                 self.series.push(SeriesSources {

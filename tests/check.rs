@@ -6,18 +6,25 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array;
+use prost::Message;
+use query_lang::plan::TagFilter;
 use storage_format::block::BlockKind;
 use storage_format::manifest::Manifest;
+use storage_format::point::TimeRange;
 use waterclock::check::{Options, Report, check, repair};
 use waterclock::clock::Clock;
-use waterclock::db::{FlushScope, RefreshScope};
+use waterclock::db::{FlushScope, RefreshScope, RemoteWrite};
 use waterclock::disk::{Disk, LocalDisk};
+use waterclock::ingest::remote_write::Version;
 
 use crate::damage::{
     BATCHES, BY_MINUTE, RECORD_HEADER_BYTES, batches, batches_in, clock, flip, flushed, logged, segments,
 };
-use crate::support::engine::{NOON, SECOND, ask, open, rows, run, write};
+use crate::http::remote_write::histogram;
+use crate::support::engine::{DATABASE, NOON, SECOND, ask, open, rows, run, write};
 use crate::support::faulty_disk::{FaultyDisk, Loss};
+use crate::support::prometheus::{TimeSeries, WriteRequest, labels_of};
 
 const DAY: i64 = 86_400 * SECOND;
 
@@ -386,6 +393,25 @@ fn a_damaged_manifest_is_made_again_from_blocks() {
 }
 
 /// A crash between naming a merge and removing what went into it leaves both; the merge wins.
+#[test]
+fn a_rebuilt_manifest_knows_native_histograms() {
+    let disk = FaultyDisk::new();
+    let db = open(&disk, &clock()).unwrap();
+    let labels = labels_of(&[("__name__", "latency")]);
+    let histograms = vec![histogram(NOON / 1_000_000)];
+    let one = TimeSeries { labels, histograms, ..TimeSeries::default() };
+    let message = WriteRequest { timeseries: vec![one], metadata: Vec::new() }.encode_to_vec();
+    let request = RemoteWrite { database: DATABASE, message: &message, version: Version::V1 };
+    assert_eq!(db.write_samples_now(&request).unwrap().histograms, 1);
+    db.flush(FlushScope::All).unwrap();
+    drop(db);
+    disk.take("manifest");
+    mend(&disk, &look(&disk));
+    let db = open(&disk, &clock()).unwrap();
+    let series = db.read_samples(DATABASE, &TagFilter::All, TimeRange::ALL, &db.guard()).unwrap();
+    assert!(series[0].rows[0].columns[1].as_ref().is_some_and(|histograms| histograms.is_valid(0)));
+}
+
 #[test]
 fn a_rebuilt_manifest_believes_every_sound_block_by_its_rank() {
     let disk = FaultyDisk::new();

@@ -7,6 +7,7 @@
     reason = "files for a reader are the test's own, not the engine's data"
 )]
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::Command;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
+use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, TagLayout};
 use storage_format::point::{FieldType, TagSet, TimeRange};
 use storage_format::state::{
     BucketRows, Finalizer, StateColumn, StateKey, StateKind, StateRun, block_fields, finalize,
 };
 
+use crate::support::prometheus::{WriteRequest, packed, series};
 use crate::support::server::{Server, folder};
 
 pub fn python(script: &str, arguments: &[&str]) -> String {
@@ -80,6 +82,77 @@ fn blocks_are_read_by_duckdb_pyarrow_and_polars() {
     }
 }
 
+/// More labels than a block of metrics has columns for, and other ones in each of two writes.
+#[test]
+fn labels_of_metrics_are_read_by_duckdb_pyarrow_and_polars() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let mut expected: BTreeMap<BTreeMap<String, String>, (u64, f64)> = BTreeMap::new();
+    for write in 0..2i64 {
+        let mut message = WriteRequest::default();
+        for number in 0..90i64 {
+            let mut labels = BTreeMap::from(
+                [
+                    // In no order, some before the name, all kinds of names.
+                    ("__name__", format!("metric_{}", number % 7)),
+                    ("Zone", format!("z{}", number % 3)),
+                    ("labels", "its own".to_string()),
+                    ("job", format!("job {}", number % 5)),
+                ]
+                .map(|(name, value)| (name.to_string(), value)),
+            );
+            // The second write has other common ones, so that a merge has to choose again.
+            labels.extend(
+                (0..30).map(|label| (format!("common_{}", label + 40 * write), format!("v{}", number % 4))),
+            );
+            labels.extend(
+                (0..number % 4).map(|label| (format!("rare_{}_{label}", number), "\"é\"\n\\".to_string())),
+            );
+            let time = |row: i64| 1_767_225_600_000 + write * 7_200_000 + row * 15_000;
+            let samples: Vec<(i64, f64)> =
+                (0..40).map(|row| (time(row), (number * row) as f64 / 4.0)).collect();
+            let pairs: Vec<(&str, &str)> =
+                labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            message.timeseries.push(series(&pairs, &samples));
+            let known = expected.entry(labels).or_default();
+            known.0 += samples.len() as u64;
+            known.1 += samples.iter().map(|(_, value)| value).sum::<f64>();
+        }
+        let snappy = [("Content-Encoding", "snappy")];
+        let reply = server.send("POST", "/api/v1/write", &snappy, Some(&packed(&message)));
+        assert_eq!(reply.status, 204, "{}", reply.text());
+        assert_eq!(server.post("/api/flush", b"").status, 200);
+    }
+    let told: Vec<_> =
+        expected.iter().map(|(labels, (rows, sum))| serde_json::json!([labels, rows, sum])).collect();
+    let file = folder.path().join("expected.json");
+    std::fs::write(&file, serde_json::Value::from(told).to_string()).unwrap();
+    let blocks = folder.path().join("blocks/default/metrics");
+    let arguments = [blocks.to_str().unwrap(), file.to_str().unwrap()];
+    let asked = [
+        "count by (__name__) ({__name__=~\".+\"})",
+        "sum by (Zone, common_3) ({rare_7_2!=\"\"})",
+        "sum({common_50=\"v1\", labels=\"its own\"})",
+    ];
+    let answers = || -> Vec<String> {
+        let ask = |query: &&str| {
+            let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
+            let path = format!("/api/v1/query_range?query={query}&start=1767225600&end=1767233400&step=60");
+            server.get(&path).text()
+        };
+        asked.iter().map(ask).collect()
+    };
+    let mut known = Vec::new();
+    for step in ["/api/flush", "/api/compact?force=on"] {
+        assert_eq!(server.post(step, b"").status, 200, "{step}");
+        let found = answers();
+        assert!(found.iter().all(|answer| answer.contains("\"values\"")), "{step}: {found:?}");
+        assert!(known.is_empty() || known == found, "{step}");
+        known = found;
+        assert!(python("open_metrics.py", &arguments).ends_with("ok\n"), "after {step}");
+    }
+}
+
 /// Series of all kinds in one row group, whose pages are each encoded in the form that is smallest for it.
 #[test]
 fn every_value_of_mixed_pages_is_read_by_duckdb_pyarrow_and_polars() {
@@ -103,7 +176,7 @@ fn every_value_of_mixed_pages_is_read_by_duckdb_pyarrow_and_polars() {
     ];
     let field = |name: &str| BlockField { name: name.to_string(), data_type: DataType::Float64 };
     let tags = ["dc", "host"].map(str::to_string).to_vec();
-    let schema = BlockSchema { tags, fields: vec![field("v"), field("w")] };
+    let schema = BlockSchema { tags, layout: TagLayout::Columns, fields: vec![field("v"), field("w")] };
     let meta = BlockMeta {
         database: "default".to_string(),
         table: "mixed".to_string(),
@@ -225,7 +298,8 @@ fn states_are_finalized_by_duckdb_as_the_format_page_says() {
         partition: TimeRange::new(START, START + 120 * MINUTE),
         created_by: "0.1.0".to_string(),
     };
-    let schema = BlockSchema { tags: vec!["host".to_string()], fields: fields.collect() };
+    let schema =
+        BlockSchema { tags: vec!["host".to_string()], layout: TagLayout::Columns, fields: fields.collect() };
     let mut block = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
     for (run, host) in runs.iter().zip(["a", "b"]) {
         let columns: Vec<Option<ArrayRef>> = run.to_arrow().into_iter().map(Some).collect();

@@ -2,12 +2,26 @@
 //!
 //! Not here: which points are right (`random`), crashes in the middle of it (`crash`).
 
-use storage_format::manifest::Manifest;
-use waterclock::db::FlushScope;
+use std::sync::Arc;
 
-use crate::support::engine::{NOON, SECOND, ask, open, rows, run, write};
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::DataType;
+use prost::Message;
+use storage_format::block::{BlockField, BlockKind, BlockSchema, Effort, TagLayout};
+use storage_format::manifest::Manifest;
+use storage_format::point::{TagSet, TimeRange};
+use waterclock::blocks::{TableKey, write_block};
+use waterclock::check::of_blocks;
+use waterclock::config::Config;
+use waterclock::db::{Db, FlushScope, RemoteWrite, write_manifest};
+use waterclock::disk::{Disk, LocalDisk};
+use waterclock::flush::new_entry;
+use waterclock::ingest::remote_write::Version;
+
+use crate::support::engine::{DATABASE, NOON, SECOND, ask, open, rows, run, write};
 use crate::support::faulty_disk::FaultyDisk;
 use crate::support::manual_clock::ManualClock;
+use crate::support::prometheus::{WriteRequest, series};
 
 const DAY: i64 = 86_400 * SECOND;
 
@@ -226,4 +240,70 @@ fn a_flush_helps_when_merges_have_fallen_behind() {
     assert_eq!(db.status().blocks_behind, 7);
     db.flush(FlushScope::Due).unwrap();
     assert_eq!(blocks(&disk).len(), 1);
+}
+
+/// Puts a block of metrics into a new folder as version 1 laid it out: a column for each label, series in the order of all tags.
+fn metrics_of_version_1(disk: &Arc<dyn Disk>, series: &[(TagSet, f64)]) {
+    let key = TableKey { kind: BlockKind::Points, database: DATABASE.into(), table: "metrics".into() };
+    let field = BlockField { name: "value".to_string(), data_type: DataType::Float64 };
+    let tags = ["Zone", "__name__"].map(str::to_string).to_vec();
+    let schema = BlockSchema { tags, layout: TagLayout::Columns, fields: vec![field] };
+    let entry = new_entry(1, &key, TimeRange::new(NOON - NOON % DAY, NOON - NOON % DAY + DAY), (1, 1));
+    let entry = write_block(disk, entry, schema, Effort::Flush, usize::MAX, |block| {
+        series.iter().try_for_each(|(tags, value)| {
+            let values: ArrayRef = Arc::new(Float64Array::from(vec![*value, value + 0.5]));
+            block.push_series(tags, &[NOON, NOON + SECOND], &[Some(values)])
+        })
+    });
+    write_manifest(&**disk, &of_blocks(disk, vec![entry.unwrap().unwrap()]).unwrap()).unwrap();
+}
+
+/// Their series stand in another order than those of the blocks that are written today.
+#[test]
+fn metrics_of_version_1_are_read_beside_newer_ones_and_merged_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(LocalDisk::open(folder.path()).unwrap());
+    let old = [
+        (TagSet::new([("__name__", "m")]), 1.0),
+        (TagSet::new([("Zone", "a"), ("__name__", "z")]), 2.0),
+        (TagSet::new([("Zone", "b"), ("__name__", "a")]), 3.0),
+    ];
+    assert!(old.is_sorted_by(|a, b| a.0 < b.0));
+    metrics_of_version_1(&disk, &old);
+    let clock = Arc::new(ManualClock::at(NOON + 3_600 * SECOND));
+    let db = Db::open(disk, clock, Config::default()).unwrap();
+    let time_ms = |second: i64| NOON / 1_000_000 + second * 1_000;
+    let timeseries = vec![
+        series(&[("Zone", "b"), ("__name__", "a")], &[(time_ms(1), 30.0), (time_ms(2), 31.0)]),
+        series(&[("Zone", "a"), ("__name__", "b")], &[(time_ms(0), 40.0)]),
+    ];
+    let message = WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec();
+    let request = RemoteWrite { database: DATABASE, message: &message, version: Version::V1 };
+    db.write_samples_now(&request).unwrap();
+    // By time, then by name before all other labels; the newer word on a sample counts.
+    let expected: Vec<String> = [
+        (0, "Zone=b __name__=a value=3/"),
+        (0, "Zone=a __name__=b value=40/"),
+        (0, "__name__=m value=1/"),
+        (0, "Zone=a __name__=z value=2/"),
+        (1, "Zone=b __name__=a value=30/"),
+        (1, "__name__=m value=1.5/"),
+        (1, "Zone=a __name__=z value=2.5/"),
+        (2, "Zone=b __name__=a value=31/"),
+    ]
+    .map(|(second, row)| format!("time={} {row}", NOON + second * SECOND))
+    .to_vec();
+    for step in ["written", "flushed", "merged", "merged again"] {
+        match step {
+            "written" => {}
+            "flushed" => drop(db.flush(FlushScope::All).unwrap()),
+            _ => drop(db.compact(true).unwrap()),
+        }
+        let mut found = rows(&ask(&db, "metrics | limit 100", true).unwrap());
+        // Without the bits of the values.
+        found.iter_mut().for_each(|row| row.truncate(row.find('/').unwrap() + 1));
+        assert_eq!(found, expected, "{step}");
+    }
+    let files = Manifest::decode(&std::fs::read(folder.path().join("manifest")).unwrap()).unwrap().blocks;
+    assert_eq!(files.len(), 1);
 }

@@ -1,23 +1,26 @@
 //! Folders written by older versions open, answer and can be written to, for ever.
 //!
 //! `tests/fixtures/v1/` holds a folder as version 1 of the log, the manifest, the points block and the rollup block left
-//! it. It is never made again: a new version of a format gets a folder of its own, by
-//! `cargo test --test it write_the_fixture -- --ignored`, which refuses to touch one that exists.
+//! it, `v2` one with metrics in version 2 of the block. They are never made again: a new version of a format gets a folder of
+//! its own, by `cargo test --test it write_the_fixture -- --ignored`, which refuses to touch one that exists.
 //! Not here: single bytes of the formats (the format page's examples in `storage-format`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use prost::Message;
 use storage_format::block::BLOCK_VERSION;
 use waterclock::clock::Clock;
 use waterclock::config::Config;
-use waterclock::db::{Db, FlushScope, RefreshScope};
+use waterclock::db::{Db, FlushScope, RefreshScope, RemoteWrite};
 use waterclock::disk::LocalDisk;
+use waterclock::ingest::remote_write::Version;
 
-use crate::support::engine::{NOON, SECOND, ask, rows, run, write};
+use crate::support::engine::{DATABASE, NOON, SECOND, ask, rows, run, write};
 use crate::support::manual_clock::ManualClock;
+use crate::support::prometheus::{WriteRequest, series};
 
-/// What each fixture must answer; all of them hold the same points.
+/// What each fixture must answer; all of them hold the same points, and metrics from version 2 on.
 const ANSWERS: &[(&str, &[&str])] = &[
     (
         "cpu | limit 100",
@@ -39,6 +42,18 @@ const ANSWERS: &[(&str, &[&str])] = &[
             "time=1767268800000000000 region=us count=1 sum_usage=2.25/4002000000000000 last_n=2",
         ],
     ),
+];
+
+/// By a label with a column and by one in the map.
+const ANSWERS_OF_METRICS: &[(&str, &[&str])] = &[
+    (
+        "up | every 1m sum(value) by Zone",
+        &[
+            "time=1767268800000000000 Zone=a sum_value=3/4008000000000000",
+            "time=1767268800000000000 Zone=b sum_value=4/4010000000000000",
+        ],
+    ),
+    ("up{l69=\"2\"} | every 1m count by ()", &["time=1767268800000000000 count=1"]),
 ];
 
 fn clock() -> Arc<ManualClock> {
@@ -81,7 +96,8 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn check(db: &Db, version: &str) {
-    for (query, expected) in ANSWERS {
+    let of_metrics = if version == "v1" { &[] } else { ANSWERS_OF_METRICS };
+    for (query, expected) in ANSWERS.iter().chain(of_metrics) {
         for rollups in [true, false] {
             let answer =
                 ask(db, query, rollups).unwrap_or_else(|error| panic!("{version}: {query}: {error}"));
@@ -117,7 +133,19 @@ fn the_newest_version_has_a_fixture() {
     assert!(fixtures().join(format!("v{newest}")).is_dir(), "write a fixture for version {newest}");
 }
 
-/// Everything that version 1 knows: points and deletes in the log, points and states in blocks, a dirty bucket, a standing
+/// Three series with more labels than there are columns, some of which come before the name.
+fn metrics() -> WriteRequest {
+    let names: Vec<String> = (0..70).map(|label| format!("l{label:02}")).collect();
+    let one = |zone: &str, number: usize| {
+        let value = number.to_string();
+        let mut labels = vec![("Zone", zone), ("__name__", "up")];
+        labels.extend(names.iter().map(|name| (name.as_str(), value.as_str())));
+        series(&labels, &[(NOON / 1_000_000, number as f64)])
+    };
+    WriteRequest { timeseries: vec![one("a", 1), one("a", 2), one("b", 4)], metadata: Vec::new() }
+}
+
+/// Everything that this version knows: metrics, points and deletes in the log, points and states in blocks, a dirty bucket, a standing
 /// tombstone.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it makes the files that the others read")]
@@ -136,6 +164,9 @@ fn write_the_fixture() {
         format!("cpu,host=d,region=eu usage=1,n=4i {}", NOON + 120 * SECOND),
     ];
     write(&db, &points.join("\n")).unwrap();
+    let message = metrics().encode_to_vec();
+    let request = RemoteWrite { database: DATABASE, message: &message, version: Version::V1 };
+    assert_eq!(db.write_samples_now(&request).unwrap().refused.count, 0);
     run(&db, "create rollup minutes as cpu | every 1m count, sum(usage), last(n) by region").unwrap();
     db.refresh(&RefreshScope::default()).unwrap();
     db.flush(FlushScope::All).unwrap();

@@ -18,7 +18,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
-use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
+use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, TagLayout};
 use storage_format::chunk::{Cell, OpenChunk};
 use storage_format::histogram::{Buckets, Histogram, SCHEMA_CUSTOM, Span};
 use storage_format::manifest::Manifest;
@@ -263,6 +263,7 @@ fn blocks() -> Vec<Vec<u8>> {
     let block = |series: i64, rows: i64| {
         let schema = BlockSchema {
             tags: vec!["host".to_string(), "region".to_string()],
+            layout: TagLayout::Columns,
             fields: fields.clone().map(field).to_vec(),
         };
         let meta = BlockMeta {

@@ -5,6 +5,7 @@
 //! buckets are clean is known only to the snapshot that the query runs on.
 
 use storage_format::point::FieldType;
+pub use storage_format::point::METRIC_NAME;
 use storage_format::state::StateKind;
 
 use crate::plan::{Computed, Grouping, Hop, OutputColumn, TagFilter, Window};
@@ -13,9 +14,6 @@ use crate::scalar::Scalar;
 
 /// The table of all Prometheus metrics; its name is kept also while it does not exist.
 pub const METRICS_TABLE: &str = "metrics";
-
-/// The tag that holds a metric's name.
-pub const METRIC_NAME: &str = "__name__";
 
 /// The field of a metric that is meant where none is named.
 pub const METRIC_VALUE: &str = "value";

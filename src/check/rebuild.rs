@@ -24,9 +24,6 @@ use crate::db::MANIFEST;
 use crate::disk::{Disk, ReadOnly};
 use crate::error::{Error, Result};
 
-const TYPES: [FieldType; 5] =
-    [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
-
 pub(super) fn manifest(work: &mut Work<'_>) -> Result<Manifest> {
     let disk = work.disk;
     work.keep_copy(MANIFEST, "it was damaged; a new one was made from what the blocks say about themselves")?;
@@ -114,5 +111,5 @@ fn tables(disk: &Arc<dyn Disk>, entries: &[BlockEntry]) -> Result<Vec<TableEntry
 }
 
 fn type_of(wanted: &DataType) -> Option<FieldType> {
-    TYPES.into_iter().find(|field_type| data_type(*field_type) == *wanted)
+    FieldType::ALL.into_iter().find(|field_type| data_type(*field_type) == *wanted)
 }

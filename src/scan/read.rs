@@ -274,12 +274,10 @@ impl Scan {
                         continue;
                     }
                     place.push(rows.clone());
-                    match wanted.last_mut() {
-                        Some(last) if last.end == rows.start => last.end = rows.end,
-                        _ => wanted.push(rows),
-                    }
+                    wanted.push(rows);
                 }
             }
+            let wanted = joined(wanted);
             if !wanted.is_empty() {
                 let mut pieces = match look.keep {
                     true => block.file.read_pages(&block.open, &fields, &wanted)?,
@@ -359,6 +357,20 @@ impl BlockPart {
         self.at.set(at);
         at
     }
+}
+
+/// Disjoint ranges in ascending order, neighbours as one. They are so already, but for a block of an older version whose series
+/// stand in another order than the scan's.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let follows = last.end == next.start;
+        if follows {
+            last.end = next.end;
+        }
+        follows
+    });
+    ranges
 }
 
 /// What was read of these ranges.

@@ -1,7 +1,7 @@
 //! Blocks: one immutable plain Parquet file of one table and one partition, which other tools read
 //! with no help, and which carries our own series index between its last page and its page index.
 //!
-//! Invariant: rows ascend by series ([`TagSet`](crate::point::TagSet) order), then strictly by time.
+//! Invariant: rows ascend by series (in the [`SeriesOrder`](crate::point::SeriesOrder) of their table), then strictly by time.
 //! Every byte is under a CRC32C: pages one by one, all that follows them as one. It is checked before
 //! a byte is decoded, so the Parquet decoder only ever sees what our writer wrote.
 //! Not here: files (the engine reads through its own `ChunkReader`), merging, deletes, caches.
@@ -16,6 +16,8 @@ mod columns; // one column of a row group, whoever writes it
 mod encoding; // how columns are encoded, chosen by their values
 mod floats; // columns of floats, page by page
 mod index; // which rows belong to which series; postings
+mod labels; // the map of the tags without columns, run by run
+mod layout; // which tags have columns
 mod names; // column names that no reader confuses
 mod pages; // pages and chunks of columns that we encode ourselves
 mod read; // open, prune, read, verify
@@ -28,12 +30,13 @@ mod write; // series in, file out
 
 pub use encoding::{Effort, ValueEncoding};
 pub use index::SeriesIndex;
+pub use layout::{LABEL_COLUMNS_MAX, TagLayout};
 pub use read::{Block, BlockRows, RowFault};
 pub use schema::{BlockField, BlockKind, BlockMeta, BlockSchema};
 pub use write::{BlockSummary, BlockWriter};
 
-/// Raised when a reader of the old version would misread the new one. See FORMAT.md.
-pub const BLOCK_VERSION: u32 = 1;
+/// Raised when a reader of the old version would misread the new one. See FORMAT.md, which says which blocks have which.
+pub const BLOCK_VERSION: u32 = 2;
 
 /// A page is what one lookup decodes: at 4,096 rows a series' hour touches one or two pages per column,
 /// of 1 to 2 KiB for small integers and at most 32 KiB before compression.
@@ -47,6 +50,9 @@ pub const NARROW_FIELDS_MAX: usize = 2;
 /// We find rows by the series index and never look at the columns of tags, which are runs of a few bytes: a page of each
 /// for each page of times would be headers, most of it. A multiple of those.
 pub const TAG_PAGE_ROWS: usize = 64 * PAGE_ROWS;
+
+/// The same of the map of labels, where a row may have many: a page's runs wait in memory, 48 bytes for each at most.
+pub const LABEL_PAGE_ENTRIES: usize = 64 << 10;
 
 /// A row group is what another tool's thread takes at once: 1,048,576 rows are 256 pages per column.
 pub const ROW_GROUP_ROWS: usize = 256 * PAGE_ROWS;

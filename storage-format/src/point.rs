@@ -2,7 +2,8 @@
 //!
 //! Invariant: a [`TagSet`] is sorted by key, has no key twice and no empty key or value. Its order
 //! ([`Ord`]) is the row order of blocks: column by column over the tag names in alphabetical order,
-//! where a missing tag comes before every value, whatever other tags exist.
+//! where a missing tag comes before every value, whatever other tags exist. Only metrics have another
+//! one ([`SeriesOrder`]).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -310,6 +311,35 @@ impl Ord for TagSet {
     }
 }
 
+/// The label that is the name of a metric.
+pub const METRIC_NAME: &str = "__name__";
+
+/// Which of two series comes first where the rows of a table stand in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeriesOrder {
+    /// As [`TagSet`]s are ordered.
+    #[default]
+    Tags,
+    /// By [`METRIC_NAME`] before all other tags, so that the series of a metric follow one another: labels such as `Host`
+    /// would come before it.
+    Name,
+}
+
+impl SeriesOrder {
+    pub fn cmp(self, a: &TagSet, b: &TagSet) -> Ordering {
+        let by_first = self.first().map_or(Ordering::Equal, |tag| a.get(tag).cmp(&b.get(tag)));
+        by_first.then_with(|| a.cmp(b))
+    }
+
+    /// The tag that comes before all others, which follow in alphabetical order.
+    pub fn first(self) -> Option<&'static str> {
+        match self {
+            SeriesOrder::Tags => None,
+            SeriesOrder::Name => Some(METRIC_NAME),
+        }
+    }
+}
+
 /// How many leading bytes are equal.
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     const AT_ONCE: usize = 16;
@@ -356,6 +386,22 @@ mod tests {
             TagSet::new([("a", "2")]),
         ];
         assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn metrics_sort_by_name_before_all_other_tags() {
+        let metric =
+            |name: &str, host: &str| TagSet::new([("Host", host), (METRIC_NAME, name), ("job", "x")]);
+        let ordered = [
+            TagSet::new([("Host", "z")]),
+            TagSet::new([(METRIC_NAME, "a")]),
+            metric("a", "m"),
+            metric("a", "n"),
+            metric("b", "a"),
+        ];
+        assert!(ordered.is_sorted_by(|a, b| SeriesOrder::Name.cmp(a, b) == Ordering::Less));
+        assert!(!ordered.is_sorted(), "the order of all other tables is another one");
+        assert!(ordered.iter().all(|tags| SeriesOrder::Name.cmp(tags, tags) == Ordering::Equal));
     }
 
     proptest::proptest! {

@@ -20,7 +20,7 @@ use storage_format::block::{Block, SeriesIndex};
 use storage_format::chunk::{Cell, OpenChunk, describe};
 use storage_format::histogram::Histogram;
 use storage_format::manifest::Manifest;
-use storage_format::point::{FieldType, Time, TimeRange};
+use storage_format::point::{FieldType, SeriesOrder, Time, TimeRange};
 use storage_format::state::{Distinct, Fraction, Sketch, StateKey, StateKind, StateRun, Wide};
 use storage_format::wal::{Delete, Kind, Points, Records, Step, decode_definition, decode_segment_header};
 use waterclock::config::Config;
@@ -144,7 +144,9 @@ pub fn values(bytes: &[u8]) -> bool {
 /// Any bytes as a block, and as the series index inside of one.
 pub fn block(bytes: &[u8]) -> bool {
     let file = Bytes::copy_from_slice(bytes);
-    if let Ok((index, _)) = SeriesIndex::decode(&file) {
+    for (index, _) in
+        [SeriesOrder::Tags, SeriesOrder::Name].iter().flat_map(|order| SeriesIndex::decode(&file, *order))
+    {
         for series in 0..index.len().min(1_000) as u32 {
             let tags = index.key(series);
             let _ = (index.find(&tags), index.rows(series), index.time(series));

@@ -19,7 +19,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use query_lang::time::format_time;
 use serde_json::json;
-use storage_format::block::{BlockField, BlockSchema};
+use storage_format::block::{BlockField, BlockSchema, TagLayout};
 
 use crate::cli::client::{Client, DatabaseArgs};
 use crate::cli::line_text::LineText;
@@ -94,6 +94,7 @@ impl Points {
     pub fn parquet(self, out: &mut std::fs::File, rows: &Cell<u64>) -> Result<()> {
         let names = BlockSchema {
             tags: self.tags.iter().map(|tag| tag.name.clone()).collect(),
+            layout: TagLayout::Columns,
             fields: self
                 .fields
                 .iter()

@@ -22,6 +22,7 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use super::Result;
 use super::columns::{ColumnChunk, ColumnWriter};
 use super::floats::FloatWriter;
+use super::labels::LabelsWriter;
 use super::names::TIME_COLUMN;
 use super::schema::{BlockMeta, BlockSchema};
 use super::tags::TagWriter;
@@ -101,6 +102,7 @@ fn has_few_values(sample: &ArrayRef) -> bool {
 pub struct GroupWriters {
     pub time: ColumnWriter,
     pub tags: Vec<TagWriter>,
+    pub labels: Option<LabelsWriter>,
     pub fields: Vec<ColumnWriter>,
 }
 
@@ -138,21 +140,30 @@ impl Encoder {
     /// Writers of a row group's columns, for fields encoded so. Those of floats choose for themselves, unless one encoding
     /// is `forced` on all fields.
     pub fn writers(&self, fields: &[ValueEncoding], forced: Option<ValueEncoding>) -> Result<GroupWriters> {
-        let (tags, page_rows) = (self.schema.tags.len(), self.schema.page_rows());
+        let (has_map, page_rows) = (self.schema.layout.has_map(), self.schema.page_rows());
+        let first_field = self.schema.first_field_chunk();
         let mut writers = self.crate_writers(fields)?.into_iter();
         let time = writers.next().expect("every block has a column of times");
-        let columns = self.parquet.columns();
-        let fields = writers.skip(tags).zip(&columns[1 + tags..]);
-        let fields = fields.map(|(writer, column)| match column.physical_type() {
-            Type::DOUBLE => {
-                ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), page_rows, forced)))
+        let (keys, fields) = self.parquet.columns().split_at(first_field);
+        let fields =
+            writers.skip(keys.len() - 1).zip(fields).map(|(writer, column)| match column.physical_type() {
+                Type::DOUBLE => {
+                    ColumnWriter::Floats(Box::new(FloatWriter::new(column.clone(), page_rows, forced)))
+                }
+                _ => ColumnWriter::Other(Box::new(writer)),
+            });
+        let fields = fields.collect();
+        let (tags, labels) = match (has_map, keys) {
+            (true, [_, tags @ .., keys, values]) => {
+                (tags, Some(LabelsWriter::new(keys.clone(), values.clone())))
             }
-            _ => ColumnWriter::Other(Box::new(writer)),
-        });
+            (_, keys) => (&keys[1..], None),
+        };
         Ok(GroupWriters {
             time: ColumnWriter::Other(Box::new(time)),
-            tags: columns[1..1 + tags].iter().map(|column| TagWriter::new(column.clone())).collect(),
-            fields: fields.collect(),
+            tags: tags.iter().map(|column| TagWriter::new(column.clone())).collect(),
+            labels,
+            fields,
         })
     }
 
@@ -175,8 +186,8 @@ impl Encoder {
                 continue;
             }
             let writers = self.crate_writers(&vec![encoding; samples.len()])?;
-            let first_field = 1 + self.schema.tags.len();
-            let columns = self.arrow.fields().iter().zip(writers).skip(first_field);
+            let fields = &self.arrow.fields()[self.schema.first_field()..];
+            let columns = fields.iter().zip(writers.into_iter().skip(self.schema.first_field_chunk()));
             for ((sample, best), (field, mut writer)) in tried.into_iter().zip(&mut best).zip(columns) {
                 let Some(sample) = sample else { continue };
                 for leaf in compute_leaves(field, sample)? {
@@ -204,11 +215,14 @@ impl Encoder {
     }
 
     fn properties(&self, fields: &[ValueEncoding]) -> WriterProperties {
-        let (tag_columns, field_columns) = self.schema.columns();
-        // Tags ascend with missing ones first, then time: column 0 is time.
+        let (_, field_columns) = self.schema.columns();
+        // Tags ascend with missing ones first, then time: column 0 is time. Behind a tag that only the map has, nothing can
+        // be told.
         let sorted =
             |column: usize| SortingColumn { column_idx: column as i32, descending: false, nulls_first: true };
-        let sorting = (1..=tag_columns.len()).chain([0]).map(sorted).collect();
+        let told = self.schema.layout.key_columns(&self.schema.tags);
+        let time = (told == self.schema.tags.len()).then_some(0);
+        let sorting = (1..=told).chain(time).map(sorted).collect();
 
         let mut builder = WriterProperties::builder()
             .set_created_by(self.created_by.clone())

@@ -108,7 +108,8 @@ impl FloatWriter {
             self.words.forget(known);
         }
         put_values(&mut raw, encoding, &present, numbers.as_deref().unwrap_or_default());
-        self.pages.push(&raw, values.len(), parquet_encoding(encoding), zstd.floats(encoding))
+        let rows = values.len();
+        self.pages.push(&raw, rows, rows, parquet_encoding(encoding), zstd.floats(encoding))
     }
 
     fn choose(

@@ -4,7 +4,8 @@
 //! stay so in memory: a million series of ten tags are tens of MB, comparing keys compares numbers, and
 //! the postings of a tag follow by one counting sort, when first asked for. That took less time than
 //! decoding stored bitmaps (FORMAT.md has the numbers), so none are stored.
-//! Invariant: series ascend strictly, the ids of a tag ascend as its values do, 0 is "missing".
+//! Invariant: series ascend strictly, tags stand in the order in which they decide between two series, the ids of a tag
+//! ascend as its values do, 0 is "missing".
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
@@ -14,13 +15,17 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+use super::layout::in_order;
 use crate::corrupt::{Corrupt, Result};
-use crate::point::{TagSet, Time, TimeRange};
+use crate::point::{SeriesOrder, TagSet, Time, TimeRange};
 use crate::varint;
 
 /// The index as read. Series are known by their ordinal in the block.
 pub struct SeriesIndex {
+    /// The first one may stand before others that its name comes after.
     tags: Vec<Tag>,
+    /// How many these are.
+    passed: usize,
     /// The first row of each series; at the end the number of rows.
     starts: Vec<u64>,
     times: Vec<TimeRange>,
@@ -46,7 +51,7 @@ impl SeriesIndex {
     /// As the next two, when the block has no such series.
     pub fn key(&self, series: u32) -> TagSet {
         assert!((series as usize) < self.len(), "bug: no such series");
-        TagSet::from_sorted(self.tags.iter().filter_map(|tag| {
+        TagSet::from_sorted(self.by_name().filter_map(|tag| {
             let id = tag.ids.get(series as usize).checked_sub(1)?;
             Some((tag.key.as_str(), tag.values.get(id as usize)))
         }))
@@ -97,7 +102,7 @@ impl SeriesIndex {
 
     /// The tags that at least one series has, sorted.
     pub fn tag_keys(&self) -> impl Iterator<Item = &str> {
-        self.tags.iter().map(|tag| tag.key.as_str())
+        self.by_name().map(|tag| tag.key.as_str())
     }
 
     /// The values of a tag, sorted.
@@ -150,24 +155,38 @@ impl SeriesIndex {
     }
 
     fn tag_place(&self, key: &str) -> Option<usize> {
-        self.tags.binary_search_by(|tag| tag.key.as_str().cmp(key)).ok()
+        let (first, others) = self.tags.split_first()?;
+        if first.key == key {
+            return Some(0);
+        }
+        let place = others.binary_search_by(|tag| tag.key.as_str().cmp(key)).ok()?;
+        Some(1 + place)
     }
 
-    /// Reads what [`IndexBuilder::encode`] wrote, and the sums of the pages that stand after it.
-    pub fn decode(bytes: &Bytes) -> Result<(SeriesIndex, Vec<u32>)> {
+    /// The tags in alphabetical order.
+    fn by_name(&self) -> impl Iterator<Item = &Tag> {
+        let (first, others) = self.tags.split_at(self.tags.len().min(1));
+        let (before, after) = others.split_at(self.passed);
+        before.iter().chain(first).chain(after)
+    }
+
+    /// Reads what [`IndexBuilder::encode`] wrote for series in this order, and the sums of the pages that stand after it.
+    pub fn decode(bytes: &Bytes, order: SeriesOrder) -> Result<(SeriesIndex, Vec<u32>)> {
         let mut rest: &[u8] = bytes;
-        let decoded = decode(bytes, &mut rest);
+        let decoded = decode(bytes, order, &mut rest);
         decoded.map_err(|corrupt| corrupt.shifted((bytes.len() - rest.len()) as u64))
     }
 }
 
-fn decode(bytes: &Bytes, rest: &mut &[u8]) -> Result<(SeriesIndex, Vec<u32>)> {
+fn decode(bytes: &Bytes, order: SeriesOrder, rest: &mut &[u8]) -> Result<(SeriesIndex, Vec<u32>)> {
     let series = varint::take_count(rest)?;
     u32::try_from(series).map_err(|_| Corrupt::new("more series than fit 32 bits"))?;
     let mut tags: Vec<Tag> = Vec::new();
     for _ in 0..varint::take_count(rest)? {
         let key = varint::take_str(rest)?.to_owned();
-        if key.is_empty() || tags.last().is_some_and(|last| last.key >= key) {
+        let is_first = |key: &str| order.first() == Some(key);
+        let sorted = tags.last().is_none_or(|last| last.key < key || tags.len() == 1 && is_first(&last.key));
+        if key.is_empty() || !sorted || !tags.is_empty() && is_first(&key) {
             return Err(Corrupt::new("the tags of the index are not sorted"));
         }
         let values = Values::decode(rest)?;
@@ -211,7 +230,11 @@ fn decode(bytes: &Bytes, rest: &mut &[u8]) -> Result<(SeriesIndex, Vec<u32>)> {
     if !rest.is_empty() {
         return Err(Corrupt::new("the index does not end where it should"));
     }
-    Ok((SeriesIndex { tags, starts, times }, sums))
+    let passed = match tags.split_first() {
+        Some((first, others)) => others.partition_point(|tag| tag.key < first.key),
+        None => 0,
+    };
+    Ok((SeriesIndex { tags, passed, starts, times }, sums))
 }
 
 /// The sorted values of one tag, in one text.
@@ -374,6 +397,7 @@ fn bitmap(sorted: &[u32]) -> RoaringBitmap {
 
 /// Gathers the index while the rows are written.
 pub struct IndexBuilder {
+    order: SeriesOrder,
     tags: Vec<TagBuilder>,
     rows: Vec<u64>,
     /// The first and the last time of each series.
@@ -389,28 +413,51 @@ struct TagBuilder {
 }
 
 impl IndexBuilder {
-    pub fn new(tags: &[String]) -> IndexBuilder {
-        let builder = |key: &String| TagBuilder {
-            key: key.clone(),
+    /// `tags` are sorted.
+    pub fn new(tags: &[String], order: SeriesOrder) -> IndexBuilder {
+        let builder = |key: &str| TagBuilder {
+            key: key.to_owned(),
             values: Vec::new(),
             by_value: HashMap::new(),
             ids: Vec::new(),
         };
-        IndexBuilder { tags: tags.iter().map(builder).collect(), rows: Vec::new(), times: Vec::new() }
+        let tags = in_order(order, tags).into_iter().map(builder).collect();
+        IndexBuilder { order, tags, rows: Vec::new(), times: Vec::new() }
+    }
+
+    /// The place of a tag among those of the index.
+    pub fn tag_place(&self, tag: &str) -> usize {
+        self.tags.iter().position(|known| known.key == tag).expect("bug: no such tag")
+    }
+
+    /// The values of a series in some of the tags, by their places; tags that it lacks are left out.
+    pub fn values<'a>(
+        &'a self,
+        series: u32,
+        tags: &'a [usize],
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<str>)> {
+        tags.iter().filter_map(move |place| {
+            let tag = self.tags.get(*place)?;
+            Some((tag.key.as_str(), tag.value(*tag.ids.get(series as usize)?)?))
+        })
     }
 
     /// A new series, which comes after all others. Gives its ordinal.
     pub fn add_series(&mut self, key: &TagSet) -> u32 {
         let ordinal = u32::try_from(self.rows.len()).expect("bug: a block of more than 4 G series");
-        let mut pairs = key.iter().peekable();
+        let first = self.order.first();
+        let mut pairs = key.iter().filter(|(name, _)| Some(*name) != first).peekable();
+        let mut known = 0;
         for tag in &mut self.tags {
-            let id = match pairs.next_if(|(name, _)| *name == tag.key) {
-                Some((_, value)) => tag.id(value),
-                None => 0,
+            let value = match first == Some(tag.key.as_str()) {
+                true => key.get(&tag.key),
+                false => pairs.next_if(|(name, _)| *name == tag.key).map(|(_, value)| value),
             };
+            known += usize::from(value.is_some());
+            let id = value.map_or(0, |value| tag.id(value));
             tag.ids.push(id);
         }
-        assert!(pairs.peek().is_none(), "bug: a series has a tag that the schema lacks");
+        assert!(known == key.iter().count(), "bug: a series has a tag that the schema lacks");
         self.rows.push(0);
         self.times.push((Time::MAX, Time::MAX));
         ordinal
@@ -428,7 +475,7 @@ impl IndexBuilder {
         *rows += times.len() as u64;
     }
 
-    /// The numbers of the values that a tag, by its place in the schema, has in these series, neighbours that are alike
+    /// The numbers of the values that a tag, by its place, has in these series, neighbours that are alike
     /// joined; with each the sum of their rows. 0 for none.
     pub fn tag_runs(&self, tag: usize, series: &[(u32, usize)]) -> Vec<(u32, usize)> {
         let tag = self.tags.get(tag).expect("bug: no such tag");

@@ -2,26 +2,29 @@
 //! table may be called alike.
 //!
 //! Invariant: the result depends on the names only, is distinct without regard to case, and never
-//! `time`. The footer keeps the original names, so this choice binds no reader of ours.
+//! `time`, nor `labels` where there is such a map. The footer keeps the original names, so this choice binds no reader of ours.
 
 use std::collections::{HashMap, HashSet};
 
 pub const TIME_COLUMN: &str = "time";
 
-/// The columns of tags, then those of fields, each in the order given.
-pub fn column_names(tags: &[&str], fields: &[&str]) -> (Vec<String>, Vec<String>) {
+/// The map of the tags that have no columns.
+pub const LABELS_COLUMN: &str = "labels";
+
+/// The columns of tags, then those of fields, each in the order given. `reserved` are those that are neither.
+pub fn column_names(tags: &[&str], fields: &[&str], reserved: &[&str]) -> (Vec<String>, Vec<String>) {
     let count = |names: &[&str]| {
         let mut counts: HashMap<String, usize> = HashMap::new();
         names.iter().for_each(|name| *counts.entry(folded(name)).or_default() += 1);
         counts
     };
     let (tag_counts, field_counts) = (count(tags), count(fields));
-    let mut taken = HashSet::from([TIME_COLUMN.to_owned()]);
+    let mut taken: HashSet<String> = reserved.iter().map(|name| folded(name)).collect();
     let mut name_all = |names: &[&str], suffix: &str, others: &HashMap<String, usize>| {
         names
             .iter()
             .map(|name| {
-                let clashes = others.contains_key(&folded(name)) || folded(name) == TIME_COLUMN;
+                let clashes = others.contains_key(&folded(name)) || reserved.contains(&folded(name).as_str());
                 let base = if clashes { format!("{name}.{suffix}") } else { (*name).to_owned() };
                 claim(&mut taken, base)
             })
@@ -61,9 +64,13 @@ mod tests {
             (&["a", "a.tag"], &["a"], &["a.tag", "a.tag.2"], &["a.field"]),
         ];
         for (tags, fields, tag_columns, field_columns) in cases {
-            let (got_tags, got_fields) = column_names(tags, fields);
+            let (got_tags, got_fields) = column_names(tags, fields, &[TIME_COLUMN]);
             assert_eq!(got_tags, tag_columns, "{tags:?} {fields:?}");
             assert_eq!(got_fields, field_columns, "{tags:?} {fields:?}");
         }
+        let reserved = [TIME_COLUMN, LABELS_COLUMN];
+        let (tags, fields) = column_names(&["Labels", "labels", "labels.tag"], &["value"], &reserved);
+        assert_eq!(tags, ["Labels.tag", "labels.tag.2", "labels.tag.3"]);
+        assert_eq!(fields, ["value"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Pages of a column that we encode ourselves, put together as Parquet wants them: dictionary, data pages, where each is.
 //!
 //! Invariant: all rows are in pages, none in two; what the footer says of the column is what the pages say.
-//! Not here: what stands in a page (`floats`, `tags`).
+//! Not here: what stands in a page (`floats`, `tags`, `labels`).
 
 use std::io;
 
@@ -25,6 +25,7 @@ pub struct Pages {
     out: TrackedWrite<Vec<u8>>,
     offsets: OffsetIndexBuilder,
     rows: usize,
+    places: usize,
     raw_bytes: usize,
     encodings: Vec<Encoding>,
 }
@@ -42,6 +43,7 @@ impl Pages {
             out: TrackedWrite::new(Vec::new()),
             offsets: OffsetIndexBuilder::new(),
             rows: 0,
+            places: 0,
             raw_bytes: 0,
             // Levels are part of each page.
             encodings: vec![Encoding::RLE],
@@ -52,17 +54,19 @@ impl Pages {
         self.out.bytes_written()
     }
 
-    /// A data page of `rows` rows: levels, then values.
+    /// A data page of `rows` rows: levels, then values. Levels are there for `places`: one a row, unless rows have several
+    /// values.
     pub fn push(
         &mut self,
         raw: &[u8],
         rows: usize,
+        places: usize,
         encoding: Encoding,
         zstd: &mut Compressor<'static>,
     ) -> Result<()> {
         let page = Page::DataPage {
             buf: zstd.compress(raw)?.into(),
-            num_values: rows as u32,
+            num_values: places as u32,
             encoding,
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
@@ -73,6 +77,7 @@ impl Pages {
         self.offsets.append_row_count(rows as i64);
         self.raw_bytes += written.uncompressed_size;
         self.rows += rows;
+        self.places += places;
         self.add_encoding(encoding);
         Ok(())
     }
@@ -103,7 +108,7 @@ impl Pages {
             .set_encodings(self.encodings)
             .set_total_compressed_size(bytes.len() as i64)
             .set_total_uncompressed_size(self.raw_bytes as i64)
-            .set_num_values(self.rows as i64)
+            .set_num_values(self.places as i64)
             .set_dictionary_page_offset(dictionary.map(|_| 0))
             .set_data_page_offset(data_offset)
             .set_statistics(statistics)

@@ -80,15 +80,14 @@ impl Block {
         let mut metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         metadata.try_parse_sized(&tail.bytes, reader.len())?;
         let metadata = metadata.finish()?;
-        let (index, sums) =
-            SeriesIndex::decode(&tail.index).map_err(|corrupt| corrupt.shifted(tail.offset))?;
-
         let text = metadata.file_metadata().key_value_metadata().into_iter().flatten();
         let text = text.rev().find(|pair| pair.key == schema::FOOTER_KEY);
         let text = text.and_then(|pair| pair.value.as_deref());
         let at_footer = |corrupt: Corrupt| Corrupt::at(corrupt.what, tail.offset);
         let text = text.ok_or(at_footer(Corrupt::new("the footer does not describe the block")))?;
         let (schema, meta, columns) = schema::decode(text).map_err(at_footer)?;
+        let (index, sums) = SeriesIndex::decode(&tail.index, schema.layout.order())
+            .map_err(|corrupt| corrupt.shifted(tail.offset))?;
 
         let pages = pages(&metadata, &sums, tail.offset).map_err(at_footer)?;
         let time_pages = time_pages(&metadata).map_err(at_footer)?;
@@ -153,7 +152,7 @@ impl Block {
     /// What a row with `fields` (places in the schema) takes once decoded, on average: to know the size of a read before
     /// it is made.
     pub fn row_bytes(&self, fields: &[usize]) -> u64 {
-        let first_field = 1 + self.schema.tags.len();
+        let first_field = self.schema.first_field_chunk();
         let texts = |field: usize| {
             let groups = self.parquet.metadata().row_groups().iter();
             let of_group = groups.filter_map(|group| {
@@ -234,7 +233,7 @@ impl Block {
             let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
             fault.unwrap_or(error)
         };
-        let first_field = 1 + self.schema.tags.len();
+        let first_field = self.schema.first_field_chunk();
         let leaves = std::iter::once(0).chain(fields.iter().map(|field| first_field + field));
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.parquet.clone())
             .with_projection(ProjectionMask::leaves(self.parquet.parquet_schema(), leaves))

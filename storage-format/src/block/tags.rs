@@ -25,8 +25,7 @@ const GROUP: usize = 8;
 
 pub struct TagWriter {
     pages: Pages,
-    /// In order of appearance.
-    words: Vec<Arc<str>>,
+    words: Words,
     /// By the number that a value has in the block, its number in the dictionary.
     numbers: Vec<Option<u32>>,
     /// Of the page to come: whether there is a value, and which.
@@ -39,7 +38,7 @@ impl TagWriter {
     pub fn new(column: ColumnDescPtr) -> TagWriter {
         TagWriter {
             pages: Pages::new(column),
-            words: Vec::new(),
+            words: Words::default(),
             numbers: Vec::new(),
             levels: Runs::default(),
             values: Runs::default(),
@@ -74,23 +73,14 @@ impl TagWriter {
 
     /// About what it takes encoded.
     pub fn bytes(&self) -> usize {
-        let words: usize = self.words.iter().map(|word| size_of::<u32>() + word.len()).sum();
-        self.pages.bytes() + words
+        self.pages.bytes() + self.words.bytes()
     }
 
     pub fn close(mut self, zstd: &mut Compressor<'static>) -> Result<WrittenChunk> {
         self.end_page(zstd)?;
-        let mut raw = Vec::new();
-        for word in &self.words {
-            raw.extend_from_slice(&(word.len() as u32).to_le_bytes());
-            raw.extend_from_slice(word.as_bytes());
-        }
-        let bound = |word: Option<&Arc<str>>| {
-            word.filter(|word| word.len() <= BOUND_BYTES_MAX).map(|word| ByteArray::from(&**word))
-        };
-        let bounds = bound(self.words.iter().min()).zip(bound(self.words.iter().max())).unzip();
+        let bounds = self.words.bounds().unzip();
         let statistics = Statistics::byte_array(bounds.0, bounds.1, None, Some(self.missing), false);
-        self.pages.close(Some((&raw, self.words.len())), statistics, zstd)
+        self.pages.close(Some((&self.words.plain(), self.words.len())), statistics, zstd)
     }
 
     fn number(&mut self, id: u32, value: &Arc<str>) -> u32 {
@@ -98,10 +88,7 @@ impl TagWriter {
         if id >= self.numbers.len() {
             self.numbers.resize(id + 1, None);
         }
-        *self.numbers[id].get_or_insert_with(|| {
-            self.words.push(Arc::clone(value));
-            self.words.len() as u32 - 1
-        })
+        *self.numbers[id].get_or_insert_with(|| self.words.add(value))
     }
 
     fn end_page(&mut self, zstd: &mut Compressor<'static>) -> Result<()> {
@@ -111,24 +98,60 @@ impl TagWriter {
         }
         let mut raw = Vec::new();
         with_length(&mut raw, |raw| self.levels.put(raw, 1));
-        let largest = self.values.runs.iter().map(|(number, _)| *number).max().unwrap_or_default();
-        let width = (u32::BITS - largest.leading_zeros()).max(1);
-        raw.push(width as u8);
-        self.values.put(&mut raw, width);
+        self.values.put_numbers(&mut raw);
         (self.levels, self.values) = (Runs::default(), Runs::default());
-        self.pages.push(&raw, rows, Encoding::RLE_DICTIONARY, zstd)
+        self.pages.push(&raw, rows, rows, Encoding::RLE_DICTIONARY, zstd)
+    }
+}
+
+/// A dictionary, in order of appearance.
+#[derive(Default)]
+pub struct Words {
+    words: Vec<Arc<str>>,
+}
+
+impl Words {
+    /// One that is not there yet; gives its number.
+    pub fn add(&mut self, word: &Arc<str>) -> u32 {
+        self.words.push(Arc::clone(word));
+        self.words.len() as u32 - 1
+    }
+
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.words.iter().map(|word| size_of::<u32>() + word.len()).sum()
+    }
+
+    pub fn plain(&self) -> Vec<u8> {
+        let mut raw = Vec::with_capacity(self.bytes());
+        for word in &self.words {
+            raw.extend_from_slice(&(word.len() as u32).to_le_bytes());
+            raw.extend_from_slice(word.as_bytes());
+        }
+        raw
+    }
+
+    /// The smallest and the largest, if there are any and both are short.
+    fn bounds(&self) -> Option<(ByteArray, ByteArray)> {
+        let bound = |word: Option<&Arc<str>>| {
+            word.filter(|word| word.len() <= BOUND_BYTES_MAX).map(|word| ByteArray::from(&**word))
+        };
+        bound(self.words.iter().min()).zip(bound(self.words.iter().max()))
     }
 }
 
 /// Numbers, each with how often it comes.
 #[derive(Default)]
-struct Runs {
+pub struct Runs {
     runs: Vec<(u32, usize)>,
-    len: usize,
+    pub len: usize,
 }
 
 impl Runs {
-    fn push(&mut self, number: u32, count: usize) {
+    pub fn push(&mut self, number: u32, count: usize) {
         self.len += count;
         match self.runs.last_mut() {
             Some((last, known)) if *last == number => *known += count,
@@ -136,8 +159,16 @@ impl Runs {
         }
     }
 
+    /// Numbers of words: their width in bits, then they themselves.
+    pub fn put_numbers(&self, out: &mut Vec<u8>) {
+        let largest = self.runs.iter().map(|(number, _)| *number).max().unwrap_or_default();
+        let width = (u32::BITS - largest.leading_zeros()).max(1);
+        out.push(width as u8);
+        self.put(out, width);
+    }
+
     /// Parquet's hybrid of runs and groups of packed numbers.
-    fn put(&self, out: &mut Vec<u8>, width: u32) {
+    pub fn put(&self, out: &mut Vec<u8>, width: u32) {
         let mut waiting: Vec<u32> = Vec::new();
         for &(number, count) in &self.runs {
             // Only whole groups are packed.

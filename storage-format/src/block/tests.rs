@@ -16,7 +16,9 @@ use proptest::prelude::*;
 
 use super::index::{IndexBuilder, SeriesIndex};
 use super::*;
-use crate::point::{TagSet, Time, TimeRange};
+use crate::point::{SeriesOrder, TagSet, Time, TimeRange};
+
+mod metrics; // of labels and their map
 
 type Rows = (TagSet, Vec<Time>, Vec<Option<ArrayRef>>);
 
@@ -36,7 +38,11 @@ fn schema(tags: &[&str], fields: &[(&str, DataType)]) -> BlockSchema {
     let fields = fields
         .iter()
         .map(|(name, data_type)| BlockField { name: (*name).into(), data_type: data_type.clone() });
-    BlockSchema { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), fields: fields.collect() }
+    BlockSchema {
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        layout: TagLayout::Columns,
+        fields: fields.collect(),
+    }
 }
 
 /// Every type a field may have.
@@ -443,7 +449,7 @@ fn a_block_of_a_newer_version_is_refused() {
 
 #[test]
 fn postings_say_what_the_keys_say() {
-    let mut builder = IndexBuilder::new(&["dc".into(), "host".into(), "unused".into()]);
+    let mut builder = IndexBuilder::new(&["dc".into(), "host".into(), "unused".into()], SeriesOrder::Tags);
     let mut keys: Vec<TagSet> = (0..700).map(host).collect();
     keys.push(TagSet::default());
     keys.push(TagSet::new([("host", "alone")]));
@@ -452,7 +458,7 @@ fn postings_say_what_the_keys_say() {
         builder.add_series(key);
         builder.add_rows(&[1, 5]);
     }
-    let (index, _) = SeriesIndex::decode(&builder.encode(&[]).into()).unwrap();
+    let (index, _) = SeriesIndex::decode(&builder.encode(&[]).into(), SeriesOrder::Tags).unwrap();
     assert_eq!(index.tag_keys().collect::<Vec<_>>(), ["dc", "host"]);
     assert_eq!(index.values("dc").count(), 70);
     assert_eq!((index.values("unused").count(), index.all().len()), (0, 702));
@@ -471,7 +477,7 @@ fn postings_say_what_the_keys_say() {
 /// The example of FORMAT.md.
 #[test]
 fn the_index_is_what_format_md_shows() {
-    let mut builder = IndexBuilder::new(&["dc".into(), "host".into()]);
+    let mut builder = IndexBuilder::new(&["dc".into(), "host".into()], SeriesOrder::Tags);
     for (key, times) in [
         (TagSet::new([("host", "web-2")]), vec![1_000, 2_000]),
         (TagSet::new([("dc", "eu"), ("host", "web-1")]), vec![1_000, 2_000, 4_000]),
@@ -486,7 +492,7 @@ fn the_index_is_what_format_md_shows() {
     let example = page.split("```hex block-index\n").nth(1).unwrap().split("```").next().unwrap();
     let shown = example.lines().flat_map(|line| line.split('#').next().unwrap().split_whitespace());
     assert_eq!(hex, shown.collect::<Vec<_>>());
-    assert!(SeriesIndex::decode(&bytes.into()).is_ok());
+    assert!(SeriesIndex::decode(&bytes.into(), SeriesOrder::Tags).is_ok());
 }
 
 fn any_series() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<i64>)>> {
@@ -535,7 +541,10 @@ proptest! {
 
     #[test]
     fn any_index_bytes_are_survived(bytes: Vec<u8>) {
-        let _ = SeriesIndex::decode(&bytes.into());
+        let bytes = Bytes::from(bytes);
+        for order in [SeriesOrder::Tags, SeriesOrder::Name] {
+            let _ = SeriesIndex::decode(&bytes, order);
+        }
     }
 
     #[test]

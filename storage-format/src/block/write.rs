@@ -21,6 +21,7 @@ use parquet::file::writer::SerializedFileWriter;
 use super::columns::{ColumnChunk, ColumnWriter};
 use super::encoding::{Effort, Encoder, GroupWriters, ValueEncoding, has_choice};
 use super::index::IndexBuilder;
+use super::labels::LabelsWriter;
 use super::pages::PageZstd;
 use super::schema::{self, BlockMeta, BlockSchema};
 use super::seal::{SEAL_KEY, Seal, SealedWriter};
@@ -54,6 +55,9 @@ pub struct BlockWriter<W: Write + Send> {
     schema: BlockSchema,
     footer: String,
     index: IndexBuilder,
+    /// The tags with columns and those in the map, by their places in the index.
+    with_columns: Vec<usize>,
+    in_map: Vec<usize>,
     newest: Option<(TagSet, Time)>,
     waiting: Waiting,
     group: Option<Group>,
@@ -81,13 +85,18 @@ impl<W: Write + Send> BlockWriter<W> {
         let fields = schema.fields.len();
         let step_pages = (STEP_VALUES_MAX / PAGE_ROWS / (1 + fields)).clamp(1, STEP_PAGES_MAX);
         let choice_pages = CHOICE_BYTES / size_of::<u64>() / PAGE_ROWS / (1 + fields);
+        let index = IndexBuilder::new(&schema.tags, schema.layout.order());
+        let with_columns = schema.layout.with_columns(&schema.tags);
+        let in_map = schema.tags.iter().filter(|tag| schema.layout.is_in_map(tag));
         Ok(BlockWriter {
             file,
             encoder,
             zstd: PageZstd::new(effort)?,
             forced: None,
             footer: schema::encode(&schema, meta),
-            index: IndexBuilder::new(&schema.tags),
+            with_columns: with_columns.into_iter().map(|tag| index.tag_place(tag)).collect(),
+            in_map: in_map.map(|tag| index.tag_place(tag)).collect(),
+            index,
             newest: None,
             waiting: Waiting::new(&schema),
             group: None,
@@ -129,7 +138,8 @@ impl<W: Write + Send> BlockWriter<W> {
                 *time = last;
             }
             newest => {
-                let ascends = newest.as_ref().is_none_or(|(newest, _)| newest < tags);
+                let order = self.schema.layout.order();
+                let ascends = newest.as_ref().is_none_or(|(newest, _)| order.cmp(newest, tags).is_lt());
                 assert!(ascends, "bug: the series of a block must ascend");
                 *newest = Some((tags.clone(), last));
                 let series = self.index.add_series(tags);
@@ -213,15 +223,19 @@ impl<W: Write + Send> BlockWriter<W> {
         }
         let Some(Group { writers, rows: group_rows }) = &mut self.group else { return Ok(()) };
         let series = self.waiting.take_series(rows);
-        for (tag, writer) in writers.tags.iter_mut().enumerate() {
-            for (id, rows) in self.index.tag_runs(tag, &series) {
-                writer.push(id, self.index.tag_value(tag, id), rows, &mut self.zstd.tags)?;
+        for (tag, writer) in self.with_columns.iter().zip(&mut writers.tags) {
+            for (id, rows) in self.index.tag_runs(*tag, &series) {
+                writer.push(id, self.index.tag_value(*tag, id), rows, &mut self.zstd.tags)?;
+            }
+        }
+        if let Some(writer) = &mut writers.labels {
+            for (series, rows) in &series {
+                writer.push(self.index.values(*series, &self.in_map), *rows, &mut self.zstd.tags)?;
             }
         }
         let columns = self.waiting.take(rows)?;
-        let fields = self.encoder.arrow().fields();
-        let (time, fields) = fields.split_first().expect("every block has a column of times");
-        let fields = &fields[writers.tags.len()..];
+        let all = self.encoder.arrow().fields();
+        let (time, fields) = (&all[0], &all[self.schema.first_field()..]);
         let writing = std::iter::once(&mut writers.time).chain(&mut writers.fields);
         for ((field, column), writer) in std::iter::once(time).chain(fields).zip(columns).zip(writing) {
             writer.write(field, &column, &mut self.zstd)?;
@@ -229,6 +243,7 @@ impl<W: Write + Send> BlockWriter<W> {
         *group_rows += rows;
         let bytes = writers.fields.iter().map(ColumnWriter::bytes).sum::<usize>()
             + writers.tags.iter().map(TagWriter::bytes).sum::<usize>()
+            + writers.labels.as_ref().map_or(0, LabelsWriter::bytes)
             + writers.time.bytes();
         if bytes > self.group_bytes_max {
             self.write_group()?;
@@ -257,10 +272,13 @@ impl<W: Write + Send> BlockWriter<W> {
 
     fn write_group(&mut self) -> Result<()> {
         let Some(group) = self.group.take() else { return Ok(()) };
-        let GroupWriters { time, tags, fields } = group.writers;
+        let GroupWriters { time, tags, labels, fields } = group.writers;
         let mut chunks = vec![time.close(&mut self.zstd)?];
         for tag in tags {
             chunks.push(ColumnChunk::Ours(tag.close(&mut self.zstd.tags)?));
+        }
+        if let Some(labels) = labels {
+            chunks.extend(labels.close(&mut self.zstd.tags)?.map(ColumnChunk::Ours));
         }
         for field in fields {
             chunks.push(field.close(&mut self.zstd)?);

@@ -3,7 +3,7 @@
 //! Invariant: memory is bounded by a batch of rows, whatever the block's size.
 //! Not here: the bytes themselves ([`Block::verify`]).
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, MapArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
@@ -26,6 +26,8 @@ const BATCH_ROWS: usize = 4 * PAGE_ROWS;
 /// Where the walk along the series stands.
 struct Walk<'a> {
     block: &'a Block,
+    /// In the order of their columns.
+    with_columns: Vec<&'a str>,
     series: u32,
     key: TagSet,
     /// The row to come.
@@ -48,7 +50,9 @@ impl Block {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, self.parquet.clone())
             .with_batch_size(BATCH_ROWS);
         let batches = builder.build().map_err(|error| explain(error.into()))?;
-        let mut walk = Walk { block: self, series: 0, key: self.index.key(0), row: 0, before: None };
+        let with_columns = self.schema.layout.with_columns(&self.schema.tags);
+        let mut walk =
+            Walk { block: self, with_columns, series: 0, key: self.index.key(0), row: 0, before: None };
         for batch in batches {
             let batch = batch.map_err(|error| explain(BlockError::Parquet { what: error.to_string() }))?;
             if let Err(fault) = walk.pass(&batch) {
@@ -85,15 +89,27 @@ impl Walk<'_> {
 
     /// All rows of a stretch have the tags of their series.
     fn tags(&self, batch: &RecordBatch, rows: std::ops::Range<usize>) -> std::result::Result<(), RowFault> {
-        for (place, tag) in self.block.schema.tags.iter().enumerate() {
+        let fault = |row: usize| {
+            let row = self.row + (row - rows.start) as u64;
+            RowFault { row, what: "its tags are not those of the series index" }
+        };
+        for (place, tag) in self.with_columns.iter().enumerate() {
             let column = batch.column(1 + place).as_string::<i32>();
             let expected = self.key.get(tag);
             for row in rows.clone() {
                 let found = column.is_valid(row).then(|| column.value(row));
                 if found != expected {
-                    let row = self.row + (row - rows.start) as u64;
-                    return Err(RowFault { row, what: "its tags are not those of the series index" });
+                    return Err(fault(row));
                 }
+            }
+        }
+        let layout = &self.block.schema.layout;
+        if layout.has_map() {
+            let expected: Vec<(&str, &str)> =
+                self.key.iter().filter(|(tag, _)| layout.is_in_map(tag)).collect();
+            let map = batch.column(1 + self.with_columns.len()).as_map();
+            if let Some(row) = rows.clone().find(|row| !holds(map, *row, &expected)) {
+                return Err(fault(row));
             }
         }
         Ok(())
@@ -128,7 +144,7 @@ impl Walk<'_> {
         self.before = None;
         if (self.series as usize) < self.block.index.len() {
             let next = self.block.index.key(self.series);
-            if next <= self.key {
+            if self.block.schema.layout.order().cmp(&next, &self.key).is_le() {
                 return Err(self.fault("its series does not come after the one before"));
             }
             self.key = next;
@@ -141,17 +157,27 @@ impl Walk<'_> {
     }
 }
 
+/// Whether these are the row's labels; null if there are none.
+fn holds(map: &MapArray, row: usize, expected: &[(&str, &str)]) -> bool {
+    if map.is_null(row) || expected.is_empty() {
+        return map.is_null(row) && expected.is_empty();
+    }
+    let entries = map.value(row);
+    let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+    keys.iter().zip(values).eq(expected.iter().map(|(key, value)| (Some(*key), Some(*value))))
+}
+
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::block::{BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort};
-    use crate::point::TimeRange;
+    use crate::block::{BlockKind, BlockMeta, BlockSchema, BlockWriter, Effort, TagLayout};
+    use crate::point::{SeriesOrder, TimeRange};
 
-    fn block(series: &[(&str, &[Time])], partition: TimeRange) -> (Block, Bytes) {
-        let meta = BlockMeta {
+    fn meta(partition: TimeRange) -> BlockMeta {
+        BlockMeta {
             database: "default".into(),
             table: "cpu".into(),
             kind: BlockKind::Points,
@@ -159,8 +185,13 @@ mod tests {
             seq_max: 2,
             partition,
             created_by: "0.1.0".into(),
-        };
-        let schema = BlockSchema { tags: vec!["host".into()], fields: Vec::new() };
+        }
+    }
+
+    fn block(series: &[(&str, &[Time])], partition: TimeRange) -> (Block, Bytes) {
+        let meta = meta(partition);
+        let schema =
+            BlockSchema { tags: vec!["host".into()], layout: TagLayout::Columns, fields: Vec::new() };
         let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
         for (host, times) in series {
             writer.push_series(&TagSet::new([("host", *host)]), times, &[]).unwrap();
@@ -200,5 +231,25 @@ mod tests {
         let (block, bytes) = block(&[("a", &[1, 2, 30])], TimeRange::new(0, 30));
         let found = block.audit(bytes).unwrap().unwrap();
         assert_eq!((found.row, found.what), (2, "its time lies outside of the block's partition"));
+    }
+
+    #[test]
+    fn the_map_of_labels_is_held_against_the_index() {
+        let block = |odd: &str| {
+            // The last of equals, which has no column.
+            let label = |number: u32| (format!("l{number:02}"), if number == 99 { odd } else { "x" });
+            let tags = TagSet::new((0..100).map(label));
+            let schema = BlockSchema::of_series(SeriesOrder::Name, [&tags].into_iter(), Vec::new());
+            let meta = meta(TimeRange::new(0, 100));
+            let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
+            writer.push_series(&tags, &[1, 2], &[]).unwrap();
+            let bytes = Bytes::from(writer.finish().unwrap().0);
+            (Block::open(&bytes).unwrap(), bytes)
+        };
+        let (mut told, bytes) = block("a");
+        assert_eq!(told.audit(bytes.clone()).unwrap(), None);
+        told.index = block("b").0.index;
+        let found = told.audit(bytes).unwrap().unwrap();
+        assert_eq!((found.row, found.what), (0, "its tags are not those of the series index"));
     }
 }
