@@ -13,4 +13,4 @@ mod resolve;
 mod samples; // any protocol's samples to rows of `metrics`
 
 pub use resolve::{Parsed, Target, parse_lines};
-pub use samples::{METADATA_TAG, Received, Refused, put_label};
+pub use samples::{METADATA_FIELDS, METADATA_TAG, Received, Refused, put_label};

@@ -1,6 +1,8 @@
 //! Export and import by the real binary: what goes out comes back as the same points, in each format, whatever is cut off
 //! in between.
 
+mod metrics; // what line protocol cannot say
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,7 +12,7 @@ use serde_json::Value as Json;
 use crate::clients::python;
 use crate::support::server::{Server, folder};
 
-fn waterclock(server: &str, args: &[&str]) -> (Option<i32>, String, String) {
+pub fn waterclock(server: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterclock"));
     let Output { status, stdout, stderr } =
         command.args(args).args(["--url", server]).output().expect("the binary starts");
@@ -18,13 +20,13 @@ fn waterclock(server: &str, args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-fn done(server: &Server, args: &[&str]) -> String {
+pub fn done(server: &Server, args: &[&str]) -> String {
     let (code, out, err) = waterclock(&server.url, args);
     assert_eq!(code, Some(0), "{args:?}: {out}{err}");
     err
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

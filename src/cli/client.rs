@@ -41,10 +41,10 @@ pub const DEFAULT_DATABASE: &str = "default";
 const ANSWER_WAIT: Duration = Duration::from_secs(600);
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-/// What the server says to a body of lines.
-pub enum LinesReply {
+/// What the server says to points.
+pub enum WriteReply {
     Taken,
-    /// The JSON that names the lines; the others were taken.
+    /// What it says of those; the others were taken.
     Refused(Vec<u8>),
     /// Not now, and why not.
     Later {
@@ -145,26 +145,37 @@ impl Client {
     }
 
     /// Line protocol as the door of InfluxDB 3 takes it, which names each refused line.
-    pub fn write_lines(&self, lines: &[u8], params: &Params<'_>) -> Result<LinesReply> {
+    pub fn write_lines(&self, lines: &[u8], params: &Params<'_>) -> Result<WriteReply> {
         let request = self.agent.post(format!("{}/api/v3/write_lp", self.url));
-        let response = match request.query_pairs(params.iter().copied()).send(lines) {
+        self.written(request.query_pairs(params.iter().copied()).send(lines))
+    }
+
+    /// A message of remote write 1.0, compressed.
+    pub fn write_samples(&self, message: &[u8], params: &Params<'_>) -> Result<WriteReply> {
+        let request = self.agent.post(format!("{}/api/v1/write", self.url));
+        let request = request.content_type("application/x-protobuf").header("content-encoding", "snappy");
+        self.written(request.query_pairs(params.iter().copied()).send(message))
+    }
+
+    fn written(&self, response: std::result::Result<Response<Body>, ureq::Error>) -> Result<WriteReply> {
+        let response = match response {
             Ok(response) => response,
             // It may be starting again.
             Err(error) => {
-                return Ok(LinesReply::Later { after: None, why: self.unreachable(&error).to_string() });
+                return Ok(WriteReply::Later { after: None, why: self.unreachable(&error).to_string() });
             }
         };
         let status = response.status();
         let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         if status.is_success() {
-            return Ok(LinesReply::Taken);
+            return Ok(WriteReply::Taken);
         }
         let body = self.bytes(response)?;
         match status.as_u16() {
-            400 => Ok(LinesReply::Refused(body)),
+            400 => Ok(WriteReply::Refused(body)),
             429 | 503 => {
                 let why = refusal(status, &body, &self.url).to_string();
-                Ok(LinesReply::Later { after: after.map(Duration::from_secs), why })
+                Ok(WriteReply::Later { after: after.map(Duration::from_secs), why })
             }
             _ => Err(refusal(status, &body, &self.url)),
         }

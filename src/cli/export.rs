@@ -106,7 +106,6 @@ struct Plan {
 struct Piece {
     table: String,
     start: i64,
-    end: i64,
     /// When the plan was made.
     rows: u64,
 }
@@ -126,13 +125,14 @@ pub fn run(args: Args) -> Result<()> {
     let mut progress = Progress::new(Unit::Rows);
     let (mut done, mut written, mut kept) = (0, 0, 0);
     let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
-    for piece in &plan.pieces {
+    let ranges = ranges(&plan.pieces, asked(&args)?);
+    for (piece, range) in plan.pieces.iter().zip(ranges) {
         progress.show(&piece.table, done, all);
         let file = file_of(&args.out, &plan, piece);
         if file.exists() {
             kept += 1;
         } else {
-            let wanted = statement(&piece.table, args.condition.as_deref(), piece);
+            let wanted = statement(&piece.table, args.condition.as_deref(), range);
             let found = write_file(&client, &args, &wanted, piece, &file)?;
             *rows.entry(&piece.table).or_default() += found;
             written += 1;
@@ -222,11 +222,20 @@ fn tables(args: &Args, client: &Client) -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// All points of a piece.
-fn statement(table: &str, condition: Option<&str>, piece: &Piece) -> String {
-    let (start, end) = (format_time(piece.start), format_time(piece.end));
+/// What is asked for each piece: of each table all that is asked, without gaps.
+fn ranges(pieces: &[Piece], asked: TimeRange) -> impl Iterator<Item = TimeRange> {
+    pieces.iter().enumerate().map(move |(at, piece)| {
+        let of_table = |at: usize| pieces.get(at).filter(|other| other.table == piece.table);
+        let before = at.checked_sub(1).and_then(of_table);
+        let start = if before.is_some() { piece.start } else { asked.start };
+        TimeRange::new(start, of_table(at + 1).map_or(asked.end, |next| next.start))
+    })
+}
+
+/// All points of a table in a range.
+fn statement(table: &str, condition: Option<&str>, range: TimeRange) -> String {
     let condition = condition.map(|condition| format!(" | where {condition}")).unwrap_or_default();
-    format!("{}{condition} | between {start} and {end}", name(table))
+    format!("{}{condition}{}", name(table), pieces::between(range))
 }
 
 fn file_of(out: &Path, plan: &Plan, piece: &Piece) -> PathBuf {
@@ -271,7 +280,8 @@ fn write_file(client: &Client, args: &Args, wanted: &str, piece: &Piece, file: &
     if let Some(folder) = file.parent() {
         make_folder(folder)?;
     }
-    let points = write::Points::ask(client, wanted, &args.database, &piece.table)?;
+    let as_stored = args.format == Format::Parquet;
+    let points = write::Points::ask(client, wanted, &args.database, &piece.table, as_stored)?;
     let (mut failed, rows) = (None, std::cell::Cell::new(0));
     replace(file, |file| {
         let outcome = match args.format {
@@ -313,9 +323,10 @@ fn to_stdout(args: &Args, client: &Client) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let rows = std::cell::Cell::new(0);
     for table in &tables {
-        for (number, piece) in pieces::plan(client, args, table)?.iter().enumerate() {
-            let wanted = statement(table, args.condition.as_deref(), piece);
-            let points = write::Points::ask(client, &wanted, &args.database, table)?;
+        let pieces = pieces::plan(client, args, table)?;
+        for (number, range) in ranges(&pieces, asked(args)?).enumerate() {
+            let wanted = statement(table, args.condition.as_deref(), range);
+            let points = write::Points::ask(client, &wanted, &args.database, table, false)?;
             match args.format {
                 Format::Csv => points.csv(&mut out, number == 0, &rows)?,
                 _ => points.lines(&mut out, &rows)?,

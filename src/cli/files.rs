@@ -13,13 +13,14 @@ use storage_format::manifest::BlockEntry;
 use crate::blocks::{self, FOLDER};
 use crate::check;
 use crate::cli::client::{Client, DEFAULT_DATABASE};
-use crate::cli::import::{Mapping, is_block, parquet_lines};
+use crate::cli::import::{FilePoints, Mapping, is_block, parquet_points};
 use crate::cli::{folder, settings};
 use crate::clock::SystemClock;
-use crate::db::{Db, FlushScope, Lines, write_manifest};
+use crate::db::{Db, FlushScope, Lines, RemoteWrite, write_manifest};
 use crate::disk::{Disk, LocalDisk};
 use crate::error::{Error, Kind, Result};
 use crate::ingest::line_protocol::Precision;
+use crate::ingest::remote_write::Version;
 
 pub struct Opened {
     pub client: Client,
@@ -64,14 +65,12 @@ pub fn open(files: &[PathBuf], mapping: &Mapping, asked: &str) -> Result<Opened>
     let mut notes = Vec::new();
     for file in others {
         let mut waiting = 0;
-        notes.extend(parquet_lines(file, mapping, |text| {
-            let lines =
-                Lines { database: &database, body: text, precision: Precision::Nanos, accept_partial: true };
-            let written = db.write_lines_now(&lines)?;
-            if let Some(error) = written.errors.first() {
-                return Err(Error::invalid("file", format!("{}: {}", file.display(), error.what)));
+        notes.extend(parquet_points(file, mapping, |points| {
+            let (refused, bytes) = write(&db, &database, points)?;
+            if let Some(why) = refused {
+                return Err(Error::invalid("file", format!("{}: {why}", file.display())));
             }
-            waiting += text.len();
+            waiting += bytes;
             if waiting >= FLUSH_BYTES {
                 db.flush(FlushScope::All)?;
                 waiting = 0;
@@ -81,6 +80,22 @@ pub fn open(files: &[PathBuf], mapping: &Mapping, asked: &str) -> Result<Opened>
     }
     let client = folder::serve(db, "files".to_string())?;
     Ok(Opened { client, database, notes, _scratch: scratch })
+}
+
+/// Why some of them were refused, and how much was written.
+fn write(db: &Db, database: &str, points: FilePoints<'_>) -> Result<(Option<String>, usize)> {
+    match points {
+        FilePoints::Lines(body) => {
+            let lines = Lines { database, body, precision: Precision::Nanos, accept_partial: true };
+            let written = db.write_lines_now(&lines)?;
+            Ok((written.errors.into_iter().next().map(|error| error.what), body.len()))
+        }
+        FilePoints::Samples(message) => {
+            let request = RemoteWrite { database, message: &message, version: Version::V1 };
+            let written = db.write_samples_now(&request)?;
+            Ok((written.refused.reasons.into_iter().next(), message.len()))
+        }
+    }
 }
 
 /// A name for the file in the folder of blocks.

@@ -9,6 +9,7 @@ mod batch; // lines to send, and where they stand in the file
 mod csv; // CSV, also annotated as InfluxDB does
 mod lines; // line protocol
 mod parquet; // Parquet of any writer
+mod samples; // metrics, as remote write
 mod send; // to the server, with patience
 mod source; // files, compression, fingerprints
 
@@ -194,11 +195,19 @@ fn reader(
     })
 }
 
-/// The points of a Parquet file as lines with times in nanoseconds, batch by batch. Says what is left out.
-pub fn parquet_lines(
+/// Points of a file, to be written.
+pub enum FilePoints<'a> {
+    /// Lines with times in nanoseconds.
+    Lines(&'a [u8]),
+    /// A message of remote write 1.0.
+    Samples(Vec<u8>),
+}
+
+/// The points of a Parquet file, batch by batch. Says what is left out.
+pub fn parquet_points(
     path: &Path,
     mapping: &Mapping,
-    mut each: impl FnMut(&[u8]) -> Result<()>,
+    mut each: impl FnMut(FilePoints<'_>) -> Result<()>,
 ) -> Result<Vec<String>> {
     let input = source::input(path, Form::Parquet)?;
     let mut reader = parquet::Parquet::open(mapping, &input, 0)?;
@@ -208,7 +217,12 @@ pub fn parquet_lines(
         refused += batch.refused.len() as u64;
         not_finite += batch.not_finite;
         first = first.or(batch.refused.first().cloned());
-        each(&batch.lines.text)?;
+        if !batch.lines.text.is_empty() {
+            each(FilePoints::Lines(&batch.lines.text))?;
+        }
+        if !batch.samples.is_empty() {
+            each(FilePoints::Samples(batch.samples.message()))?;
+        }
     }
     let mut notes = Vec::new();
     if let Some((row, why)) = first {

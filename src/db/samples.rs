@@ -17,7 +17,7 @@ use crate::exemplars::Exemplar;
 use crate::guard::Guard;
 use crate::ingest::otlp;
 use crate::ingest::remote_write::{self, Version};
-use crate::ingest::{METADATA_TAG, Received, Refused, Target};
+use crate::ingest::{METADATA_FIELDS, METADATA_TAG, Received, Refused, Target};
 use crate::rows::Rows;
 use crate::scan::{Captured, Touched};
 use crate::series::{CompiledFilter, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_VALUE, METRICS_TABLE};
@@ -162,7 +162,7 @@ impl Db {
         guard: &Guard,
     ) -> Result<Vec<MetricMetadata>> {
         let Some(table) = self.core.registry.table(database, METADATA_TABLE) else { return Ok(Vec::new()) };
-        let fields = ["type", "help", "unit"].map(str::to_string);
+        let fields = METADATA_FIELDS.map(str::to_string);
         let columns = crate::rollup::columns_of(&table, &fields);
         let filter = CompiledFilter::new(&match metric {
             Some(metric) => {

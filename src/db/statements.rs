@@ -12,7 +12,7 @@ use query_lang::catalog::{Catalog, FieldInfo};
 use query_lang::live::Unranged;
 use query_lang::plan::{Aggregate, Alter, AlterTarget, Plan, Read, Select, Shape, Show, Step, TagFilter};
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
-use storage_format::point::{TagSet, TimeRange, floor_time};
+use storage_format::point::{FieldType, TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
 
 use crate::db::catalog::{DatabaseCatalog, Remembered};
@@ -44,6 +44,8 @@ pub struct QueryOptions {
     pub read_only: bool,
     /// Whether the last statement is explained in place of being run.
     pub explain: bool,
+    /// Whether points are wanted as they are stored: stale markers are points, native histograms a field.
+    pub as_stored: bool,
     /// Values for `$name`.
     pub params: Params,
 }
@@ -58,6 +60,7 @@ impl QueryOptions {
             rollups: true,
             read_only: false,
             explain: false,
+            as_stored: false,
             params: Params::new(),
         }
     }
@@ -94,7 +97,10 @@ impl Db {
             if changes_data {
                 self.core.check_writable()?;
             }
-            let catalog = self.catalog(&options.database);
+            let mut catalog = self.catalog(&options.database);
+            if options.as_stored {
+                catalog = catalog.as_stored();
+            }
             let now = self.core.clock.now();
             let context = Context { now, range: options.range, rollups: options.rollups, lets: &lets };
             let planned = plan(statement, &catalog, &context)?;
@@ -134,7 +140,12 @@ impl Db {
 
     fn run(&self, plan: Plan, kind: &StatementKind, options: &QueryOptions, guard: &Guard) -> Result<Stream> {
         let answer = match plan {
-            Plan::Select(select) => return self.stream_of(&select, options, guard),
+            Plan::Select(select) => {
+                if options.as_stored {
+                    check_stored(&select)?;
+                }
+                return self.stream_of(&select, options, guard);
+            }
             Plan::Let { name } => Ok(text_table(&["let"], &[vec![name]])),
             Plan::Show(show) => self.show(&show, options, guard),
             Plan::Explain(inner) => Ok(self.explain(&inner, options)),
@@ -225,7 +236,10 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             let range = self.visible_part(&live, &table, read.range);
-            Captured::points(&live.view(), &table, &filter, range, &columns, Extent::All)
+            match options.as_stored {
+                true => Captured::samples(&live.view(), &table, &filter, range, &columns),
+                false => Captured::points(&live.view(), &table, &filter, range, &columns, Extent::All),
+            }
         };
         let scan = captured.open_within(guard)?;
         // All metrics together have many more labels than one of them.
@@ -497,4 +511,22 @@ pub(super) fn plan_stored(text: &str, catalog: Option<&DatabaseCatalog>) -> Resu
     };
     let catalog = Remembered::new(&statement.kind, catalog);
     Ok(plan(statement, &catalog, &Context { now: 0, range: None, rollups: false, lets: &[] })?)
+}
+
+/// Points as they are stored are given out and not computed with: what a marker or a histogram would mean there, nobody says.
+fn check_stored(select: &Select) -> Result<()> {
+    let Shape::Points { fields } = &select.read.shape else { return Err(not_stored()) };
+    let is_binary =
+        |name: &str| fields.iter().any(|field| field.name == name && field.field_type == FieldType::Binary);
+    let looks_inside = match &select.read.condition {
+        Some(condition) => Program::new(condition)?.columns().iter().any(|column| is_binary(&column.name)),
+        None => false,
+    };
+    if looks_inside || !select.steps.is_empty() { Err(not_stored()) } else { Ok(()) }
+}
+
+fn not_stored() -> Error {
+    let message = "raw=on gives out the points of a table, with conditions on tags and a range: `metrics | last 1h`; leave it out to \
+                   compute with them";
+    Error::invalid("bad_parameter", message)
 }

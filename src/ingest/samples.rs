@@ -282,7 +282,7 @@ impl<'a> Samples<'a> {
     fn metadata_part(&self, metadata: &[(String, MetricInfo)]) -> Result<BatchPart> {
         let Target { registry, database, limits, .. } = self.target;
         let table = registry.table_or_new(database, METADATA_TABLE);
-        let fields = ["type", "help", "unit"].map(|name| (name, name, FieldType::Str));
+        let fields = METADATA_FIELDS.map(|name| (name, name, FieldType::Str));
         let layout = table.layout_or_new(&fields, limits)?;
         let mut points = Points { layouts: vec![layout.columns.clone()], ..Points::default() };
         for (metric, info) in metadata {
@@ -301,8 +301,9 @@ impl<'a> Samples<'a> {
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// The tag of `metrics_metadata`.
+/// The tag and the fields of `metrics_metadata`.
 pub const METADATA_TAG: &str = "metric";
+pub const METADATA_FIELDS: [&str; 3] = ["type", "help", "unit"];
 
 /// One row per metric: what is said later overwrites it.
 pub const METADATA_TIME: Time = 0;

@@ -24,8 +24,8 @@ use crate::server::reply::Failure;
 use crate::server::send::respond;
 use crate::server::{Doors, body};
 
-const PARAMETERS: [&str; 10] =
-    ["q", "db", "params", "from", "to", "rollups", "time", "format", "timeout", "read_only"];
+const PARAMETERS: [&str; 11] =
+    ["q", "db", "params", "from", "to", "rollups", "raw", "time", "format", "timeout", "read_only"];
 
 pub async fn get(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     door(&doors, request, Purpose::Answer).await
@@ -75,6 +75,13 @@ async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Resul
     let (text, params) = script(doors, request).await?;
     params.refuse_unknown(&PARAMETERS)?;
     let format = Format::of(&params, &headers)?;
+    let as_stored = params.switch("raw", false)?;
+    if as_stored && !matches!(format, Format::Arrow | Format::Parquet) {
+        return Err(Failure::parameter(
+            "raw=on gives out bytes and bits that texts cannot say; ask for application/vnd.apache.arrow.stream or \
+             application/vnd.apache.parquet",
+        ));
+    }
     let times = TimeFormat::of(&params)?;
     let timeout = params.timeout(doors.db.config().limits.query_time_max)?;
     let caller = Caller { client, timeout };
@@ -84,6 +91,7 @@ async fn answer(doors: &Arc<Doors>, request: Request, purpose: Purpose) -> Resul
         rollups: params.switch("rollups", true)?,
         read_only: only_asks || params.switch("read_only", false)?,
         explain: purpose == Purpose::Explain,
+        as_stored,
         params: params.bound()?,
     };
     let running = ask(doors, text, options, caller).await?;

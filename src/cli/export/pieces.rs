@@ -1,9 +1,11 @@
 //! Ranges of time that together hold all points, each with about as many as one answer should have.
 //!
-//! It counts by days, and where a day has too many by hours, minutes, and so on.
+//! It counts by days, and where a day has too many by hours, minutes, and so on. Stale markers of metrics are no points to a
+//! count and may stand anywhere, so what is asked for in the end are the ranges from one piece's start to the next one's.
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use query_lang::catalog::METRICS_TABLE;
 use query_lang::print::name;
 use query_lang::time::format_time;
 use storage_format::point::TimeRange;
@@ -29,6 +31,10 @@ const STEPS: [(&str, i64); 7] = [
 pub(super) fn plan(client: &Client, args: &Args, table: &str) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     add(client, args, table, asked(args)?, &STEPS, &mut pieces)?;
+    if pieces.is_empty() && table == METRICS_TABLE {
+        // There may be nothing but stale markers.
+        pieces.push(Piece { table: table.to_string(), start: 0, rows: 0 });
+    }
     Ok(pieces)
 }
 
@@ -50,18 +56,23 @@ fn add(
             continue;
         }
         match &mut open {
-            Some(piece) if piece.rows + rows <= PIECE_ROWS => {
-                piece.end = bucket.end;
-                piece.rows += rows;
-            }
+            Some(piece) if piece.rows + rows <= PIECE_ROWS => piece.rows += rows,
             _ => {
-                let next = Piece { table: table.to_string(), start: bucket.start, end: bucket.end, rows };
+                let next = Piece { table: table.to_string(), start: bucket.start, rows };
                 pieces.extend(open.replace(next));
             }
         }
     }
     pieces.extend(open);
     Ok(())
+}
+
+/// The words for a range; none for all times.
+pub(super) fn between(range: TimeRange) -> String {
+    match range {
+        TimeRange::ALL => String::new(),
+        range => format!(" | between {} and {}", format_time(range.start), format_time(range.end)),
+    }
 }
 
 /// How many points there are in each bucket that has any.
@@ -74,13 +85,9 @@ fn counts(
 ) -> Result<Vec<(i64, u64)>> {
     let condition =
         args.condition.as_ref().map(|condition| format!(" | where {condition}")).unwrap_or_default();
-    let between = match range {
-        TimeRange::ALL => String::new(),
-        range => format!(" | between {} and {}", format_time(range.start), format_time(range.end)),
-    };
-    let statement = format!("{}{condition}{between} | every {step} count by ()", name(table));
+    let statement = format!("{}{condition}{} | every {step} count by ()", name(table), between(range));
     let mut found = Vec::new();
-    for batch in Stream::ask(client, &statement, &args.database)? {
+    for batch in Stream::ask(client, &statement, &args.database, false)? {
         let batch = batch?;
         let times = batch.column(0).as_primitive::<TimestampNanosecondType>();
         let counts = batch.column(1).as_primitive::<Int64Type>();

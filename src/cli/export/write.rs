@@ -1,7 +1,7 @@
 //! One answer of raw points, batch by batch, as Parquet, CSV or line protocol.
 //!
 //! Invariant: types, nulls and every bit of a number survive; Parquet and CSV say which columns are tags, so that `import`
-//! makes the same points of them.
+//! makes the same points of them. Only Parquet has words for all that metrics have.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -36,8 +36,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn ask(client: &Client, statement: &str, database: &DatabaseArgs) -> Result<Stream> {
-        let answer = client.wql(statement, "application/vnd.apache.arrow.stream", &database.params())?;
+    /// With `as_stored` points come with stale markers and native histograms, which no statement computes with.
+    pub fn ask(client: &Client, statement: &str, database: &DatabaseArgs, as_stored: bool) -> Result<Stream> {
+        let mut params = database.params();
+        params.extend(as_stored.then_some(("raw", "on")));
+        let answer = client.wql(statement, "application/vnd.apache.arrow.stream", &params)?;
         let body: Box<dyn Read> = Box::new(answer.into_body().into_reader());
         let reader = StreamReader::try_new(body, None).map_err(|error| bad(client.url(), &error))?;
         Ok(Stream { url: client.url().to_string(), reader })
@@ -72,8 +75,14 @@ struct Column {
 }
 
 impl Points {
-    pub fn ask(client: &Client, statement: &str, database: &DatabaseArgs, table: &str) -> Result<Points> {
-        let stream = Stream::ask(client, statement, database)?;
+    pub fn ask(
+        client: &Client,
+        statement: &str,
+        database: &DatabaseArgs,
+        table: &str,
+        as_stored: bool,
+    ) -> Result<Points> {
+        let stream = Stream::ask(client, statement, database, as_stored)?;
         let schema = stream.reader.schema();
         let columns = |role: &str| -> Vec<Column> {
             let fields = schema.fields().iter().enumerate();

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::cli::export::FOOTER_KEY;
 use crate::cli::import::batch::{Batch, LINES_MAX, Reader};
+use crate::cli::import::samples::Samples;
 use crate::cli::import::source::{self, Form, Input};
 use crate::cli::import::{Mapping, table_of};
 use crate::error::{Error, Result};
@@ -30,13 +31,17 @@ struct Footer {
     #[serde(default)]
     kind: Option<String>,
     tags: Vec<FooterColumn>,
+    /// The column of the map of those tags that have none, in blocks of metrics.
+    #[serde(default)]
+    labels: Option<String>,
     fields: Vec<FooterColumn>,
 }
 
 #[derive(Deserialize)]
 struct FooterColumn {
     name: String,
-    column: String,
+    #[serde(default)]
+    column: Option<String>,
 }
 
 pub(super) struct Parquet {
@@ -46,6 +51,7 @@ pub(super) struct Parquet {
     /// Nanoseconds of one unit of the time column.
     time_unit: i64,
     tags: Vec<(String, usize)>,
+    labels: Option<usize>,
     fields: Vec<(String, usize, DataType)>,
     row: u64,
     rows: u64,
@@ -101,16 +107,25 @@ impl Parquet {
             DataType::Int64 | DataType::Int32 | DataType::UInt32 => mapping.precision.nanos(),
             other => return Err(bad(format!("the column {} is {other}, which is no time", names[time]))),
         };
-        let (mut tags, mut fields) = (Vec::new(), Vec::new());
+        let told = footer.as_ref().map(|footer| footer.table.clone()).filter(|_| mapping.table.is_none());
+        let table = told.unwrap_or_else(|| table_of(mapping, input));
+        let (mut tags, mut labels, mut fields) = (Vec::new(), None, Vec::new());
         let of_footer = footer.as_ref().filter(|_| mapping.tags.is_none());
         if let Some(unknown) = mapping.tags.iter().flatten().find(|tag| place(tag).is_none()) {
             return Err(bad(format!("there is no column {unknown} for --tags")));
         }
         for (at, column) in names.iter().enumerate().filter(|(at, _)| *at != time) {
             let named = |list: &[FooterColumn]| {
-                list.iter().find(|known| known.column == *column).map(|known| known.name.clone())
+                let is_it = |known: &&FooterColumn| known.column.as_deref() == Some(*column);
+                list.iter().find(is_it).map(|known| known.name.clone())
             };
-            let field = field_type(type_of(at));
+            if of_footer.is_some_and(|footer| footer.labels.as_deref() == Some(*column)) {
+                labels = Some(at);
+                continue;
+            }
+            // Only metrics have such a field, of native histograms.
+            let field =
+                field_type(type_of(at)).filter(|field| *field != DataType::Binary || Samples::are_in(&table));
             let (tag, name) = match (of_footer, &mapping.tags) {
                 (Some(footer), _) => match (named(&footer.tags), named(&footer.fields)) {
                     (Some(name), _) => (true, name),
@@ -132,14 +147,13 @@ impl Parquet {
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
         let batches = builder.with_batch_size(LINES_MAX).with_offset(from.min(rows) as usize).build();
         let batches = batches.map_err(|error| bad(error.to_string()))?;
-        let told = footer.map(|footer| footer.table).filter(|_| mapping.table.is_none());
-        let table = told.unwrap_or_else(|| table_of(mapping, input));
         Ok(Parquet {
             batches,
             table,
             time,
             time_unit,
             tags,
+            labels,
             fields,
             row: from.min(rows),
             rows,
@@ -203,6 +217,7 @@ fn field_type(data_type: &DataType) -> Option<DataType> {
         DataType::Boolean => Some(DataType::Boolean),
         data_type if data_type.is_integer() => Some(DataType::Int64),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Some(DataType::Binary),
         // A dictionary of texts, of any key.
         DataType::Dictionary(_, values) => field_type(values),
         // Other times as numbers, in their own unit.
@@ -233,6 +248,7 @@ impl Reader for Parquet {
         let tags = tags.collect::<Result<Vec<ArrayRef>>>()?;
         let fields = self.fields.iter().map(|(_, place, data_type)| self.cast(&read, *place, data_type));
         let fields = fields.collect::<Result<Vec<ArrayRef>>>()?;
+        let labels = self.labels.and_then(|place| read.column(place).as_map_opt());
         for row in 0..read.num_rows() {
             self.row += 1;
             let time = if times.is_null(row) { None } else { times.value(row).checked_mul(self.time_unit) };
@@ -241,17 +257,25 @@ impl Reader for Parquet {
                 batch.refused.push((self.row, why.to_string()));
                 continue;
             };
-            batch.lines.begin(&self.table);
+            let out = batch.rows_of(&self.table);
+            out.begin(&self.table);
             for ((name, _), column) in self.tags.iter().zip(&tags) {
                 let column = column.as_string::<i32>();
-                batch.lines.tag(name, if column.is_valid(row) { column.value(row) } else { "" });
+                out.tag(name, if column.is_valid(row) { column.value(row) } else { "" });
             }
-            for ((name, ..), column) in self.fields.iter().zip(&fields) {
-                if !batch.lines.cell(name, column, row) {
-                    batch.not_finite += 1;
-                }
+            if let Some(labels) = labels.filter(|labels| labels.is_valid(row)) {
+                let entries = labels.value(row);
+                let texts = |place: usize| entries.column(place).as_string::<i32>().iter().flatten();
+                texts(0).zip(texts(1)).for_each(|(name, value)| out.tag(name, value));
             }
-            batch.end(self.row, time);
+            let not_said = self
+                .fields
+                .iter()
+                .zip(&fields)
+                .filter(|((name, ..), column)| !out.cell(name, column, row))
+                .count();
+            batch.not_finite += not_said as u64;
+            batch.end_row(&self.table, self.row, time);
         }
         batch.position = self.row;
         let share = u128::from(self.row) * u128::from(self.bytes) / u128::from(self.rows.max(1));

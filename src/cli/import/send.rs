@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cli::client::{Client, LinesReply};
+use crate::cli::client::{Client, WriteReply};
 use crate::cli::import::batch::Batch;
 use crate::cli::import::source::Form;
 use crate::cli::import::{Args, Precision};
@@ -57,17 +57,20 @@ impl<'a> Sender<'a> {
 
     pub fn send(&mut self, file: &str, batch: &mut Batch, form: Form) -> Result<()> {
         let refused_here = std::mem::take(&mut batch.refused);
-        self.counts.lines += line_count(&batch.lines.text) + refused_here.len() as u64;
+        self.counts.lines += line_count(&batch.lines.text) + batch.samples.rows + refused_here.len() as u64;
         self.counts.empty += batch.empty;
         self.counts.not_finite += batch.not_finite;
         for (number, why) in refused_here {
             self.refuse(file, number, &why);
         }
-        if batch.lines.text.is_empty() {
+        if batch.is_empty() {
             return Ok(());
         }
         if self.args.dry_run {
             return self.dry_run(file, batch);
+        }
+        if !batch.samples.is_empty() {
+            return self.send_samples(file, batch);
         }
         // Times of other forms are written in nanoseconds already.
         let precision = if form == Form::Lines { self.args.mapping.precision } else { Precision::Ns };
@@ -76,25 +79,29 @@ impl<'a> Sender<'a> {
             ("precision", precision.long_name()),
             ("accept_partial", "true"),
         ];
-        let (mut wait, mut waited) = (WAIT_MIN, Duration::ZERO);
-        loop {
-            match self.client.write_lines(&batch.lines.text, &params) {
-                Ok(LinesReply::Taken) => return Ok(()),
-                Ok(LinesReply::Refused(body)) => return self.refused(file, batch, &body),
-                Ok(LinesReply::Later { after, why }) => {
-                    let pause = after.unwrap_or(wait).clamp(WAIT_MIN, WAIT_MAX);
-                    if waited + pause > PATIENCE {
-                        return Err(Error::rejected(Kind::Unavailable, "busy", why));
-                    }
-                    // A server has nothing to say meanwhile.
-                    let never = crossbeam_channel::never::<()>();
-                    let _ = never.recv_timeout(pause);
-                    waited += pause;
-                    wait = (wait * 2).min(WAIT_MAX);
-                }
-                Err(error) => return Err(error),
-            }
+        match patiently(|| self.client.write_lines(&batch.lines.text, &params))? {
+            None => Ok(()),
+            Some(body) => self.refused(file, batch, &body),
         }
+    }
+
+    fn send_samples(&mut self, file: &str, batch: &Batch) -> Result<()> {
+        let packed = snap::raw::Encoder::new().compress_vec(&batch.samples.message());
+        let packed =
+            packed.map_err(|error| Error::io("compress", "samples", std::io::Error::other(error)))?;
+        let params = vec![("db", self.args.database.db.as_str())];
+        let Some(body) = patiently(|| self.client.write_samples(&packed, &params))? else { return Ok(()) };
+        let text = String::from_utf8_lossy(&body);
+        // "N samples stored, M series or samples refused: ...", or a word on the message as a whole.
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let refused = match words.as_slice() {
+            [_, "samples", "stored,", refused, ..] => refused.parse::<u64>().ok(),
+            _ => None,
+        };
+        let Some(refused) = refused else { return Err(Error::invalid("refused", text.trim().to_string())) };
+        self.refuse(file, batch.position, text.trim());
+        self.counts.refused += refused.saturating_sub(1);
+        Ok(())
     }
 
     fn refused(&mut self, file: &str, batch: &Batch, body: &[u8]) -> Result<()> {
@@ -141,6 +148,28 @@ impl<'a> Sender<'a> {
         self.counts.refused += 1;
         if (self.shown.len() as u64) < self.args.errors {
             self.shown.push(format!("{file}:{number}: {why}"));
+        }
+    }
+}
+
+/// Asks until the server has taken it. What it says if it refused some.
+fn patiently(ask: impl Fn() -> Result<WriteReply>) -> Result<Option<Vec<u8>>> {
+    let (mut wait, mut waited) = (WAIT_MIN, Duration::ZERO);
+    loop {
+        match ask()? {
+            WriteReply::Taken => return Ok(None),
+            WriteReply::Refused(body) => return Ok(Some(body)),
+            WriteReply::Later { after, why } => {
+                let pause = after.unwrap_or(wait).clamp(WAIT_MIN, WAIT_MAX);
+                if waited + pause > PATIENCE {
+                    return Err(Error::rejected(Kind::Unavailable, "busy", why));
+                }
+                // A server has nothing to say meanwhile.
+                let never = crossbeam_channel::never::<()>();
+                let _ = never.recv_timeout(pause);
+                waited += pause;
+                wait = (wait * 2).min(WAIT_MAX);
+            }
         }
     }
 }
