@@ -200,16 +200,3 @@ pub fn push_scan(block: &mut NewBlock, scan: &Scan, guard: &Guard) -> Result<()>
         pieces.iter().try_for_each(|rows| block.push_series(tags, &rows.times, &rows.columns))
     })
 }
-
-/// The sorted names of all tags of these series.
-pub fn tags_of<'a>(series: impl Iterator<Item = &'a TagSet>) -> Vec<String> {
-    let mut names: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
-    for tags in series {
-        for (tag, _) in tags.iter() {
-            if !names.contains(tag) {
-                names.insert(tag.to_string());
-            }
-        }
-    }
-    names.into_iter().collect()
-}

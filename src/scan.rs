@@ -11,6 +11,7 @@ mod read;
 mod search;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -328,6 +329,15 @@ fn touching(files: &[Arc<BlockFile>], ranges: &RangeSet) -> Vec<Arc<BlockFile>> 
 impl Scan {
     pub fn series_tags(&self) -> impl Iterator<Item = &TagSet> {
         self.series.iter().map(|series| &series.tags)
+    }
+
+    /// The sorted names of all tags that its series have.
+    pub fn tag_names(&self) -> Vec<String> {
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for tags in self.series_tags() {
+            names.extend(tags.iter().map(|(tag, _)| tag));
+        }
+        names.into_iter().map(str::to_string).collect()
     }
 
     fn add_blocks(

@@ -271,7 +271,7 @@ fn metrics_of_version_1_are_read_beside_newer_ones_and_merged_with_them() {
     assert!(old.is_sorted_by(|a, b| a.0 < b.0));
     metrics_of_version_1(&disk, &old);
     let clock = Arc::new(ManualClock::at(NOON + 3_600 * SECOND));
-    let db = Db::open(disk, clock, Config::default()).unwrap();
+    let db = Db::open(Arc::clone(&disk), clock, Config::default()).unwrap();
     let time_ms = |second: i64| NOON / 1_000_000 + second * 1_000;
     let timeseries = vec![
         series(&[("Zone", "b"), ("__name__", "a")], &[(time_ms(1), 30.0), (time_ms(2), 31.0)]),
@@ -304,6 +304,6 @@ fn metrics_of_version_1_are_read_beside_newer_ones_and_merged_with_them() {
         found.iter_mut().for_each(|row| row.truncate(row.find('/').unwrap() + 1));
         assert_eq!(found, expected, "{step}");
     }
-    let files = Manifest::decode(&std::fs::read(folder.path().join("manifest")).unwrap()).unwrap().blocks;
+    let files = Manifest::decode(&disk.read("manifest").unwrap()).unwrap().blocks;
     assert_eq!(files.len(), 1);
 }

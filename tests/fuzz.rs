@@ -22,7 +22,7 @@ use storage_format::block::{BlockField, BlockKind, BlockMeta, BlockSchema, Block
 use storage_format::chunk::{Cell, OpenChunk};
 use storage_format::histogram::{Buckets, Histogram, SCHEMA_CUSTOM, Span};
 use storage_format::manifest::Manifest;
-use storage_format::point::{TagSet, TimeRange};
+use storage_format::point::{SeriesOrder, TagSet, TimeRange};
 use storage_format::state::{Distinct, Sketch, State, Wide};
 use storage_format::wal::{Kind, encode_record, encode_segment_header};
 
@@ -292,7 +292,32 @@ fn blocks() -> Vec<Vec<u8>> {
         }
         writer.finish().unwrap().0
     };
-    vec![block(0, 0), block(1, 1), block(3, 5), block(20, 300)]
+    vec![block(0, 0), block(1, 1), block(3, 5), block(20, 300), block_of_metrics()]
+}
+
+/// Two series, one of which has more labels than there are columns.
+fn block_of_metrics() -> Vec<u8> {
+    let few = TagSet::new([("Zone", "a"), ("__name__", "up")]);
+    let many: Vec<String> = (0..66).map(|label| format!("l{label:02}")).collect();
+    let many = many.iter().map(String::as_str).chain(["__name__"]);
+    let series = [few, TagSet::new(many.map(|label| (label, "z")))];
+    let fields = vec![BlockField { name: "value".to_string(), data_type: DataType::Float64 }];
+    let schema = BlockSchema::of_series(SeriesOrder::Name, series.iter(), fields);
+    let meta = BlockMeta {
+        database: "default".to_string(),
+        table: "metrics".to_string(),
+        kind: BlockKind::Points,
+        seq_min: 1,
+        seq_max: 9,
+        partition: TimeRange::new(0, 7_200_000_000_000),
+        created_by: "0.1.0".to_string(),
+    };
+    let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
+    for tags in &series {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN]));
+        writer.push_series(tags, &[1, 2], &[Some(values)]).unwrap();
+    }
+    writer.finish().unwrap().0
 }
 
 fn manifests() -> Vec<Vec<u8>> {

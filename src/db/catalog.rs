@@ -20,8 +20,8 @@ use crate::series::{Database, METRIC_NAME, METRICS_TABLE, Registry, Table, TagPo
 /// Rollups and blocks as of its making; tables as they are when asked.
 pub(super) struct DatabaseCatalog {
     database: Option<Arc<Database>>,
-    /// Whether fields are shown that no statement can compute with.
-    as_stored: bool,
+    /// Whether native histograms are shown, with which no statement can compute.
+    has_binary: bool,
     rollups: Vec<RollupInfo>,
     set_aside: Vec<String>,
     /// The table of metrics, and its blocks.
@@ -42,7 +42,7 @@ impl DatabaseCatalog {
         let metrics = database.as_ref().and_then(|database| database.table(METRICS_TABLE));
         DatabaseCatalog {
             database,
-            as_stored: false,
+            has_binary: false,
             rollups: of_database.map(|rollup| (*rollup.info).clone()).collect(),
             set_aside: aside.collect(),
             metrics: metrics.map(|table| {
@@ -55,8 +55,8 @@ impl DatabaseCatalog {
 
 impl DatabaseCatalog {
     /// With native histograms as a field.
-    pub fn as_stored(self) -> DatabaseCatalog {
-        DatabaseCatalog { as_stored: true, ..self }
+    pub fn with_binary(self) -> DatabaseCatalog {
+        DatabaseCatalog { has_binary: true, ..self }
     }
 }
 
@@ -67,7 +67,7 @@ impl Catalog for DatabaseCatalog {
             .columns()
             .iter()
             // Native histograms are PromQL's.
-            .filter(|column| self.as_stored || column.field_type != FieldType::Binary)
+            .filter(|column| self.has_binary || column.field_type != FieldType::Binary)
             .map(|column| FieldInfo { name: column.name.to_string(), field_type: column.field_type })
             .collect();
         fields.sort();

@@ -22,7 +22,6 @@ use crate::db::retention::Keeper;
 use crate::db::tail::Tail;
 use crate::db::{Db, Live, describe};
 use crate::error::{Error, Kind, Result};
-use crate::flush::tags_of;
 use crate::guard::Guard;
 use crate::query::{
     Answer, Frame, Points, PointsAsked, Program, StatePlan, Stats, Stream, finish, join, row_steps,
@@ -99,7 +98,7 @@ impl Db {
             }
             let mut catalog = self.catalog(&options.database);
             if options.as_stored {
-                catalog = catalog.as_stored();
+                catalog = catalog.with_binary();
             }
             let now = self.core.clock.now();
             let context = Context { now, range: options.range, rollups: options.rollups, lets: &lets };
@@ -244,7 +243,7 @@ impl Db {
         let scan = captured.open_within(guard)?;
         // All metrics together have many more labels than one of them.
         let tags = match *table.name == *METRICS_TABLE {
-            true => tags_of(scan.series_tags()),
+            true => scan.tag_names(),
             false => table.tags(),
         };
         let asked = PointsAsked {
@@ -359,7 +358,7 @@ impl Db {
             Show::Tags { table, filter } => {
                 let filter = CompiledFilter::new(filter)?;
                 let scan = self.scan_of_series(&self.table(database, table)?, &filter, options, guard)?;
-                one("tag", tags_of(scan.series_tags()))
+                one("tag", scan.tag_names())
             }
             Show::Fields { table } => {
                 let columns = self.table(database, table)?.columns();

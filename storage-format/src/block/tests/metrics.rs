@@ -176,7 +176,8 @@ fn the_map_goes_on_over_pages_and_row_groups() {
 
 fn any_metrics() -> impl Strategy<Value = Vec<(TagSet, Vec<Time>)>> {
     // Some names come before __name__, and with two hundred most labels are in one series only.
-    let name = |number: usize| if number % 3 == 0 { format!("Up{number}") } else { format!("low{number}") };
+    let name =
+        |number: usize| if number.is_multiple_of(3) { format!("Up{number}") } else { format!("low{number}") };
     let labels = prop::collection::btree_map((0usize..200).prop_map(name), "[ab]{1,2}", 0..30);
     let series = ("[abc]", labels, 1usize..4);
     prop::collection::vec(series, 0..20).prop_map(|all| {
