@@ -21,6 +21,7 @@ mod layout; // which tags have columns
 mod names; // column names that no reader confuses
 mod pages; // pages and chunks of columns that we encode ourselves
 mod read; // open, prune, read, verify
+mod runs; // numbers that come again
 mod schema; // what a block holds, and the footer's description of it
 mod seal; // checksums: of pages as they pass, of everything after them
 mod tags; // columns of tags, run by run
@@ -51,7 +52,7 @@ pub const NARROW_FIELDS_MAX: usize = 2;
 /// for each page of times would be headers, most of it. A multiple of those.
 pub const TAG_PAGE_ROWS: usize = 64 * PAGE_ROWS;
 
-/// The same of the map of labels, where a row may have many: a page's runs wait in memory, 48 bytes for each at most.
+/// The same of the map of labels, where a row may have many, which other tools decode by the page.
 pub const LABEL_PAGE_ENTRIES: usize = 64 << 10;
 
 /// A row group is what another tool's thread takes at once: 1,048,576 rows are 256 pages per column.

@@ -1,7 +1,6 @@
 //! The map of the labels that have no columns: keys and values as dictionaries, and runs of their numbers.
 //!
-//! As with columns of tags a series' rows are alike, so that nothing is done by the row where a series has one such label or
-//! none, which is nearly always.
+//! As with columns of tags a series' rows are alike, so that nothing is done by the row.
 //! Invariant: keys and values stand at the same places of pages of the same rows.
 //! Not here: which labels those are (`layout`), whose the rows are (`write`).
 
@@ -14,7 +13,8 @@ use parquet::schema::types::ColumnDescPtr;
 use zstd::bulk::Compressor;
 
 use super::pages::{Pages, WrittenChunk, with_length};
-use super::tags::{Runs, Words};
+use super::runs::Runs;
+use super::tags::Words;
 use super::{LABEL_PAGE_ENTRIES, Result, TAG_PAGE_ROWS};
 
 /// Of the map's two levels: a row that has none, an entry. Nothing is written as an empty map.
@@ -65,13 +65,13 @@ impl LabelsWriter {
         let entry = |(key, value): (&str, &Arc<str>)| {
             (self.keys.number(key, || key.into()), self.values.number(value, || Arc::clone(value)))
         };
-        let entries: Vec<(u32, u32)> = labels.map(entry).collect();
+        let (keys, values): (Vec<u32>, Vec<u32>) = labels.map(entry).unzip();
         let mut left = rows;
         while left > 0 {
-            let room = (LABEL_PAGE_ENTRIES.saturating_sub(self.keys.runs.len)) / entries.len().max(1);
+            let room = LABEL_PAGE_ENTRIES.saturating_sub(self.keys.runs.len) / keys.len().max(1);
             // A row is never cut, however many labels it has.
             let part = left.min(room.max(1)).min(TAG_PAGE_ROWS - self.rows);
-            self.push_rows(&entries, part);
+            self.push_rows(&keys, &values, part);
             left -= part;
             if self.rows == TAG_PAGE_ROWS || self.keys.runs.len >= LABEL_PAGE_ENTRIES {
                 self.end_page(zstd)?;
@@ -80,32 +80,19 @@ impl LabelsWriter {
         Ok(())
     }
 
-    fn push_rows(&mut self, entries: &[(u32, u32)], rows: usize) {
+    fn push_rows(&mut self, keys: &[u32], values: &[u32], rows: usize) {
         self.rows += rows;
-        match entries {
-            [] => {
-                self.repetition.push(0, rows);
-                self.definition.push(NONE, rows);
-                self.missing += rows as u64;
-            }
-            [(key, value)] => {
-                self.repetition.push(0, rows);
-                self.definition.push(ENTRY, rows);
-                self.keys.runs.push(*key, rows);
-                self.values.runs.push(*value, rows);
-            }
-            entries => {
-                self.definition.push(ENTRY, rows * entries.len());
-                for _ in 0..rows {
-                    self.repetition.push(0, 1);
-                    self.repetition.push(1, entries.len() - 1);
-                    for (key, value) in entries {
-                        self.keys.runs.push(*key, 1);
-                        self.values.runs.push(*value, 1);
-                    }
-                }
-            }
+        if keys.is_empty() {
+            self.repetition.push(0, rows);
+            self.definition.push(NONE, rows);
+            self.missing += rows as u64;
+            return;
         }
+        let goes_on: Vec<u32> = (0..keys.len()).map(|place| u32::from(place > 0)).collect();
+        self.repetition.push_cycle(&goes_on, rows);
+        self.definition.push(ENTRY, keys.len() * rows);
+        self.keys.runs.push_cycle(keys, rows);
+        self.values.runs.push_cycle(values, rows);
     }
 
     /// About what it takes encoded.

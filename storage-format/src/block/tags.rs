@@ -13,15 +13,12 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 use zstd::bulk::Compressor;
 
-use super::pages::{Pages, WrittenChunk, put_run, with_length};
+use super::pages::{Pages, WrittenChunk, with_length};
+use super::runs::Runs;
 use super::{Result, TAG_PAGE_ROWS};
-use crate::varint::put_u64;
 
 /// Bounds longer than this prune no better and make the footer large: such a column has none.
 const BOUND_BYTES_MAX: usize = 64;
-
-/// Numbers are packed in groups of so many, which all readers expect.
-const GROUP: usize = 8;
 
 pub struct TagWriter {
     pages: Pages,
@@ -141,72 +138,4 @@ impl Words {
         };
         bound(self.words.iter().min()).zip(bound(self.words.iter().max()))
     }
-}
-
-/// Numbers, each with how often it comes.
-#[derive(Default)]
-pub struct Runs {
-    runs: Vec<(u32, usize)>,
-    pub len: usize,
-}
-
-impl Runs {
-    pub fn push(&mut self, number: u32, count: usize) {
-        self.len += count;
-        match self.runs.last_mut() {
-            Some((last, known)) if *last == number => *known += count,
-            _ => self.runs.push((number, count)),
-        }
-    }
-
-    /// Numbers of words: their width in bits, then they themselves.
-    pub fn put_numbers(&self, out: &mut Vec<u8>) {
-        let largest = self.runs.iter().map(|(number, _)| *number).max().unwrap_or_default();
-        let width = (u32::BITS - largest.leading_zeros()).max(1);
-        out.push(width as u8);
-        self.put(out, width);
-    }
-
-    /// Parquet's hybrid of runs and groups of packed numbers.
-    pub fn put(&self, out: &mut Vec<u8>, width: u32) {
-        let mut waiting: Vec<u32> = Vec::new();
-        for &(number, count) in &self.runs {
-            // Only whole groups are packed.
-            let fill = count.min(waiting.len().next_multiple_of(GROUP) - waiting.len());
-            waiting.extend(std::iter::repeat_n(number, fill));
-            let left = count - fill;
-            if left >= GROUP {
-                put_packed(out, &waiting, width);
-                waiting.clear();
-                put_run(out, left, &number.to_le_bytes()[..width.div_ceil(u8::BITS) as usize]);
-            } else {
-                waiting.extend(std::iter::repeat_n(number, left));
-            }
-        }
-        put_packed(out, &waiting, width);
-    }
-}
-
-/// From the lowest bit of each byte; the last group is filled up with zeros.
-fn put_packed(out: &mut Vec<u8>, numbers: &[u32], width: u32) {
-    if numbers.is_empty() {
-        return;
-    }
-    let groups = numbers.len().div_ceil(GROUP);
-    put_u64(out, (groups as u64) << 1 | 1);
-    let end = out.len() + groups * width as usize;
-    let (mut bits, mut filled) = (0u64, 0);
-    for number in numbers {
-        bits |= u64::from(*number) << filled;
-        filled += width;
-        while filled >= u8::BITS {
-            out.push(bits as u8);
-            bits >>= u8::BITS;
-            filled -= u8::BITS;
-        }
-    }
-    if filled > 0 {
-        out.push(bits as u8);
-    }
-    out.resize(end, 0);
 }
