@@ -11,6 +11,7 @@ use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::catalog::{Catalog, FieldInfo};
 use query_lang::live::Unranged;
 use query_lang::plan::{Aggregate, Alter, AlterTarget, Plan, Read, Select, Shape, Show, Step, TagFilter};
+use query_lang::scalar::ColumnRole;
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{FieldType, TagSet, TimeRange, floor_time};
 use storage_format::ranges::RangeSet;
@@ -518,7 +519,10 @@ fn check_stored(select: &Select) -> Result<()> {
     let is_binary =
         |name: &str| fields.iter().any(|field| field.name == name && field.field_type == FieldType::Binary);
     let looks_inside = match &select.read.condition {
-        Some(condition) => Program::new(condition)?.columns().iter().any(|column| is_binary(&column.name)),
+        Some(condition) => Program::new(condition)?
+            .columns()
+            .iter()
+            .any(|column| column.role == ColumnRole::Value && is_binary(&column.name)),
         None => false,
     };
     if looks_inside || !select.steps.is_empty() { Err(not_stored()) } else { Ok(()) }
