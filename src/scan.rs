@@ -289,6 +289,11 @@ impl Captured {
         }
     }
 
+    /// Whether there can be nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.memory.is_empty()
+    }
+
     /// Opens it for a query, which counts what was copied for it.
     pub fn open_within(self, guard: &Guard) -> Result<Scan> {
         guard.reserve(self.memory.heap_bytes())?;

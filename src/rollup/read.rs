@@ -164,17 +164,18 @@ impl Access {
     }
 
     fn gather(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
-        let has_states = !self.stored.is_empty();
+        let (has_points, has_states) = (!self.raw.is_empty(), !self.stored.is_empty());
         let of_points =
             || aggregate(&self.raw.open_within(guard)?, &self.plan, &self.by, guard, touched, None);
         let of_states = || {
             let run = |stored: Stored| stored.run(&self.plan, &self.by, guard, touched);
             self.stored.into_iter().map(run).collect::<Result<Vec<_>>>()
         };
-        // Finding the series of the one is work for one core, which the other can use meanwhile.
-        let (points, states) = match has_states {
-            true => rayon::join(of_points, of_states),
-            false => (of_points(), Ok(Vec::new())),
+        let (points, states) = match (has_points, has_states) {
+            // Finding the series of the one is work for one core, while the other has the other's.
+            (true, true) => rayon::join(of_points, of_states),
+            (true, false) => (of_points(), Ok(Vec::new())),
+            (false, _) => (Ok(Groups::default()), of_states()),
         };
         let (mut groups, mut uses) = (points?, Vec::new());
         for (more, used) in states? {

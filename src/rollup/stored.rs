@@ -87,6 +87,10 @@ impl StoredStates {
             |(a, _), (b, _)| Ok((join(a, b)?, Decoded::default())),
         )?;
         let groups: Vec<_> = memory.groups().collect();
+        if groups.is_empty() {
+            // Other threads would be asked for nothing.
+            return Ok(in_blocks);
+        }
         let found = AtomicU64::new(0);
         let in_memory = groups.into_par_iter().with_min_len(GROUPS_PER_TASK).try_fold(
             &new,

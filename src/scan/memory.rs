@@ -57,6 +57,13 @@ impl Layers {
         })
     }
 
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Layers::None => true,
+            Layers::Points(layers) => layers.iter().all(|layer| layer.series.is_empty()),
+        }
+    }
+
     /// The series that were captured, with their tags.
     pub fn find(&self, mut found: impl FnMut(TagSet, Place)) {
         match self {

@@ -75,7 +75,7 @@ impl Scan {
         let newest = self.blocks.iter().filter_map(|block| block.newest.as_ref());
         touched.bytes.fetch_add(newest.map(|rows| buffer_bytes(rows) as u64).sum(), Ordering::Relaxed);
         let keep = self.may_keep();
-        let done = self.tasks(guard).into_par_iter().map(|task| {
+        let run = |task: &Task| {
             let mut result = new();
             let mut held = guard.hold();
             let is_whole = task.times == TimeRange::ALL;
@@ -85,8 +85,13 @@ impl Scan {
                 each(&mut result, &self.series[at].tags, spans, is_whole)
             })?;
             Ok(result)
-        });
-        done.try_reduce_with(&join).unwrap_or_else(|| Ok(new()))
+        };
+        match self.tasks(guard).as_slice() {
+            [] => Ok(new()),
+            // The way to other threads would take longer than most single tasks.
+            [task] => run(task),
+            tasks => tasks.par_iter().map(run).try_reduce_with(&join).unwrap_or_else(|| Ok(new())),
+        }
     }
 
     /// Visits all series in their order, a long one slice after slice, decoding some tasks ahead in parallel.
