@@ -34,7 +34,7 @@ fn parse(hosts: usize, ticks: usize) -> Report {
         database: &database,
         limits: &limits,
         refusal: &|_| None,
-        accepted_from: &|_| i64::MIN,
+        accepted: &|_| waterclock::ingest::Accepted::ALL,
     };
     let mut data = Hosts::new(hosts);
     let (mut cpu, mut values, mut bytes) = (0, 0, 0);

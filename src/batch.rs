@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use storage_format::wal::Points;
+use storage_format::point::Time;
+use storage_format::wal::{PointRow, Points};
 
 use crate::series::Pin;
 use crate::series::Table;
@@ -22,11 +23,40 @@ pub struct Batch {
 pub struct BatchPart {
     pub table: Arc<Table>,
     pub points: Points,
+    /// They had expired when they came: only rollups take them.
+    pub late: bool,
+}
+
+impl BatchPart {
+    pub fn new(table: Arc<Table>, points: Points) -> BatchPart {
+        BatchPart { table, points, late: false }
+    }
+
+    /// The points from a time on, and apart from them those before it, which are late.
+    pub fn split(
+        table: Arc<Table>,
+        mut points: Points,
+        late_before: Time,
+    ) -> impl Iterator<Item = BatchPart> {
+        let is_late = |row: &PointRow| row.time < late_before;
+        let late = points.rows.iter().any(is_late).then(|| points.take(is_late));
+        let late = late.map(|points| BatchPart { table: Arc::clone(&table), points, late: true });
+        let parts = [Some(BatchPart::new(table, points)), late];
+        parts.into_iter().flatten().filter(|part| !part.points.rows.is_empty())
+    }
 }
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
         self.rows() == 0
+    }
+
+    pub fn has_late(&self) -> bool {
+        self.parts.iter().any(|part| part.late)
+    }
+
+    pub fn late_rows(&self) -> usize {
+        self.parts.iter().filter(|part| part.late).map(|part| part.points.rows.len()).sum()
     }
 
     pub fn rows(&self) -> usize {

@@ -103,7 +103,7 @@ settings! {
         remove_after: Duration = "10m", "how long a replaced block stays in a bucket for the queries and servers that still read it";
         listen: SocketAddr = "127.0.0.1:8086", "address of the HTTP door";
         flush_after: Duration = "10m", "a partition goes to blocks when its time has passed by this and it has stood this long in memory";
-        flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with";
+        flush_small_after: Duration = "1d", "a partition that takes less than 1 MiB waits this long instead, for others of its table to share a block with; late points wait so long, too";
         flush_on_stop: bool = "true", "everything in memory goes to blocks when the server is asked to stop, so that the next start reads no log; a second signal skips it";
         compact_after: Duration = "1h", "a day's blocks are merged when the day has passed by this";
         delete_after: Duration = "1h", "blocks are rewritten without deleted points when the delete has stood this long";

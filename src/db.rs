@@ -9,8 +9,10 @@
 //! Not here: HTTP (`server`), when background work runs (`jobs`).
 
 mod catalog;
+mod fold;
 mod follow;
 mod inventory;
+mod late;
 mod maintain;
 mod manifest;
 mod open;
@@ -112,6 +114,7 @@ struct Live {
     /// Every batch up to here is marked dirty and applied.
     seq: u64,
     head: Head,
+    late: late::Late,
     blocks: BlockList,
     tombstones: Vec<Arc<Tombstone>>,
     rollups: Rollups,
@@ -254,7 +257,7 @@ impl Db {
             deletes_standing: live.tombstones.len(),
             series: self.core.registry.tables().iter().map(|table| table.series_count()).sum(),
             wal_bytes,
-            head_bytes: live.head.heap_bytes(),
+            head_bytes: live.head_bytes(),
             head_rows: live.head.rows(),
             blocks: entries.len(),
             block_bytes: entries.iter().map(|entry| entry.bytes).sum(),
@@ -333,7 +336,7 @@ impl Core {
             database: &self.registry.database_or_new(database),
             limits: &self.config.limits,
             refusal: &|table| self.write_refusal(database, table),
-            accepted_from: &|table| self.live.read().accepted_from(self, table, now),
+            accepted: &|table| self.live.read().accepted(self, table, now),
         })
     }
 
@@ -354,7 +357,7 @@ impl Core {
 
     /// Forgets series whose points have all gone to blocks. They are new again when they write again.
     fn forget_series(&self) {
-        let gone = self.registry.forget(|| self.live.read().head.series());
+        let gone = self.registry.forget(|| self.live.read().series());
         let count: u64 = gone.values().map(roaring::RoaringBitmap::len).sum();
         if count > 0 {
             metrics::counter!(crate::metrics::SERIES_FORGOTTEN).increment(count);

@@ -83,12 +83,16 @@ impl Head {
     }
 
     /// Applies batches that follow each other, each with its sequence, in parallel: the series are split, and the rows of
-    /// each stay in order. Rows for which `skip` says so are in blocks already.
-    pub fn apply_all(&mut self, batches: &[(u64, Batch)], skip: impl Fn(PartitionKey, u64) -> bool) {
+    /// each stay in order. Rows for which `skip` says so are elsewhere already.
+    pub fn apply_all(
+        &mut self,
+        batches: &[(u64, Batch)],
+        skip: impl Fn(&BatchPart, PartitionKey, u64) -> bool,
+    ) {
         let mut by_partition: BTreeMap<PartitionKey, Vec<(&BatchPart, &[PointRow])>> = BTreeMap::new();
         for (seq, batch) in batches {
             for part in &batch.parts {
-                for (key, range, rows) in runs(part).filter(|(key, _, _)| !skip(*key, *seq)) {
+                for (key, range, rows) in runs(part).filter(|(key, _, _)| !skip(part, *key, *seq)) {
                     self.partition(key, part, range, *seq);
                     by_partition.entry(key).or_default().push((part, rows));
                 }
@@ -270,7 +274,7 @@ mod tests {
                 values,
                 ..Points::default()
             };
-            let parts = vec![BatchPart { table: Arc::clone(table), points }];
+            let parts = vec![BatchPart::new(Arc::clone(table), points)];
             (seq, Batch { parts, pin: None })
         };
         (1..9).map(batch).collect()
@@ -287,10 +291,10 @@ mod tests {
             assert_eq!(table.series_or_new(&tags, usize::MAX, &pin).unwrap(), number);
         }
         let batches = batches(&table);
-        let skip = |key: PartitionKey, seq: u64| key.start < 0 && seq <= 2;
+        let skip = |_: &BatchPart, key: PartitionKey, seq: u64| key.start < 0 && seq <= 2;
         let (mut one_by_one, mut together) = (Head::default(), Head::default());
         for (seq, batch) in &batches {
-            let mut part = BatchPart { table: Arc::clone(&table), points: batch.parts[0].points.clone() };
+            let mut part = BatchPart::new(Arc::clone(&table), batch.parts[0].points.clone());
             part.points.rows.retain(|row| row.time >= 0 || *seq > 2);
             one_by_one.apply(&part, *seq);
         }

@@ -9,6 +9,7 @@ pub const POINTS_WRITTEN: &str = "waterclock_ingest_points_total";
 pub const VALUES_WRITTEN: &str = "waterclock_ingest_values_total";
 pub const LINES_REFUSED: &str = "waterclock_ingest_refused_lines_total";
 pub const SAMPLES_REFUSED: &str = "waterclock_ingest_refused_samples_total";
+pub const LATE_POINTS: &str = "waterclock_ingest_late_points_total";
 pub const WAL_BYTES: &str = "waterclock_wal_bytes";
 pub const WAL_SYNCS: &str = "waterclock_wal_syncs_total";
 pub const WAL_SYNC_SECONDS: &str = "waterclock_wal_sync_seconds";
@@ -47,6 +48,10 @@ pub fn describe() {
     describe_counter!(VALUES_WRITTEN, "Field values made durable");
     describe_counter!(LINES_REFUSED, "Lines refused with an error of their own");
     describe_counter!(SAMPLES_REFUSED, "Series and samples of Prometheus refused with a reason of their own");
+    describe_counter!(
+        LATE_POINTS,
+        "Points that came when their time had expired, by outcome: merged into rollups, refused"
+    );
     describe_gauge!(WAL_BYTES, Unit::Bytes, "Size of the write-ahead log");
     describe_counter!(WAL_SYNCS, "Group commits");
     describe_histogram!(WAL_SYNC_SECONDS, Unit::Seconds, "Time of a group commit: write and fsync");

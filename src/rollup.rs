@@ -10,6 +10,7 @@
 //! Not here: when to refresh (`jobs`), the manifest's commit (`db`).
 
 mod dirty;
+mod fold; // late points
 mod list;
 mod open;
 mod pace;
@@ -38,10 +39,11 @@ use crate::query::Groups;
 use crate::series::{CompiledFilter, Registry, Table};
 
 pub use dirty::Dirty;
+pub use fold::{Fold, LateStates};
 pub use list::{Rollups, SetAside};
 use open::Open;
 pub use pace::Pace;
-pub use read::{Access, Visible, columns_of};
+pub use read::{Access, LatePoints, Visible, columns_of};
 pub use refresh::{Due, Refresh, Runs, Work};
 pub use verify::{Difference, Verify};
 
@@ -73,6 +75,8 @@ pub struct Rollup {
     pub keep: Option<Keep>,
     /// Buckets that begin before this are final.
     sealed_until: Time,
+    /// See [`Rollup::begins`].
+    begins: Time,
     /// Nothing is computed in the background.
     pub paused: bool,
     /// The rollup that this one is built to replace; until then nothing reads it by itself.
@@ -136,6 +140,7 @@ impl Rollup {
             last_error: None,
             keep: None,
             sealed_until: Time::MIN,
+            begins: Time::MIN,
             paused: false,
             replaces: None,
             pace: Pace::default(),
@@ -182,6 +187,11 @@ impl Rollup {
         self.info = Arc::new(RollupInfo { follows: entry.follows.clone(), ..(*self.info).clone() });
         self.key.table = entry.states.as_deref().unwrap_or(&entry.name).into();
         self.sealed_until = entry.sealed_until.unwrap_or(Time::MIN);
+        self.begins = entry.begins.unwrap_or_else(|| {
+            // Written by a program that did not say so: it knows what it has, and perhaps nothing before.
+            let first = self.computed.hull().map_or(self.sealed_until, |hull| hull.start);
+            entry.sealed_until.map_or(Time::MIN, |sealed| first.min(sealed))
+        });
         for range in &entry.dirty {
             self.dirty.mark_range((*range).into(), 0);
         }
@@ -194,9 +204,10 @@ impl Rollup {
     }
 
     /// What the manifest must remember: states in memory may be gone after a crash, so what they replace in blocks is
-    /// dirty, and what only they cover is not computed. `storing` is the layer that the same commit names blocks for.
-    pub fn entry(&self, storing: Option<(&Arc<Layer>, &RangeSet)>) -> RollupEntry {
-        let mut stored = self.stored.clone();
+    /// dirty, and what only they cover is not computed. `storing` is the layer that the same commit names blocks for, and
+    /// `folded` the buckets that it names blocks with late points for.
+    pub fn entry(&self, storing: Option<(&Arc<Layer>, &RangeSet)>, folded: Option<&RangeSet>) -> RollupEntry {
+        let mut stored = folded.map_or_else(|| self.stored.clone(), |folded| self.stored.union(folded));
         if let Some((_, computed)) = storing {
             stored = stored.union(&computed.intersect(&self.computed));
         }
@@ -224,6 +235,7 @@ impl Rollup {
                 .collect(),
             keep: self.keep,
             sealed_until: Some(self.sealed_until).filter(|sealed| *sealed > Time::MIN),
+            begins: Some(self.begins).filter(|begins| self.sealed_until.max(*begins) > Time::MIN),
             paused: self.paused,
             states: Some(self.key.table.to_string()).filter(|states| *states != self.info.name),
             replaces: self.replaces.clone(),
@@ -369,6 +381,12 @@ impl Rollup {
         }
     }
 
+    /// For a new one: what lies before this is there no longer, but for what its parent, if it has one, has of it.
+    pub fn begin(&mut self, gone_before: Time, parent: Option<&Rollup>) {
+        self.seal(gone_before);
+        self.begins = parent.map_or(self.sealed_until, |parent| parent.begins);
+    }
+
     /// The first bucket that reads find.
     pub fn visible_from(&self, now: Time) -> Time {
         let expired = self.keep.and_then(|keep| keep.expired_before(now));
@@ -395,6 +413,7 @@ impl Rollup {
         self.computed = self.computed.minus(&gone.into());
         self.stored = self.stored.minus(&gone.into());
         self.dirty.clear(gone, u64::MAX);
+        self.begins = self.begins.max(before);
     }
 
     /// States that no block holds yet.

@@ -15,8 +15,8 @@ mod spellings;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
@@ -62,6 +62,7 @@ pub struct Table {
     schema: RwLock<Schema>,
     index: RwLock<TagIndex>,
     keep: RwLock<Option<Keep>>,
+    merges_late: AtomicBool,
 }
 
 #[derive(Default)]
@@ -146,6 +147,7 @@ impl Registry {
             schema: RwLock::default(),
             index: RwLock::default(),
             keep: RwLock::default(),
+            merges_late: AtomicBool::new(false),
         });
         all.push(Arc::clone(&table));
         tables.insert(name.to_string(), Arc::clone(&table));
@@ -224,6 +226,16 @@ impl Table {
 
     pub fn set_keep(&self, keep: Option<Keep>) {
         *self.keep.write() = keep;
+    }
+
+    /// Whether rollups take points that come when their time has expired.
+    pub fn merges_late(&self) -> bool {
+        self.merges_late.load(Ordering::Relaxed)
+    }
+
+    /// Returns what it was.
+    pub fn set_merges_late(&self, merges: bool) -> bool {
+        self.merges_late.swap(merges, Ordering::Relaxed)
     }
 
     pub fn columns(&self) -> Vec<Column> {

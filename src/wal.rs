@@ -94,7 +94,11 @@ pub fn segment_number(file: &str) -> Option<u64> {
 pub fn encode_points(batch: &Batch) -> Vec<u8> {
     let mut body = Vec::with_capacity(SEQ_BYTES + batch.rows() * 8 + batch.values() * 4);
     body.extend_from_slice(&[0; SEQ_BYTES]);
+    let some_late = batch.has_late();
     for part in &batch.parts {
+        if some_late {
+            body.push(u8::from(part.late));
+        }
         part.points.encode(&mut body, part.table.id, &part.table.column_types());
     }
     body
@@ -144,7 +148,8 @@ impl Wal {
         if !definitions.is_empty() {
             format::encode_record(&mut self.pending, format::Kind::Definitions, &definitions);
         }
-        format::encode_record(&mut self.pending, format::Kind::Points, &body);
+        let kind = if batch.has_late() { format::Kind::PointsSomeLate } else { format::Kind::Points };
+        format::encode_record(&mut self.pending, kind, &body);
         seq
     }
 

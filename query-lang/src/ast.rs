@@ -10,8 +10,8 @@ use storage_format::point::Time;
 
 use crate::catalog::{METRIC_NAME, METRICS_TABLE};
 use crate::plan::Function;
-use crate::plan::Keep;
 use crate::plan::TagTest;
+use crate::plan::{Keep, Late};
 
 /// Statements separated by `;`, at least one.
 #[derive(Clone, Debug, PartialEq)]
@@ -412,7 +412,10 @@ pub struct CreateRollup {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alter {
     pub target: AlterTarget,
-    pub keep: Keep,
+    /// None if only `late` is written.
+    pub keep: Option<Keep>,
+    /// Of a table.
+    pub late: Option<Late>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

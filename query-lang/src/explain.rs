@@ -43,7 +43,10 @@ pub fn explain(plan: &Plan) -> String {
                 AlterTarget::Database(None) => "this database".to_owned(),
                 AlterTarget::Database(Some(name)) => format!("database {name}"),
             };
-            [format!("alter {target}"), keep_line(alter.keep)].join("\n")
+            let mut lines = vec![format!("alter {target}")];
+            lines.extend(alter.keep.map(keep_line));
+            lines.extend(alter.late.map(|late| format!("  late points: {late}")));
+            lines.join("\n")
         }
         Plan::ChangeRollup(ChangeRollup { name, change }) => match change {
             RollupChange::Rebuild(info) => {

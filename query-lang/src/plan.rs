@@ -493,7 +493,10 @@ pub struct CreateRollup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alter {
     pub target: AlterTarget,
-    pub keep: Keep,
+    /// None: as it is.
+    pub keep: Option<Keep>,
+    /// Of a table. None: as it is.
+    pub late: Option<Late>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -527,6 +530,15 @@ pub enum Keep {
     Forever,
     /// No setting of its own: the database's counts. Never of a database.
     Default,
+}
+
+/// What becomes of a point that comes when its time has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Rollups take it into the states that they have of its time.
+    Merge,
+    /// An error of its own.
+    Refuse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

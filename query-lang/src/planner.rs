@@ -99,8 +99,8 @@ impl Planner<'_> {
         // Who mistook one for the other is told the statement that was meant.
         let other_kind = |name: &Name, is: &str, not: &str| {
             let message = format!("{name} is a {is}, not a {not}");
-            let hint = format!("use `alter {is} {name} keep {}`", alter.keep);
-            Problem::new(ErrorKind::Name, name.span, message).hint(hint)
+            let keep = alter.keep.map(|keep| format!("use `alter {is} {name} keep {keep}`"));
+            Problem::new(ErrorKind::Name, name.span, message).hint_if(keep)
         };
         let target = match &alter.target {
             ast::AlterTarget::Table(name) if self.catalog.rollup(&name.text).is_some() => {
@@ -115,7 +115,7 @@ impl Planner<'_> {
                 AlterTarget::Database(name.as_ref().map(|name| name.text.clone()))
             }
         };
-        Ok(Alter { target, keep: alter.keep })
+        Ok(Alter { target, keep: alter.keep, late: alter.late })
     }
 
     fn delete(&self, delete: &ast::Delete) -> Result<Delete, Problem> {

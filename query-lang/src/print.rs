@@ -10,7 +10,7 @@ use std::fmt::Formatter;
 
 use crate::ast::*;
 use crate::parse::is_bare_name;
-use crate::plan::{Function, Keep, TagFilter, TagTest};
+use crate::plan::{Function, Keep, Late, TagFilter, TagTest};
 use crate::time::{DAY, format_duration, format_months, format_time};
 
 /// Words that mean something else where a name may stand: verbs at the start, `not` and values in an expression, `keep`
@@ -395,7 +395,9 @@ impl Display for CreateRollup {
 
 impl Display for Alter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "alter {} keep {}", self.target, self.keep)
+        write!(f, "alter {}", self.target)?;
+        self.keep.iter().try_for_each(|keep| write!(f, " keep {keep}"))?;
+        self.late.iter().try_for_each(|late| write!(f, " late {late}"))
     }
 }
 
@@ -441,6 +443,16 @@ impl Display for Keep {
             Keep::Forever => f.write_str("forever"),
             Keep::Default => f.write_str("default"),
         }
+    }
+}
+
+/// What stands after `late`.
+impl Display for Late {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Late::Merge => "merge",
+            Late::Refuse => "refuse",
+        })
     }
 }
 

@@ -93,6 +93,8 @@ fn tables(disk: &Arc<dyn Disk>, entries: &[BlockEntry]) -> Result<Vec<TableEntry
                 fields: Vec::new(),
                 tags: Vec::new(),
                 keep: None,
+                merges_late: false,
+                folded: 0,
             });
         for field in &schema.fields {
             if let Some(field_type) = type_of(&field.data_type)

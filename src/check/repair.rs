@@ -14,7 +14,7 @@ use storage_format::block::BlockKind;
 use storage_format::manifest::{BlockEntry, Manifest, RollupEntry};
 use storage_format::point::{FieldType, TimeRange};
 use storage_format::varint;
-use storage_format::wal::{self as format, Definition, Points, Records, Step};
+use storage_format::wal::{self as format, Definition, Points, Record, Records, Step};
 
 use crate::blocks::{FOLDER, TableKey};
 use crate::check::{ASIDE, Report, Subject, rebuild};
@@ -221,7 +221,8 @@ impl Work<'_> {
         }
         let gone = &self.gone;
         manifest.blocks.retain(|entry| !gone.contains(&format!("{FOLDER}/{}", entry.file)));
-        manifest.rollups = rollups.iter().map(|rollup| rollup.entry(None)).collect::<Vec<RollupEntry>>();
+        manifest.rollups =
+            rollups.iter().map(|rollup| rollup.entry(None, None)).collect::<Vec<RollupEntry>>();
         Ok(())
     }
 
@@ -312,8 +313,8 @@ fn mended(bytes: &[u8], number: u64) -> Vec<u8> {
                 format::encode_record(&mut out, record.kind, record.body);
             }
             format::Kind::Definitions => {}
-            format::Kind::Points => {
-                if let Some(body) = defined.told(record.body) {
+            format::Kind::Points | format::Kind::PointsSomeLate => {
+                if let Some(body) = defined.told(&record) {
                     format::encode_record(&mut out, record.kind, &body);
                 }
             }
@@ -346,11 +347,14 @@ impl Defined {
     }
 
     /// A points record without the rows of unknown series; None if nobody can tell what it holds.
-    fn told(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let mut rest = body;
+    fn told(&self, record: &Record<'_>) -> Option<Vec<u8>> {
+        let mut rest = record.body;
         let seq: [u8; 8] = varint::take_array(&mut rest).ok()?;
         let mut out = seq.to_vec();
         while !rest.is_empty() {
+            if record.kind == format::Kind::PointsSomeLate {
+                out.push(varint::take_u8(&mut rest).ok()?);
+            }
             let types = |table: u32, column: u32| self.types.get(&table)?.get(&column).copied();
             let (table, mut points) = Points::decode(&mut rest, types).ok()?;
             let known = self.types.get(&table)?;

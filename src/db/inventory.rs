@@ -35,6 +35,14 @@ pub(super) fn keep_text(keep: Option<Keep>) -> String {
     said.to_string()
 }
 
+/// What becomes of points whose time has expired, and what that means.
+fn late_text(merges: bool) -> &'static str {
+    match merges {
+        true => "merge: a point that comes twice counts twice",
+        false => "refuse",
+    }
+}
+
 impl Core {
     /// `series` counts those of a table that have points, wherever they are.
     pub(super) fn show_tables(
@@ -46,9 +54,11 @@ impl Core {
         for name in self.tables(database) {
             let Some(table) = self.registry.table(database, &name) else { continue };
             let keep = keep_text(keep_of(&self.registry, &table));
-            rows.push(vec![name, series(&table)?.to_string(), table.columns().len().to_string(), keep]);
+            let late = late_text(table.merges_late());
+            let [series, fields] = [series(&table)?, table.columns().len()].map(|count| count.to_string());
+            rows.push(vec![name, series, fields, keep, late.to_string()]);
         }
-        Ok(text_table(&["table", "series", "fields", "keep"], &rows))
+        Ok(text_table(&["table", "series", "fields", "keep", "late"], &rows))
     }
 
     /// A row per table, then one per rollup.
@@ -79,6 +89,7 @@ impl Core {
                 "bytes",
                 "rows",
                 "memory_rows",
+                "late_rows",
                 "from",
                 "to",
                 "keep",
@@ -100,6 +111,8 @@ struct StorageRow {
     /// Deletes that blocks have yet to be rewritten for.
     deletes: usize,
     sealed_until: String,
+    /// Late points that rollups show and have yet to take into their states.
+    late_rows: u64,
 }
 
 impl Live {
@@ -118,6 +131,7 @@ impl Live {
             memory_time: in_memory.iter().map(|(_, range)| *range).reduce(TimeRange::hull),
             keep: keep_text(keep_of(&core.registry, table)),
             deletes: self.tombstones.iter().filter(stands).count(),
+            late_rows: self.late.rows(table),
             ..found
         })
     }
@@ -139,6 +153,7 @@ impl Live {
             sum(|entry| entry.bytes),
             sum(|entry| entry.rows),
             row.memory_rows.to_string(),
+            row.late_rows.to_string(),
             time.map(|time| format_time(time.start)).unwrap_or_default(),
             time.map(|time| format_time(time.end)).unwrap_or_default(),
             row.keep,

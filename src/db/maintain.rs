@@ -29,6 +29,8 @@ use crate::scan::Tombstone;
 #[derive(Default)]
 pub(super) struct Seen {
     partitions: HashMap<PartitionKey, Duration>,
+    /// The same of late points, by table.
+    pub late: HashMap<u32, Duration>,
 }
 
 /// What has to stand a while before blocks are rewritten or removed for it.
@@ -89,6 +91,15 @@ const STATES_IN_MEMORY_MAX: usize = 2_000_000;
 impl Db {
     /// Writes what is due from memory to blocks. Returns how many blocks that made.
     pub fn flush(&self, scope: FlushScope) -> Result<usize> {
+        let blocks = self.flush_memory(scope)?;
+        match scope {
+            FlushScope::States => Ok(blocks),
+            FlushScope::Due | FlushScope::All => Ok(blocks + self.fold(scope)?),
+        }
+    }
+
+    /// The same of everything but late points.
+    pub(super) fn flush_memory(&self, scope: FlushScope) -> Result<usize> {
         let core = &*self.core;
         core.check_writable()?;
         if scope == FlushScope::Due {
@@ -338,13 +349,16 @@ impl Core {
         }
     }
 
+    /// While the log is over its limit, the sequence up to which memory has to go for its oldest segment to go.
+    pub(super) fn oldest_in_full_log(&self) -> Option<u64> {
+        let wal = self.wal.lock();
+        let full = wal.bytes() > self.config.limits.wal_bytes_max as u64;
+        wal.oldest_seq_max().filter(|_| full)
+    }
+
     fn due_partitions(&self, seen: &mut Seen, scope: FlushScope) -> Vec<PartitionKey> {
         let elapsed = self.clock.elapsed();
-        let oldest_in_log = {
-            let wal = self.wal.lock();
-            let full = wal.bytes() > self.config.limits.wal_bytes_max as u64;
-            wal.oldest_seq_max().filter(|_| full)
-        };
+        let oldest_in_log = self.oldest_in_full_log();
         let live = self.live.read();
         seen.partitions.retain(|key, _| live.head.is_active(key));
         let after = self.config.server.flush_after;

@@ -13,6 +13,7 @@ use storage_format::ranges::RangeSet;
 
 use crate::blocks::{self, BlockFile};
 use crate::compact::stands_against;
+use crate::db::fold::Folded;
 use crate::db::{Core, Live};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub(super) struct Edit {
     pub flushed: Vec<Arc<FrozenPartition>>,
     /// Rollups whose layer of states is in the added blocks.
     pub stored: Vec<StoredLayer>,
+    /// Tables whose late points are in the added blocks.
+    pub folded: Vec<Folded>,
 }
 
 #[derive(Clone)]
@@ -56,7 +59,7 @@ impl Core {
         let low = {
             let mut live = self.live.write();
             let low = live.change(self, edit, &manifest, first_in_log);
-            self.head_bytes.store(live.head.heap_bytes(), Ordering::Relaxed);
+            self.head_bytes.store(live.head_bytes(), Ordering::Relaxed);
             low
         };
         // From here on failures cost space, not truth: the next commit or the next start tries again.
@@ -144,7 +147,8 @@ impl Live {
                 stored.database == rollup.database && stored.rollup == rollup.info.name
             };
             let storing = edit.stored.iter().find(of_rollup);
-            rollup.entry(storing.map(|stored| (&stored.layer, &stored.computed)))
+            let folded = edit.folded.iter().find_map(|folded| folded.of_rollup(rollup));
+            rollup.entry(storing.map(|stored| (&stored.layer, &stored.computed)), folded)
         });
         let aside = self.rollups.set_aside.iter().map(|aside| aside.entry.clone());
         Manifest {
@@ -156,7 +160,11 @@ impl Live {
             tables: tables
                 .iter()
                 .filter(|table| !table.columns().is_empty())
-                .map(|table| table_entry(table))
+                .map(|table| {
+                    let of_table = |folded: &&Folded| folded.table.id == table.id;
+                    let folded = edit.folded.iter().find(of_table).map(|folded| folded.seq);
+                    table_entry(table, folded.unwrap_or_else(|| self.late.folded_seq(table.id)))
+                })
                 .collect(),
             blocks,
             flushed: flushed.collect(),
@@ -184,14 +192,22 @@ impl Live {
                 rollup.stored(&stored.layer, &stored.computed);
             }
         }
+        for folded in &edit.folded {
+            for rollup in self.rollups.iter_mut() {
+                if let Some(buckets) = folded.of_rollup(rollup) {
+                    rollup.folded(buckets);
+                }
+            }
+            self.late.folded(folded.table.id, &folded.frozen, folded.seq);
+        }
         let standing: BTreeSet<u64> = manifest.tombstones.iter().map(|tombstone| tombstone.seq).collect();
         self.tombstones.retain(|tombstone| tombstone.seq > manifest.seq || standing.contains(&tombstone.seq));
         self.flushed.retain(|_, seq| *seq >= first_in_log);
-        self.head.first_seq().unwrap_or(u64::MAX).min(manifest.seq + 1)
+        self.first_seq().unwrap_or(u64::MAX).min(manifest.seq + 1)
     }
 }
 
-fn table_entry(table: &crate::series::Table) -> TableEntry {
+fn table_entry(table: &crate::series::Table, folded: u64) -> TableEntry {
     let columns = table.columns();
     TableEntry {
         database: table.database.to_string(),
@@ -202,5 +218,7 @@ fn table_entry(table: &crate::series::Table) -> TableEntry {
             .collect(),
         tags: table.tags(),
         keep: table.keep(),
+        merges_late: table.merges_late(),
+        folded,
     }
 }

@@ -18,6 +18,7 @@ use crate::blocks::{self, BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
+use crate::db::late::Late;
 use crate::db::manifest::{MANIFEST, write_manifest};
 use crate::db::watch::Watches;
 use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
@@ -52,7 +53,7 @@ impl Db {
         let mut live = live_of(&store, &registry, &manifest)?;
         let mut replayed = replay(&*disk, &registry, &config, &manifest, &mut live)?;
         // The log names series whose points are all in blocks, too.
-        registry.forget(|| live.head.series());
+        registry.forget(|| live.series());
         replayed.next_seq = replayed.next_seq.max(manifest.seq + 1);
         live.seq = replayed.next_seq - 1;
         for damage in &replayed.damage {
@@ -95,6 +96,7 @@ pub(super) fn live_of(store: &Arc<BlockStore>, registry: &Registry, manifest: &M
     let mut live = Live {
         seq: manifest.seq,
         head: Head::default(),
+        late: Late::restore(registry, manifest),
         blocks: BlockList::new(store, manifest.blocks.clone()),
         tombstones: Vec::new(),
         rollups: Rollups::default(),
@@ -218,6 +220,7 @@ pub(super) fn restore_names(registry: &Registry, manifest: &Manifest) -> Result<
         }
         table.remember_tags(entry.tags.iter().map(String::as_str));
         table.set_keep(entry.keep);
+        table.set_merges_late(entry.merges_late);
     }
     Ok(())
 }
@@ -333,12 +336,14 @@ fn replay(
         match entry {
             wal::Entry::Points(batches) => {
                 for (seq, batch) in batches.iter().filter(|(seq, _)| marks(*seq)) {
-                    for part in &batch.parts {
+                    for part in batch.parts.iter().filter(|part| !part.late) {
                         live.rollups.mark(part, *seq, config.limits.dirty_groups_max);
                     }
                 }
                 let flushed = &live.flushed;
-                live.head.apply_all(batches, |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last));
+                let is_flushed = |key, seq| flushed.get(&key).is_some_and(|last| seq <= *last);
+                live.head.apply_all(batches, |part, key, seq| part.late || is_flushed(key, seq));
+                live.late.apply_all(batches);
             }
             wal::Entry::Delete(seq, delete) => {
                 let tombstone = statements::parse_delete(delete.database, delete.statement, seq)?;

@@ -172,12 +172,20 @@ impl Core {
             Change::Points(batch) => {
                 let mut live = self.live.write();
                 for part in &batch.parts {
-                    live.rollups.mark(part, seq, self.config.limits.dirty_groups_max);
                     live.watches.note_points(part);
+                    if part.late {
+                        live.late.apply(part, seq);
+                        continue;
+                    }
+                    live.rollups.mark(part, seq, self.config.limits.dirty_groups_max);
                     live.head.apply(part, seq);
                 }
                 live.seq = seq;
-                self.head_bytes.store(live.head.heap_bytes(), Ordering::Relaxed);
+                self.head_bytes.store(live.head_bytes(), Ordering::Relaxed);
+                let late = batch.late_rows() as u64;
+                if late > 0 {
+                    metrics::counter!(crate::metrics::LATE_POINTS, "outcome" => "merged").increment(late);
+                }
                 (batch.rows() as u64, batch.values() as u64)
             }
             Change::Delete(tombstone) => {

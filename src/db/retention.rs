@@ -1,11 +1,11 @@
 //! How long data are kept: what reads show, what writes and deletes are refused, what is removed.
 //!
 //! Three lines in time, for a table that keeps its points for K: points before now - K are *expired*: reads do not show
-//! them and writes there are refused, exactly and at once, by the wall clock. Blocks whose points have all been expired
+//! them and writes there are refused (or late, if the table merges such), exactly and at once, by the wall clock. Blocks whose points have all been expired
 //! for `retention_after`, by a clock that does not jump, are *removed*. Before that, buckets of rollups over them are
 //! *sealed*: they stay as they are for ever, so that the rollup outlives its points.
-//! Invariant: a bucket is sealed only when it is computed, clean and in blocks; nothing marks it after that; a delete that
-//! would have to change it is refused. Expiry falls on edges of buckets, so that no bucket loses only some of its points.
+//! Invariant: a bucket is sealed only when it is computed, clean and in blocks; nothing marks it after that, and only late
+//! points that a table is told to merge (`late`) change it; a delete that would have to change it is refused. Expiry falls on edges of buckets, so that no bucket loses only some of its points.
 //! A database's time is for its tables; a rollup is kept for ever unless it says otherwise itself.
 //! Not here: the language (`alter ... keep`), the manifest's commit.
 
@@ -55,7 +55,7 @@ impl Expired {
 /// Whose time to keep is changed.
 pub(super) enum Keeper<'a> {
     Database(&'a str),
-    Table(&'a Arc<Table>),
+    Table(Arc<Table>),
     Rollup { database: &'a str, name: &'a str },
 }
 
@@ -79,33 +79,47 @@ impl Live {
         self.rollups_over(table).map(|rollup| rollup.bucket(expired)).min().unwrap_or(expired)
     }
 
-    pub(super) fn visible(&self, core: &Core, table: &Table) -> Visible {
+    pub(super) fn visible(&self, core: &Core, table: &Table) -> Visible<'_> {
         let now = core.clock.now();
-        Visible { points_from: self.visible_from(&core.registry, table, now), now }
+        let points_from = self.visible_from(&core.registry, table, now);
+        Visible { points_from, now, late: self.late.points(table, self.seq) }
     }
 
-    /// The first time at which points of a table are taken.
+    /// The first time at which points are taken into a table.
     pub(super) fn accepted_from(&self, core: &Core, table: &Table, now: Time) -> Time {
         let sealed = self.rollups_over(table).map(Rollup::sealed_until).max().unwrap_or(Time::MIN);
         self.visible_from(&core.registry, table, now).max(sealed)
     }
 
+    /// Before this a rollup that is made now finds no points of its own: they have expired or gone, or were late.
+    pub(super) fn gone_before(&self, core: &Core, table: &Table) -> Time {
+        let late = self.late.times(table.id).map_or(Time::MIN, |times| times.end);
+        self.accepted_from(core, table, core.clock.now()).max(late)
+    }
+
     /// Why points in this range may not be deleted.
     pub(super) fn delete_refusal(&self, table: &Table, range: TimeRange) -> Option<Error> {
-        let sealed = |rollup: &&Rollup| {
+        // Late points that wait will be as much out of reach as those that are folded.
+        let late = self.late.times(table.id).filter(|times| times.overlaps(range));
+        let final_until = |rollup: &Rollup| {
+            let taken = late.filter(|times| times.end > rollup.begins());
+            let waiting = taken.map_or(Time::MIN, |times| rollup.info.window.ceil(times.end));
             let touched = range.intersect(TimeRange::new(Time::MIN, rollup.sealed_until()));
-            !touched.is_empty() && rollup.computed().overlaps(touched)
+            match !touched.is_empty() && rollup.computed().overlaps(touched) {
+                true => Some(rollup.sealed_until().max(waiting)),
+                false => taken.map(|_| waiting),
+            }
         };
-        let rollup = self.rollups_over(table).filter(sealed).max_by_key(|rollup| rollup.sealed_until())?;
+        let all = self.rollups_over(table).filter_map(|rollup| Some((final_until(rollup)?, rollup)));
+        let (until, rollup) = all.max_by_key(|(until, _)| *until)?;
+        let until = query_lang::time::format_time(until);
         Some(Error::rejected(
             Kind::Conflict,
             "sealed",
             format!(
-                "the rollup {} keeps buckets before {} whose points are no longer kept, so it could not follow this delete; add \
-                 `since {}`, or drop the rollup first",
+                "the rollup {} keeps buckets before {until} whose points are no longer kept, so it could not follow this delete; add \
+                 `since {until}`, or drop the rollup first",
                 rollup.info.name,
-                query_lang::time::format_time(rollup.sealed_until()),
-                query_lang::time::format_time(rollup.sealed_until()),
             ),
         ))
     }
@@ -132,7 +146,13 @@ impl Live {
     }
 
     /// Whether every rollup that passes has done, for good, what can be done before `limit` (or its next edge).
-    fn are_settled(&self, core: &Core, table: &Table, limit: Time, which: impl Fn(&Rollup) -> bool) -> bool {
+    pub(super) fn are_settled(
+        &self,
+        core: &Core,
+        table: &Table,
+        limit: Time,
+        which: impl Fn(&Rollup) -> bool,
+    ) -> bool {
         let now = core.clock.now();
         self.rollups_over(table).filter(|rollup| which(rollup)).all(|rollup| {
             let edge = rollup.info.window.ceil(limit);
@@ -255,15 +275,27 @@ impl Core {
         Ok(files.len() + half.len())
     }
 
-    /// Durable when it returns. None: as nobody had said anything.
-    pub(super) fn set_keep(&self, keeper: &Keeper<'_>, keep: Option<Keep>) -> Result<()> {
-        let before = self.exchange_keep(keeper, keep)?;
+    /// Changes what is given. Durable when it returns.
+    pub(super) fn set_retention(
+        &self,
+        keeper: &Keeper<'_>,
+        keep: Option<Option<Keep>>,
+        merges_late: Option<bool>,
+    ) -> Result<()> {
+        let exchange_late = |merges: bool| match keeper {
+            Keeper::Table(table) => table.set_merges_late(merges),
+            Keeper::Database(_) | Keeper::Rollup { .. } => unreachable!("bug: late points of no table"),
+        };
+        let keep_before = keep.map(|keep| self.exchange_keep(keeper, keep)).transpose()?;
+        let late_before = merges_late.map(exchange_late);
         self.commit(Edit::default()).inspect_err(|_| {
             // It was there a moment ago; if it was dropped since, there is nothing to put back.
-            drop(self.exchange_keep(keeper, before));
+            keep_before.into_iter().for_each(|keep| drop(self.exchange_keep(keeper, keep)));
+            late_before.map(exchange_late);
         })
     }
 
+    /// None: as nobody had said anything.
     fn exchange_keep(&self, keeper: &Keeper<'_>, keep: Option<Keep>) -> Result<Option<Keep>> {
         match keeper {
             Keeper::Database(name) => {

@@ -103,6 +103,12 @@ impl Db {
         let name = create.rollup.name.clone();
         let mut rollup = Rollup::new(database, create.rollup)?;
         rollup.keep = keep_asked(create.keep);
+        if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
+            // What waits is not for this one.
+            self.fold_table(&table)?;
+        }
+        // Not in the middle of a fold, which knows the rollups that there are.
+        let _flushing = self.core.flushing.lock();
         {
             let mut live = self.core.live.write();
             if live.rollups.get(database, &name).is_some() || live.rollups.aside(database, &name).is_some() {
@@ -127,8 +133,9 @@ impl Db {
             }
             // Points that have expired do not come back by a rollup that is made after it.
             if let Some(table) = self.core.registry.table(database, &rollup.info.table) {
-                let now = self.core.clock.now();
-                rollup.seal(live.visible_from(&self.core.registry, &table, now));
+                let parent = rollup.info.parent.clone();
+                let parent = parent.and_then(|parent| live.rollups.get(database, &parent));
+                rollup.begin(live.gone_before(&self.core, &table), parent);
             }
             live.rollups.insert(rollup);
         }
@@ -148,6 +155,9 @@ impl Db {
         let name = change.name;
         let (verb, what) = match change.change {
             RollupChange::Rebuild(info) => {
+                if let Some(table) = self.core.registry.table(database, &info.table) {
+                    self.fold_table(&table)?;
+                }
                 self.core.rebuild(database, &name, *info)?;
                 ("altered", name)
             }
@@ -401,6 +411,7 @@ impl Core {
 
     /// Begins to build what a rollup is going to be.
     fn rebuild(&self, database: &str, name: &str, info: query_lang::catalog::RollupInfo) -> Result<()> {
+        let _flushing = self.flushing.lock();
         let building = {
             let mut live = self.live.write();
             let old = live.rollups.get(database, name).ok_or_else(|| unknown(name))?;
@@ -417,14 +428,17 @@ impl Core {
                 return Err(Error::rejected(Kind::Conflict, "rollup", misfit));
             }
             let sealed = TimeRange::new(Time::MIN, old.sealed_until());
-            if old.computed().overlaps(sealed) {
+            let table = self.registry.table(database, &old.info.table);
+            let late = table.and_then(|table| live.late.times(table.id));
+            let waits = late.is_some_and(|times| times.end > old.begins());
+            if old.computed().overlaps(sealed) || waits {
                 return Err(Error::rejected(
                     Kind::Conflict,
                     "sealed",
                     format!(
                         "the rollup {name} keeps buckets before {} whose points are no longer kept, so they cannot be computed \
                          again; create another rollup beside it",
-                        format_time(old.sealed_until())
+                        format_time(late.map_or(Time::MIN, |times| times.end).max(old.sealed_until()))
                     ),
                 ));
             }
@@ -437,7 +451,9 @@ impl Core {
             let building = building.expect("numbers do not end");
             let mut rollup = Rollup::beside(database, info, building.clone())?;
             rollup.keep = old.keep;
-            rollup.seal(old.sealed_until());
+            let parent = rollup.info.parent.clone();
+            let parent = parent.and_then(|parent| live.rollups.get(database, &parent));
+            rollup.begin(old.sealed_until(), parent);
             live.rollups.insert(rollup);
             building
         };

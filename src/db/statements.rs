@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use query_lang::ast::{Let, Range, StatementKind, TimeLiteral};
 use query_lang::catalog::{Catalog, FieldInfo};
 use query_lang::live::Unranged;
-use query_lang::plan::{Aggregate, Alter, AlterTarget, Plan, Read, Select, Shape, Show, Step, TagFilter};
+use query_lang::plan::{
+    Aggregate, Alter, AlterTarget, Late, Plan, Read, Select, Shape, Show, Step, TagFilter,
+};
 use query_lang::scalar::ColumnRole;
 use query_lang::{Context, Params, explain, parse, parse_with, plan};
 use storage_format::point::{FieldType, TagSet, TimeRange, floor_time};
@@ -435,23 +437,18 @@ impl Db {
     }
 
     fn alter(&self, alter: &Alter, database: &str) -> Result<Answer> {
-        let keep = keep_asked(alter.keep);
-        let name = match &alter.target {
-            AlterTarget::Table(name) => {
-                self.core.set_keep(&Keeper::Table(&self.table(database, name)?), keep)?;
-                name
-            }
-            AlterTarget::Rollup(name) => {
-                self.core.set_keep(&Keeper::Rollup { database, name }, keep)?;
-                name
-            }
+        let keep = alter.keep.map(keep_asked);
+        let (keeper, name) = match &alter.target {
+            AlterTarget::Table(name) => (Keeper::Table(self.table(database, name)?), name.as_str()),
+            AlterTarget::Rollup(name) => (Keeper::Rollup { database, name }, name.as_str()),
             AlterTarget::Database(name) => {
                 let name = name.as_deref().unwrap_or(database);
-                self.core.set_keep(&Keeper::Database(name), keep)?;
-                return Ok(text_table(&["altered"], &[vec![name.to_string()]]));
+                (Keeper::Database(name), name)
             }
         };
-        Ok(text_table(&["altered"], &[vec![name.clone()]]))
+        let late = alter.late.map(|late| late == Late::Merge);
+        self.core.set_retention(&keeper, keep, late)?;
+        Ok(text_table(&["altered"], &[vec![name.to_string()]]))
     }
 
     /// The part of a range for which retention has not ended.

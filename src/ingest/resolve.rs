@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use query_lang::time::format_time;
 use storage_format::point::{FieldType, TagSet, Time};
 use storage_format::wal::{PointRow, Points, StrRef};
 
 use crate::batch::{Batch, BatchPart};
 use crate::config::Limits;
+use crate::ingest::Accepted;
 use crate::ingest::line_protocol::{self, FieldValue, Line, LineError, Precision};
 use crate::series::{Database, Layout, LookUps, Pin, Registry, Spelling, Table, is_accepted};
 
@@ -26,8 +26,8 @@ pub struct Target<'a> {
     pub limits: &'a Limits,
     /// Says why nobody may write to a table of this name.
     pub refusal: &'a dyn Fn(&str) -> Option<String>,
-    /// Points of a table before this are refused: retention has ended for them.
-    pub accepted_from: &'a dyn Fn(&Table) -> Time,
+    /// Which times of a table's points are taken.
+    pub accepted: &'a dyn Fn(&Table) -> Accepted,
 }
 
 /// What became of a body.
@@ -71,7 +71,7 @@ struct Builder<'a> {
 
 struct Part {
     table: Arc<Table>,
-    accepted_from: Time,
+    accepted: Accepted,
     points: Points,
     /// The layouts of `points`, in the same order.
     layouts: Vec<Arc<Layout>>,
@@ -81,8 +81,8 @@ struct Part {
 
 impl Builder<'_> {
     fn finish(self) -> Vec<BatchPart> {
-        let parts = self.parts.into_iter().filter(|part| !part.points.rows.is_empty());
-        parts.map(|part| BatchPart { table: part.table, points: part.points }).collect()
+        let split = |part: Part| BatchPart::split(part.table, part.points, part.accepted.from);
+        self.parts.into_iter().flat_map(split).collect()
     }
 
     fn add(&mut self, line: &Line<'_>, precision: Precision, server_time: Time) -> line_protocol::Result<()> {
@@ -163,7 +163,7 @@ impl Builder<'_> {
         if !self.parts.get(self.last_part).is_some_and(is_it) {
             self.last_part = *self.places.entry(table.id).or_insert_with(|| {
                 self.parts.push(Part {
-                    accepted_from: (self.target.accepted_from)(table),
+                    accepted: (self.target.accepted)(table),
                     table: Arc::clone(table),
                     points: Points::default(),
                     layouts: Vec::new(),
@@ -178,15 +178,10 @@ impl Builder<'_> {
 
 impl Part {
     fn accept(&self, line: &Line<'_>, time: Time) -> line_protocol::Result<()> {
-        if time >= self.accepted_from {
+        if self.accepted.takes(time) {
             return Ok(());
         }
-        let why = format!(
-            "its time {} is before {}, up to which the points of table {} have expired; `alter table` changes how long they are kept",
-            format_time(time),
-            format_time(self.accepted_from),
-            self.table.name
-        );
+        let why = format!("its time {}", self.accepted.refuse(time, &self.table.name));
         Err(line.refuse(line.series, why))
     }
 
@@ -283,7 +278,7 @@ mod tests {
             database: &database,
             limits: &limits,
             refusal: &refusal,
-            accepted_from: &|_| Time::MIN,
+            accepted: &|_| Accepted::ALL,
         };
         parse_lines(body.as_bytes(), &target, Precision::Nanos, 99)
     }

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use query_lang::time::format_time;
 use storage_format::histogram::Histogram;
 use storage_format::point::{FieldType, TIME_MAX, TIME_MIN, TagSet, Time};
 use storage_format::wal::{PointRow, Points, StrRef};
@@ -16,9 +15,9 @@ use storage_format::wal::{PointRow, Points, StrRef};
 use crate::batch::{Batch, BatchPart};
 use crate::error::Result;
 use crate::exemplars::{EXEMPLAR_CHARS_MAX, Exemplar};
-use crate::ingest::Target;
 use crate::ingest::line_protocol::{NAME_BYTES_MAX, TAGS_PER_LINE_MAX};
 use crate::ingest::protobuf::{Fields, Malformed, put_varint, varint_len};
+use crate::ingest::{Accepted, Target};
 use crate::series::{
     LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin,
     Table,
@@ -64,7 +63,7 @@ pub struct Samples<'a> {
     pin: Pin,
     look_ups: LookUps<'a>,
     table: Arc<Table>,
-    accepted_from: Time,
+    accepted: Accepted,
     points: Points,
     /// The place of the layout of floats in `points`.
     floats: Option<u32>,
@@ -90,7 +89,7 @@ impl<'a> Samples<'a> {
         let table = target.registry.table_or_new(target.database, METRICS_TABLE);
         Samples {
             pin: target.registry.pin(),
-            accepted_from: (target.accepted_from)(&table),
+            accepted: (target.accepted)(&table),
             look_ups: target.database.spellings.look_ups(),
             target,
             table,
@@ -152,7 +151,7 @@ impl<'a> Samples<'a> {
         match self.series(labels) {
             Ok(series) => {
                 let rows = &mut self.points.rows[start.rows..];
-                let first = self.accepted_from.max(TIME_MIN);
+                let first = self.accepted.from.max(TIME_MIN);
                 let mut good = true;
                 for row in rows {
                     row.series = series;
@@ -187,14 +186,11 @@ impl<'a> Samples<'a> {
     fn drop_unacceptable(&mut self, start: Start, labels: &[u8]) {
         let rows = self.points.rows.split_off(start.rows);
         for row in rows {
-            if (self.accepted_from.max(TIME_MIN)..=TIME_MAX).contains(&row.time) {
+            if (TIME_MIN..=TIME_MAX).contains(&row.time) && self.accepted.takes(row.time) {
                 self.points.rows.push(row);
-            } else if row.time < self.accepted_from {
-                let (time, from) = (format_time(row.time), format_time(self.accepted_from));
-                self.refused.add(|| {
-                    format!("{}: the sample's time {time} is before {from}, up to which the points of {METRICS_TABLE} have \
-                             expired; `alter table` changes how long they are kept", shown(labels))
-                });
+            } else if row.time < self.accepted.from {
+                let why = self.accepted.refuse(row.time, METRICS_TABLE);
+                self.refused.add(|| format!("{}: the sample's time {why}", shown(labels)));
             } else {
                 self.refused.add(|| {
                     format!(
@@ -266,9 +262,7 @@ impl<'a> Samples<'a> {
         if !metadata.is_empty() {
             parts.push(self.metadata_part(&metadata)?);
         }
-        if !self.points.rows.is_empty() {
-            parts.push(BatchPart { table: self.table, points: self.points });
-        }
+        parts.extend(BatchPart::split(self.table, self.points, self.accepted.from));
         Ok(Received {
             batch: Batch { parts, pin: Some(self.pin) },
             samples: self.samples,
@@ -295,7 +289,7 @@ impl<'a> Samples<'a> {
             }
             points.rows.push(PointRow { time: METADATA_TIME, series, layout: 0, values });
         }
-        Ok(BatchPart { table, points })
+        Ok(BatchPart::new(table, points))
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Access {
     /// Of buckets that are not over yet.
     open: Vec<Unfinished>,
     raw: Captured,
+    late: Option<Captured>,
 }
 
 /// The part of the answer that one rollup gives.
@@ -69,17 +70,27 @@ struct Unfinished {
     dirty_points: Option<Captured>,
 }
 
-/// What retention lets a read see. A refresh sees all that is there.
-#[derive(Clone, Copy, Debug)]
-pub struct Visible {
+/// Points that came when their time had expired, and that no state has yet.
+#[derive(Clone, Copy)]
+pub struct LatePoints<'a> {
+    pub view: View<'a>,
+    /// All of theirs.
+    pub times: TimeRange,
+}
+
+/// What retention lets a read see. A refresh sees all that is there, but for late points: those are folded in once.
+#[derive(Clone, Copy)]
+pub struct Visible<'a> {
     /// Raw points from here on.
     pub points_from: Time,
     /// States, as long as their rollup keeps them.
     pub now: Time,
+    /// They count where a rollup takes them, and nowhere else.
+    pub late: Option<LatePoints<'a>>,
 }
 
-impl Visible {
-    pub const ALL: Visible = Visible { points_from: Time::MIN, now: Time::MIN };
+impl Visible<'_> {
+    pub const ALL: Visible<'static> = Visible { points_from: Time::MIN, now: Time::MIN, late: None };
 }
 
 pub type DirtyPairs = BTreeMap<Time, HashSet<TagSet>>;
@@ -98,12 +109,13 @@ impl Access {
         plan: &Aggregate,
         mut state_plan: StatePlan,
         own: Option<&str>,
-        visible: Visible,
+        visible: Visible<'_>,
     ) -> Result<Access> {
         let mut need = wanted;
         let (mut stored, mut open) = (Vec::new(), Vec::new());
         // Expired points are read only where a rollup has yet to take them into a bucket that it will go on showing.
         let mut readable = RangeSet::from(TimeRange::new(visible.points_from, Time::MAX));
+        let mut taken_late = RangeSet::default();
         for choice in plan.rollups.iter().filter(|choice| Some(choice.name.as_str()) != own) {
             // Altered or made again since the statement was planned, it may have other states.
             let rollup = rollups.get(&table.database, &choice.name);
@@ -114,6 +126,14 @@ impl Access {
             let wanted = state_plan.whole_buckets(&choice.window, &need.intersect(&shown));
             let unsealed = RangeSet::from(TimeRange::new(rollup.sealed_until, Time::MAX));
             readable = readable.union(&wanted.intersect(&unsealed));
+            if let Some(late) = &visible.late {
+                let known =
+                    choice.window.outward(late.times).intersect(TimeRange::new(rollup.begins, Time::MAX));
+                let wanted = wanted.intersect(&known.into());
+                let parted = choice.window.straddling(&plan.window, &wanted);
+                taken_late =
+                    parted.map_or(taken_late.clone(), |parted| taken_late.union(&wanted.minus(&parted)));
+            }
             let candidate = wanted.intersect(&rollup.computed);
             let Some(parted) = choice.window.straddling(&plan.window, &candidate) else { continue };
             let candidate = candidate.minus(&parted);
@@ -139,8 +159,12 @@ impl Access {
         let extent = if state_plan.wants_newest() { Extent::Newest } else { Extent::All };
         let filter = CompiledFilter::new(filter)?;
         let raw = Captured::points(view, table, &filter, need.clone(), &columns, extent);
+        // States of one series take none: they are made of all its samples in their order.
+        let late = visible.late.filter(|_| !taken_late.is_empty() && state_plan.closing().is_none());
+        let late =
+            late.map(|late| Captured::points(&late.view, table, &filter, taken_late, &columns, Extent::All));
         state_plan.set_pieces(need);
-        Ok(Access { by: plan.by.clone(), plan: state_plan, stored, open, raw })
+        Ok(Access { by: plan.by.clone(), plan: state_plan, stored, open, raw, late })
     }
 
     /// The states of the groups as users ask for them.
@@ -178,6 +202,10 @@ impl Access {
             (false, _) => (Ok(Groups::default()), of_states()),
         };
         let (mut groups, mut uses) = (points?, Vec::new());
+        if let Some(late) = self.late {
+            let late = aggregate(&late.open_within(guard)?, &self.plan, &self.by, guard, touched, None)?;
+            groups = groups.join(late, guard)?;
+        }
         for (more, used) in states? {
             groups = groups.join(more, guard)?;
             uses.push(used);
@@ -338,9 +366,7 @@ pub fn points_of_pairs(
         return Ok(None);
     }
     let groups: HashSet<&TagSet> = pairs.values().flatten().collect();
-    let named = (groups.len() <= NAMED_GROUPS_MAX).then(|| {
-        TagFilter::Or(groups.iter().map(|group| group_filter(group, rollup.by.as_deref())).collect())
-    });
+    let named = filter_of_groups(&groups.into_iter().collect::<Vec<_>>(), rollup.by.as_deref());
     let filter = all_of([rollup.info.filter.clone(), named.unwrap_or(TagFilter::All)]);
     let plan = StatePlan::of_rollup(&rollup.info)?;
     let columns = columns_of(table, &plan.fields);
@@ -373,6 +399,12 @@ pub fn definition_of(info: &RollupInfo, others: &[RollupInfo]) -> Aggregate {
         rollups,
         rejected: Vec::new(),
     }
+}
+
+/// The series of these groups. None if they are so many that it is cheaper to look at all.
+pub fn filter_of_groups(groups: &[&TagSet], by: Option<&[String]>) -> Option<TagFilter> {
+    let few = groups.len() <= NAMED_GROUPS_MAX;
+    few.then(|| TagFilter::Or(groups.iter().map(|group| group_filter(group, by)).collect()))
 }
 
 /// The series of one group. A tag that the group lacks, its series lack too.

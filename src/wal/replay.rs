@@ -143,7 +143,7 @@ fn replay_segment(
                     reading.damaged(&record, error.what);
                 }
             }
-            format::Kind::Points => {
+            format::Kind::Points | format::Kind::PointsSomeLate => {
                 window_bytes += record.body.len();
                 window.push(record);
                 if window_bytes >= WINDOW_BYTES {
@@ -189,7 +189,7 @@ struct Reading<'a, F> {
 impl<F: FnMut(Entry<'_>) -> Result<()>> Reading<'_, F> {
     /// Decodes points records in parallel and hands them on together.
     fn points(&mut self, window: &[Record<'_>], names: &Names<'_>) -> Result<()> {
-        let decoded: Vec<_> = window.par_iter().map(|record| names.points(record.body)).collect();
+        let decoded: Vec<_> = window.par_iter().map(|record| names.points(record)).collect();
         let mut batches = Vec::with_capacity(window.len());
         for (record, outcome) in window.iter().zip(decoded) {
             match outcome {
@@ -273,12 +273,14 @@ impl Names<'_> {
     }
 
     /// The sequence, how many rows were lost for want of a definition, and the batch.
-    fn points(&self, body: &[u8]) -> corrupt::Result<(u64, usize, Batch)> {
-        let mut rest = body;
+    fn points(&self, record: &Record<'_>) -> corrupt::Result<(u64, usize, Batch)> {
+        let mut rest = record.body;
         let seq = u64::from_le_bytes(varint::take_array(&mut rest)?);
         let mut batch = Batch::default();
         let mut lost = 0;
         while !rest.is_empty() {
+            let some_late = record.kind == format::Kind::PointsSomeLate;
+            let late = some_late && varint::take_u8(&mut rest)? != 0;
             let (table, mut points) = Points::decode(&mut rest, |table, column| {
                 Some(self.tables.get(&table)?.columns.get(&column)?.1)
             })?;
@@ -295,7 +297,7 @@ impl Names<'_> {
                 None => false,
             });
             lost += before - points.rows.len();
-            batch.parts.push(BatchPart { table: Arc::clone(&known.table), points });
+            batch.parts.push(BatchPart { table: Arc::clone(&known.table), points, late });
         }
         Ok((seq, lost, batch))
     }

@@ -42,8 +42,8 @@ pub struct Manifest {
     pub writer: Option<WriterEntry>,
 }
 
-fn is_zero(epoch: &u64) -> bool {
-    *epoch == 0
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A process that writes, for those who cannot.
@@ -67,6 +67,12 @@ pub struct TableEntry {
     /// None: as its database says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
+    /// Whether its rollups take points that come when their time has expired.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub merges_late: bool,
+    /// The sequence up to which its late points are in the states of the rollups that take them; 0 if there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub folded: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +123,10 @@ pub struct RollupEntry {
     /// Buckets that begin before this are never computed again: their raw points may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_until: Option<Time>,
+    /// What lies before this it does not know, and takes no late points of. None, with buckets that are sealed: a program that
+    /// did not say so has written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Time>,
     /// Whether it waits for `resume` before it computes anything in the background.
     #[serde(default, skip_serializing_if = "is_false")]
     pub paused: bool,

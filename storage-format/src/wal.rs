@@ -61,11 +61,13 @@ pub enum Kind {
     Definitions = 1,
     Points = 2,
     Delete = 3,
+    PointsSomeLate = 4,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Definitions, Kind::Points, Kind::Delete].into_iter().find(|kind| *kind as u8 == byte)
+        const ALL: [Kind; 4] = [Kind::Definitions, Kind::Points, Kind::Delete, Kind::PointsSomeLate];
+        ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

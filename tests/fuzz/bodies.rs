@@ -26,7 +26,7 @@ use storage_format::wal::{Delete, Kind, Points, Records, Step, decode_definition
 use waterclock::config::Config;
 use waterclock::ingest::line_protocol::Precision;
 use waterclock::ingest::remote_write::{self, Version};
-use waterclock::ingest::{Target, histograms, otlp, parse_lines};
+use waterclock::ingest::{Accepted, Target, histograms, otlp, parse_lines};
 use waterclock::promql::Native;
 use waterclock::series::Registry;
 use waterclock::server::body::Body;
@@ -64,7 +64,7 @@ pub fn log(bytes: &[u8]) -> bool {
         };
         sound &= record_body(record.kind, record.body);
     }
-    for kind in [Kind::Definitions, Kind::Points, Kind::Delete] {
+    for kind in [Kind::Definitions, Kind::Points, Kind::Delete, Kind::PointsSomeLate] {
         record_body(kind, bytes);
     }
     sound
@@ -82,10 +82,13 @@ fn record_body(kind: Kind, body: &[u8]) -> bool {
             true
         }
         Kind::Delete => Delete::decode(rest).is_ok(),
-        Kind::Points => {
+        Kind::Points | Kind::PointsSomeLate => {
             let mut rest = body.get(8..).unwrap_or_default();
             let mut all = !rest.is_empty();
             while !rest.is_empty() && all {
+                if kind == Kind::PointsSomeLate {
+                    rest = &rest[1..];
+                }
                 all = Points::decode(&mut rest, |_, column| FieldType::from_byte(column as u8 % 6)).is_ok();
             }
             all
@@ -331,7 +334,7 @@ pub fn lines(body: &[u8]) -> bool {
         database: &database,
         limits: &limits,
         refusal: &|_| None,
-        accepted_from: &|_| Time::MIN,
+        accepted: &|_| Accepted::ALL,
     };
     let parsed = parse_lines(body, &target, Precision::Auto, 1);
     for part in &parsed.batch.parts {
@@ -357,7 +360,7 @@ pub fn samples(bytes: &[u8]) -> bool {
         database: &database,
         limits: &limits,
         refusal: &|_| None,
-        accepted_from: &|_| Time::MIN,
+        accepted: &|_| Accepted::ALL,
     };
     let received = match kind % 5 {
         0 => remote_write::parse(message, Version::V1, &target),

@@ -1,17 +1,18 @@
-//! `alter`: how long a table's, a rollup's or a database's data are kept, and what a rollup keeps.
+//! `alter`: how long a table's, a rollup's or a database's data are kept, what becomes of a table's points that come after
+//! that, and what a rollup keeps.
 
 use crate::ast::{Alter, AlterTarget, ChangeRollup, RollupChange, StatementKind};
 use crate::error::ErrorKind;
 use crate::error::Problem;
 use crate::error::did_you_mean;
-use crate::plan::Keep;
+use crate::plan::{Keep, Late};
 
 use super::literal;
 use super::read::{Parsed, Tokens, fail, keyword, list, next, not_here, required_name, unexpected};
 use super::stage;
 use super::token::Kind;
 
-// alter = "alter" ( "table" name keep | "database" [ name ] keep | "rollup" name ( keep | "add" items | "drop" items ) ) ;
+// alter = "alter" ( "table" name ( keep [ late ] | late ) | "database" [ name ] keep | "rollup" name ( keep | "add" items | "drop" items ) ) ;
 pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
     let (input, _) = keyword("alter")(input)?;
     let rest = input.get(1..).unwrap_or_default();
@@ -42,25 +43,50 @@ pub(super) fn alter(input: Tokens<'_>) -> Parsed<'_, StatementKind> {
         }
     };
     let (after, kept) = match keep(rest) {
-        Err(nom::Err::Error(_)) => {
-            let of_rollup = matches!(target, AlterTarget::Rollup(_));
-            let expected = match of_rollup {
-                true => "`keep` and how long, `add` or `drop` and aggregates",
-                false => "`keep` and how long, for example `keep 30d`",
-            };
-            let words = if of_rollup { &["keep", "add", "drop"][..] } else { &["keep"] };
-            return fail(
-                unexpected(rest, expected).hint_if(did_you_mean(next(rest).text, words.iter().copied())),
-            );
-        }
-        kept => kept?,
+        Err(nom::Err::Error(_)) => (rest, None),
+        kept => kept.map(|(after, kept)| (after, Some(kept)))?,
     };
-    if kept == Keep::Default && matches!(target, AlterTarget::Database(_)) {
+    if kept == Some(Keep::Default) && matches!(target, AlterTarget::Database(_)) {
         let message = "a database has nothing above it that could say how long its data are kept";
         let span = rest.get(1).map_or(next(rest).span, |token| token.span);
         return fail(Problem::new(ErrorKind::Unsupported, span, message).hint("write `keep forever`"));
     }
-    Ok((after, StatementKind::Alter(Alter { target, keep: kept })))
+    let (after, late) = match late(after) {
+        Err(nom::Err::Error(_)) => (after, None),
+        Ok(_) if !matches!(target, AlterTarget::Table(_)) => {
+            let message = "late points are written to tables, so that `late` is about a table";
+            let problem = Problem::new(ErrorKind::Unsupported, next(after).span, message);
+            return fail(problem.hint("use `alter table NAME late ...`"));
+        }
+        late => late.map(|(after, late)| (after, Some(late)))?,
+    };
+    if kept.is_none() && late.is_none() {
+        let (expected, words) = match target {
+            AlterTarget::Table(_) => {
+                ("`keep` and how long, for example `keep 30d`, or `late`", &["keep", "late"][..])
+            }
+            AlterTarget::Rollup(_) => {
+                ("`keep` and how long, `add` or `drop` and aggregates", &["keep", "add", "drop"][..])
+            }
+            AlterTarget::Database(_) => ("`keep` and how long, for example `keep 30d`", &["keep"][..]),
+        };
+        return fail(
+            unexpected(rest, expected).hint_if(did_you_mean(next(rest).text, words.iter().copied())),
+        );
+    }
+    Ok((after, StatementKind::Alter(Alter { target, keep: kept, late })))
+}
+
+// late = "late" ( "merge" | "refuse" ) ;
+fn late(input: Tokens<'_>) -> Parsed<'_, Late> {
+    let Ok((input, _)) = keyword("late")(input) else { return not_here() };
+    for (word, late) in [("merge", Late::Merge), ("refuse", Late::Refuse)] {
+        if let Ok((rest, _)) = keyword(word)(input) {
+            return Ok((rest, late));
+        }
+    }
+    let problem = unexpected(input, "`merge` or `refuse`");
+    fail(problem.hint_if(did_you_mean(next(input).text, ["merge", "refuse"])))
 }
 
 // keep = "keep" ( duration | "forever" | "default" ) ;

@@ -110,7 +110,7 @@ proptest! {
             "cpu", "|", "last", "5m", "every", "avg", "(", ")", "usage_user", "by", ",", "host", "where", "not", "=",
             "=~", "\"a\"", "{", "}", ";", "in", "and", "now", "-", "2026-01-01", "explain", "show", "create",
             "rollup", "as", "delete", "from", "since", "between", "limit", "alter", "table", "keep", "forever", "3",
-            "add", "drop", "pause", "resume", "refresh", "cpu_1m",
+            "late", "merge", "add", "drop", "pause", "resume", "refresh", "cpu_1m",
             "extend", "fill", "linear", "max", "sort", "desc", "top", "per", "session", "over", "offset", "join", "on", "asof",
             "within", "let", "$host", "$regions", "+", "*", "<", "1.5", "null", "if", "shift", "diff", "x", "sum_x", "µ", "`", "'", "\\", "#", "\n",
         ]), 0..20),

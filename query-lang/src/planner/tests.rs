@@ -4,8 +4,8 @@ use storage_format::point::{Time, TimeRange};
 use storage_format::state::StateKind;
 
 use crate::plan::{
-    Aggregate, Alter, AlterTarget, Function, Grouping, Keep, Plan, Select, Shape, Show, TagFilter, TagTest,
-    Window,
+    Aggregate, Alter, AlterTarget, Function, Grouping, Keep, Late, Plan, Select, Shape, Show, TagFilter,
+    TagTest, Window,
 };
 use crate::planner::Context;
 use crate::testing;
@@ -206,7 +206,7 @@ fn how_long_a_rollup_is_kept_is_no_part_of_its_definition() {
 #[test]
 fn alter_names_its_target_and_how_long() {
     let alter = |text: &str| match testing::plan(text) {
-        Ok(Plan::Alter(Alter { target, keep })) => (target, keep),
+        Ok(Plan::Alter(Alter { target, keep: Some(keep), late: None })) => (target, keep),
         other => panic!("{text}: {other:?}"),
     };
     let (table, rollup) = (AlterTarget::Table("cpu".to_owned()), AlterTarget::Rollup("cpu_1m".to_owned()));
@@ -215,6 +215,12 @@ fn alter_names_its_target_and_how_long() {
     assert_eq!(alter("alter rollup cpu_1m keep forever"), (rollup.clone(), Keep::Forever));
     assert_eq!(alter("alter rollup cpu_1m keep 400d"), (rollup, Keep::For(400 * DAY)));
     assert_eq!(alter("alter database keep 90d"), (AlterTarget::Database(None), Keep::For(90 * DAY)));
+    let late = |text: &str| match testing::plan(text) {
+        Ok(Plan::Alter(Alter { keep, late: Some(late), .. })) => (keep, late),
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(late("alter table cpu late merge"), (None, Late::Merge));
+    assert_eq!(late("alter table cpu keep 30d late refuse"), (Some(Keep::For(30 * DAY)), Late::Refuse));
     let other = AlterTarget::Database(Some("plant 2".to_owned()));
     assert_eq!(alter("alter database `plant 2` keep forever"), (other, Keep::Forever));
 }

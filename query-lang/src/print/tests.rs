@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::ast::*;
 use crate::parse;
-use crate::plan::{Function, Keep, TagTest};
+use crate::plan::{Function, Keep, Late, TagTest};
 
 #[test]
 fn text_is_canonical() {
@@ -34,6 +34,8 @@ fn text_is_canonical() {
         ("cpu | last()", "cpu | last()"),
         ("cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}", "cpu{a=\"tab\\t \\\\d 'x' \\\"\\u{1}\"}"),
         ("alter table cpu keep 720h", "alter table cpu keep 30d"),
+        ("alter table late late  merge", "alter table late late merge"),
+        ("alter table cpu keep 2w late refuse", "alter table cpu keep 14d late refuse"),
         ("alter rollup r  add max(x)as m,count", "alter rollup r add max(x) as m, count"),
         ("refresh rollup r since 2026-01-01", "refresh rollup r since 2026-01-01"),
         ("alter database `keep` keep forever", "alter database `keep` keep forever"),
@@ -102,9 +104,14 @@ fn alter() -> impl Strategy<Value = Alter> {
         name().prop_map(AlterTarget::Rollup),
         option(name()).prop_map(AlterTarget::Database),
     ];
-    (target, keep()).prop_filter_map("a database has no default", |(target, keep)| {
-        let sound = keep != Keep::Default || !matches!(target, AlterTarget::Database(_));
-        sound.then_some(Alter { target, keep })
+    let late = prop_oneof![Just(Late::Merge), Just(Late::Refuse)];
+    (target, option(keep()), option(late)).prop_filter_map("not all can be said", |(target, keep, late)| {
+        let sound = match target {
+            AlterTarget::Table(_) => keep.is_some() || late.is_some(),
+            AlterTarget::Rollup(_) => keep.is_some() && late.is_none(),
+            AlterTarget::Database(_) => keep.is_some_and(|keep| keep != Keep::Default) && late.is_none(),
+        };
+        sound.then_some(Alter { target, keep, late })
     })
 }
 
@@ -320,7 +327,7 @@ fn name() -> BoxedStrategy<Name> {
         "show", "last", "by", "as", "not", "in", "tag", "field", "now", "every", "count", "and", "or",
         "from", "where", "limit", "let", "of", "explain", "since", "rollup", "tables", "alter", "keep",
         "forever", "default", "database", "true", "null", "desc", "per", "on", "within", "max", "offset",
-        "over", "join",
+        "over", "join", "late", "merge",
     ];
     let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
     prop_oneof![4 => "[a-z_][a-z0-9_:]{0,6}", 2 => word, 1 => text()]

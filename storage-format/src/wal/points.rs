@@ -45,6 +45,12 @@ impl StrRef {
 }
 
 impl Points {
+    /// Moves the rows that pass into points of their own, which share nothing with these.
+    pub fn take(&mut self, which: impl Fn(&PointRow) -> bool) -> Points {
+        let rows = self.rows.extract_if(.., |row| which(row)).collect();
+        Points { rows, ..self.clone() }
+    }
+
     /// A row's columns and values.
     pub fn row(&self, row: &PointRow) -> (&[u32], &[u64]) {
         let columns = self.layouts.get(row.layout as usize).expect("bug: a row names no layout");

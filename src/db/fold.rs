@@ -1,0 +1,152 @@
+//! Late points into the states of rollups: all that wait of a table, into all rollups over it, in one commit.
+//!
+//! First all that can be computed there has to be computed, clean and in blocks, as before points are removed; then the
+//! buckets are sealed, so that nothing computes them again from points that never held the late ones; then the late points
+//! are taken out of the way of writers at a sequence, merged with the stored states, and written as blocks of the rollups. The
+//! commit names those blocks and the sequence. A crash before it leaves log and states as they were, and one after it replays
+//! only what came later: no point is folded twice or in some rollups only.
+//! Invariant: nobody makes, drops or alters a rollup, removes its states or merges its blocks while this runs.
+//! Not here: what late points are (`late`), computing (`rollup`).
+
+use std::sync::Arc;
+
+use storage_format::manifest::BlockEntry;
+use storage_format::ranges::RangeSet;
+
+use crate::db::manifest::Edit;
+use crate::db::{Core, Db, FlushScope};
+use crate::error::Result;
+use crate::flush;
+use crate::head::FrozenPartition;
+use crate::rollup::{Fold, Rollup};
+use crate::series::Table;
+
+/// What a commit says of the late points of one table.
+pub(super) struct Folded {
+    pub table: Arc<Table>,
+    /// The points.
+    pub frozen: Vec<Arc<FrozenPartition>>,
+    /// None of a later sequence is among them.
+    pub seq: u64,
+    /// The buckets of each rollup, by database and name, that the commit has blocks for.
+    pub rollups: Vec<((Arc<str>, String), RangeSet)>,
+}
+
+impl Folded {
+    pub fn of_rollup(&self, rollup: &Rollup) -> Option<&RangeSet> {
+        let is_it = |(database, name): &(Arc<str>, String)| {
+            **database == *rollup.database && *name == rollup.info.name
+        };
+        self.rollups.iter().find(|(key, _)| is_it(key)).map(|(_, buckets)| buckets)
+    }
+}
+
+/// A table whose late points are taken out, before anything is computed.
+struct Taken {
+    table: Arc<Table>,
+    frozen: Vec<Arc<FrozenPartition>>,
+    seq: u64,
+    folds: Vec<((Arc<str>, String), Fold)>,
+}
+
+impl Db {
+    /// Folds late points where that is due. Returns how many blocks that made.
+    pub(super) fn fold(&self, scope: FlushScope) -> Result<usize> {
+        let core = &*self.core;
+        let mut blocks = 0;
+        for table in core.late_tables_due(scope) {
+            blocks += self.fold_table(&table)?;
+        }
+        Ok(blocks)
+    }
+
+    /// Folds the late points of one table. They wait on where some rollup over it has yet to be computed.
+    pub(super) fn fold_table(&self, table: &Arc<Table>) -> Result<usize> {
+        let core = &*self.core;
+        if core.live.read().late.times(table.id).is_none() {
+            return Ok(0);
+        }
+        let _compaction = core.compaction.lock();
+        // States that only memory has are not there to be merged with.
+        self.flush_memory(FlushScope::States)?;
+        let _flushing = core.flushing.lock();
+        let Some(taken) = core.take_late(table)? else { return Ok(0) };
+        let mut added = Vec::new();
+        let folded = core.background.install(|| core.fold_all(taken, &mut added));
+        let folded = folded.inspect_err(|_| core.remove_files(&added))?;
+        let blocks = added.len();
+        core.commit(Edit { added, folded: vec![folded], ..Edit::default() })?;
+        Ok(blocks)
+    }
+}
+
+impl Core {
+    fn late_tables_due(&self, scope: FlushScope) -> Vec<Arc<Table>> {
+        let mut seen = self.flushing.lock();
+        let oldest_in_log = self.oldest_in_full_log();
+        let live = self.live.read();
+        let waiting: Vec<u32> = live.late.tables().collect();
+        seen.late.retain(|table, _| waiting.contains(table));
+        let elapsed = self.clock.elapsed();
+        let by_log =
+            oldest_in_log.is_some_and(|seq| live.late.head().first_seq().is_some_and(|first| first <= seq));
+        let by_memory = live.head_bytes() > self.config.limits.head_bytes_max;
+        let is_due = |table: &u32| {
+            let since = *seen.late.entry(*table).or_insert(elapsed);
+            let stood = elapsed.saturating_sub(since) >= self.config.server.flush_small_after;
+            scope == FlushScope::All || by_log || by_memory || stood
+        };
+        let due: Vec<u32> = waiting.into_iter().filter(is_due).collect();
+        self.registry.tables().into_iter().filter(|table| due.contains(&table.id)).collect()
+    }
+
+    /// Seals what late points fall into and takes them out. None if something has yet to be computed there.
+    fn take_late(&self, table: &Arc<Table>) -> Result<Option<Taken>> {
+        let mut live = self.live.write();
+        let Some(times) = live.late.times(table.id) else { return Ok(None) };
+        if !live.are_settled(self, table, times.end, |_| true) || live.set_aside_of(table).next().is_some() {
+            tracing::debug!(table = %table.name, "late points wait until the rollups over them are computed");
+            return Ok(None);
+        }
+        for rollup in live.rollups.iter_mut().filter(|rollup| rollup.is_over(table)) {
+            rollup.seal(times.end);
+        }
+        let seq = live.seq;
+        let frozen = live.late.freeze(table.id, seq);
+        let mut folds = Vec::new();
+        if let Some(late) = live.late.points(table, seq) {
+            for rollup in live.rollups_over(table) {
+                let key = (Arc::clone(&rollup.database), rollup.info.name.clone());
+                folds.extend(Fold::capture(&late, rollup, table)?.map(|fold| (key, fold)));
+            }
+        }
+        Ok(Some(Taken { table: Arc::clone(table), frozen, seq, folds }))
+    }
+
+    /// Writes the blocks; `added` are those that are whole, also after a failure.
+    fn fold_all(&self, taken: Taken, added: &mut Vec<BlockEntry>) -> Result<Folded> {
+        let Taken { table, frozen, seq, folds } = taken;
+        let guard = self.compaction_guard();
+        let mut rollups = Vec::new();
+        for ((database, name), fold) in folds {
+            let late = fold.run(&guard)?;
+            if late.is_empty() {
+                continue;
+            }
+            let (stored, buckets, key, fields, width) = {
+                let live = self.live.read();
+                let Some(rollup) = live.rollups.get(&database, &name) else { continue };
+                let stored = late.stored(&live.view(), rollup)?;
+                let buckets = late.buckets(&rollup.info);
+                (stored, buckets, rollup.key.clone(), rollup.state_columns(), rollup.partition_width())
+            };
+            let runs = late.merged(stored, &guard)?;
+            added.extend(flush::write_states(&self.disk, &key, &fields, width, &runs, seq, &guard, || {
+                self.next_block()
+            })?);
+            rollups.push(((database, name), buckets));
+            guard.release(guard.memory());
+        }
+        Ok(Folded { table, frozen, seq, rollups })
+    }
+}
