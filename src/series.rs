@@ -15,8 +15,8 @@ mod spellings;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
@@ -64,6 +64,9 @@ pub struct Table {
     keep: RwLock<Option<Keep>>,
     merges_late: AtomicBool,
 }
+
+/// How long a batch, which waits for the disk, is waited for.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Schema {
@@ -157,6 +160,11 @@ impl Registry {
     /// To be taken before the first look-up of a series, and held as long as its number is used without a lock.
     pub fn pin(&self) -> Pin {
         self.pins.take()
+    }
+
+    /// Waits until every batch that was parsed before this call is applied, or was refused. False if that takes too long.
+    pub fn wait_for_batches(&self) -> bool {
+        self.pins.wait_for_present(BATCH_WAIT_MAX)
     }
 
     /// Forgets series that are in none of the sets that `in_memory` names by table, and that no batch holds: what blocks

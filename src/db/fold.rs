@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use storage_format::manifest::BlockEntry;
+use storage_format::point::Time;
 use storage_format::ranges::RangeSet;
 
 use crate::db::manifest::Edit;
@@ -60,17 +61,32 @@ impl Db {
         Ok(blocks)
     }
 
-    /// Folds the late points of one table. They wait on where some rollup over it has yet to be computed.
+    /// Folds the late points of one table. They wait where some rollup over it has yet to be computed.
     pub(super) fn fold_table(&self, table: &Arc<Table>) -> Result<usize> {
-        let core = &*self.core;
-        if core.live.read().late.times(table.id).is_none() {
+        if self.core.live.read().late.times(table.id).is_none() {
             return Ok(0);
         }
-        let _compaction = core.compaction.lock();
+        let _compaction = self.core.compaction.lock();
+        let (until, closed_before) = {
+            let live = self.core.live.read();
+            let Some(times) = live.late.times(table.id) else { return Ok(0) };
+            (times.end, live.late.closed_before(table.id))
+        };
+        let outcome = match self.core.close(table, until.max(closed_before)) {
+            true => self.fold_closed(table, until),
+            false => Ok(0),
+        };
+        self.core.live.write().late.close(table.id, closed_before);
+        outcome
+    }
+
+    /// The same, with points before `until` closed, and nothing under way that was parsed before that.
+    fn fold_closed(&self, table: &Arc<Table>, until: Time) -> Result<usize> {
+        let core = &*self.core;
         // States that only memory has are not there to be merged with.
         self.flush_memory(FlushScope::States)?;
         let _flushing = core.flushing.lock();
-        let Some(taken) = core.take_late(table)? else { return Ok(0) };
+        let Some(taken) = core.take_late(table, until)? else { return Ok(0) };
         let mut added = Vec::new();
         let folded = core.background.install(|| core.fold_all(taken, &mut added));
         let folded = folded.inspect_err(|_| core.remove_files(&added))?;
@@ -101,15 +117,18 @@ impl Core {
     }
 
     /// Seals what late points fall into and takes them out. None if something has yet to be computed there.
-    fn take_late(&self, table: &Arc<Table>) -> Result<Option<Taken>> {
+    fn take_late(&self, table: &Arc<Table>, until: Time) -> Result<Option<Taken>> {
         let mut live = self.live.write();
-        let Some(times) = live.late.times(table.id) else { return Ok(None) };
-        if !live.are_settled(self, table, times.end, |_| true) || live.set_aside_of(table).next().is_some() {
+        if live.late.times(table.id).is_none_or(|times| times.end > until) {
+            return Ok(None);
+        }
+        let is_settled = live.are_settled(self, table, until, |_| true);
+        if !is_settled || live.set_aside_of(table).next().is_some() {
             tracing::debug!(table = %table.name, "late points wait until the rollups over them are computed");
             return Ok(None);
         }
         for rollup in live.rollups.iter_mut().filter(|rollup| rollup.is_over(table)) {
-            rollup.seal(times.end);
+            rollup.seal(until);
         }
         let seq = live.seq;
         let frozen = live.late.freeze(table.id, seq);

@@ -1,11 +1,14 @@
 //! Late points: what comes for times whose raw points are gone, or about to go, and is taken all the same.
 //!
-//! A table is told so (`alter table T late merge`); by default such points are refused. A late point is in the log like any
-//! other, marked as late, and then in a head of its own, which raw reads do not look at. A read through a rollup adds these
-//! points to the states that it finds, until a fold (`fold`) has merged them into the states of all rollups at once.
+//! A table is told so (`alter table T late merge`); by default all that has expired is refused. A point whose time has expired
+//! while the points of that time are still there is taken like any other, and makes buckets dirty; reads hide it, as they
+//! hide those. Where a rollup over the table is sealed it is *late*: it is in the log like any other, marked so, and then in a
+//! head of its own, which raw reads do not look at. A read through a rollup adds these points to the states that it finds,
+//! until a fold (`fold`) has merged them into the states of all rollups at once.
 //!
-//! What a point is, is decided once, when it is parsed: late if its time has expired or is sealed then. The log keeps that,
-//! so that nothing depends on what retention says when the log is read back.
+//! What a point is, is decided once, when it is parsed, and the log keeps that, so that nothing depends on what retention
+//! says when the log is read back. Whoever seals says so before ([`Core::close`]), and waits for batches that were parsed by
+//! what held until then: a point that was taken for an ordinary one is in the states by the time that they are sealed.
 //! Invariant: each late point counts once in every rollup that takes it: it is in this head if and only if its sequence is
 //! above the one that the manifest says is folded. Among points that wait, last write wins as ever; of those that are folded
 //! nothing is left to compare with, so that a point that comes again counts again.
@@ -35,6 +38,8 @@ pub(super) struct Late {
     head: Head,
     waiting: HashMap<u32, Waiting>,
     folded: HashMap<u32, u64>,
+    /// Up to where somebody is about to seal.
+    closed: HashMap<u32, Time>,
     /// Late points are in none.
     blocks: BlockList,
 }
@@ -127,6 +132,15 @@ impl Late {
         self.waiting.retain(|_, waiting| waiting.times().is_some());
     }
 
+    /// Points before this are late from now on, though nothing is sealed there yet; [`Time::MIN`] for only where it is.
+    pub fn close(&mut self, table: u32, before: Time) {
+        self.closed.insert(table, before);
+    }
+
+    pub fn closed_before(&self, table: u32) -> Time {
+        self.closed.get(&table).copied().unwrap_or(Time::MIN)
+    }
+
     /// The sequence up to which a table's late points are folded; 0 if none ever were.
     pub fn folded_seq(&self, table: u32) -> u64 {
         self.folded.get(&table).copied().unwrap_or(0)
@@ -159,30 +173,35 @@ impl Live {
 
     /// Which times of a table's points are taken.
     pub(super) fn accepted(&self, core: &Core, table: &Table, now: Time) -> Accepted {
-        let from = self.accepted_from(core, table, now);
+        let expired = self.accepted_from(core, table, now);
         let refused = |cure: &'static str| Accepted {
-            from,
-            late: TimeRange::new(from, from),
+            from: expired,
+            late: TimeRange::new(expired, expired),
+            expired,
             obstacle: None,
             cure: Cow::Borrowed(cure),
         };
-        // All that nobody has to ask about.
-        if from == Time::MIN || !table.merges_late() {
+        if expired == Time::MIN {
+            return Accepted::ALL;
+        }
+        if !table.merges_late() {
             return refused("`alter table` changes how long they are kept");
         }
         let taken_from = |rollup: &Rollup| rollup.begins().max(rollup.visible_from(now));
-        let shown = || self.rollups_over(table).filter(|rollup| rollup.replaces.is_none());
-        let Some(first) = shown().map(taken_from).min() else {
+        let shown = self.rollups_over(table).filter(|rollup| rollup.replaces.is_none());
+        let Some(first) = shown.map(taken_from).min() else {
             return refused("no rollup over it could take the point");
         };
+        let gone = self.sealed_until(table).max(self.late.closed_before(table.id));
         // Each keeps all from a time on from being taken: the first one decides.
         let (until, obstacle) = self
             .obstacles(table, first)
             .min_by_key(|(from, _)| *from)
-            .map_or((from, None), |(until, why)| (until.min(from), Some(why)));
+            .map_or((gone, None), |(until, why)| (until.min(gone), Some(why)));
         Accepted {
-            from,
+            from: first.min(expired).max(gone),
             late: TimeRange::new(first.min(until), until),
+            expired: expired.max(gone),
             obstacle,
             cure: Cow::Borrowed("no rollup over it knows that time"),
         }
@@ -216,5 +235,14 @@ impl Live {
     pub(super) fn set_aside_of<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = &'a str> {
         let aside = self.rollups.set_aside.iter().filter(|aside| aside.entry.database == *table.database);
         aside.map(|aside| aside.entry.name.as_str())
+    }
+}
+
+impl Core {
+    /// From now on points before a time are late, and those that were taken for others are applied when this returns. False if
+    /// that takes too long: then nothing may be sealed.
+    pub(super) fn close(&self, table: &Table, before: Time) -> bool {
+        self.live.write().late.close(table.id, before);
+        self.registry.wait_for_batches()
     }
 }

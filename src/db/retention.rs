@@ -50,6 +50,11 @@ impl Expired {
         // The clock may have been set back, or the time to keep made longer.
         Some(noted.min(before))
     }
+
+    /// Asks at the next look again for what was found to be expired for long enough.
+    fn ask_again(&mut self, key: &TableKey, before: Time) {
+        self.noted.insert(key.clone(), (Duration::ZERO, before));
+    }
 }
 
 /// Whose time to keep is changed.
@@ -85,10 +90,14 @@ impl Live {
         Visible { points_from, now, late: self.late.points(table, self.seq) }
     }
 
-    /// The first time at which points are taken into a table.
+    /// The time before which a rollup over the table is sealed.
+    pub(super) fn sealed_until(&self, table: &Table) -> Time {
+        self.rollups_over(table).map(Rollup::sealed_until).max().unwrap_or(Time::MIN)
+    }
+
+    /// Points from here on are neither expired nor in a sealed bucket.
     pub(super) fn accepted_from(&self, core: &Core, table: &Table, now: Time) -> Time {
-        let sealed = self.rollups_over(table).map(Rollup::sealed_until).max().unwrap_or(Time::MIN);
-        self.visible_from(&core.registry, table, now).max(sealed)
+        self.visible_from(&core.registry, table, now).max(self.sealed_until(table))
     }
 
     /// Before this a rollup that is made now finds no points of its own: they have expired or gone, or were late.
@@ -210,16 +219,25 @@ impl Core {
             return Ok(0);
         };
         if !self.live.read().has_expired(&key, before) {
+            if table.merges_late() {
+                self.live.write().late.close(table.id, Time::MIN);
+            }
             return Ok(0);
         }
+        let is_quiet = !table.merges_late() || self.close(table, before);
         // States that only memory has would be lost with their points.
         db.flush(FlushScope::States)?;
         let files = {
             let mut live = self.live.write();
-            if !live.are_settled(self, table, before, |_| true) {
+            if !is_quiet || !live.are_settled(self, table, before, |_| true) {
                 tracing::info!(table = %table.name, "expired points stay until the rollups over them are computed");
+                // What comes for them from now on is late, so that they will be computed in the end.
+                if table.merges_late() {
+                    expired.ask_again(&key, before);
+                }
                 return Ok(0);
             }
+            live.late.close(table.id, Time::MIN);
             for rollup in live.rollups.iter_mut().filter(|rollup| rollup.is_over(table)) {
                 rollup.seal(before);
             }

@@ -15,8 +15,10 @@ use crate::metrics::LATE_POINTS;
 pub struct Accepted {
     /// Points from here on are taken into the table.
     pub from: Time,
-    /// Those before that rollups take. Empty if none does.
+    /// Those before that rollups take, although the points of their time are gone. Empty if none does.
     pub late: TimeRange,
+    /// Up to where reads show no points.
+    pub expired: Time,
     /// What keeps rollups from taking those between `late` and `from`.
     pub obstacle: Option<String>,
     /// What helps those that are too old for all.
@@ -27,6 +29,7 @@ impl Accepted {
     pub const ALL: Accepted = Accepted {
         from: Time::MIN,
         late: TimeRange { start: Time::MIN, end: Time::MIN },
+        expired: Time::MIN,
         obstacle: None,
         cure: Cow::Borrowed(""),
     };
@@ -45,7 +48,7 @@ impl Accepted {
         format!(
             "{} is before {}, up to which the points of table {table} have expired{more}",
             format_time(time),
-            format_time(self.from),
+            format_time(self.expired),
         )
     }
 }

@@ -10,12 +10,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 #[derive(Clone, Default)]
 pub struct Pins {
-    held: Arc<Mutex<Held>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    held: Mutex<Held>,
+    dropped: Condvar,
 }
 
 #[derive(Default)]
@@ -34,7 +41,7 @@ pub struct Pin {
 
 impl Pins {
     pub fn take(&self) -> Pin {
-        let mut held = self.held.lock();
+        let mut held = self.shared.held.lock();
         let number = held.number;
         *held.counts.entry(number).or_insert(0) += 1;
         Pin { pins: self.clone(), number }
@@ -42,9 +49,22 @@ impl Pins {
 
     /// The lowest number of any pin that there is or will be.
     pub fn line(&self) -> u32 {
-        let mut held = self.held.lock();
+        let mut held = self.shared.held.lock();
         held.number += 1;
         held.counts.keys().next().copied().unwrap_or(held.number)
+    }
+
+    /// Waits until every pin that was taken before this call is gone. False if that takes too long.
+    pub fn wait_for_present(&self, wait_max: Duration) -> bool {
+        let mut held = self.shared.held.lock();
+        held.number += 1;
+        let later = held.number;
+        while held.counts.keys().next().is_some_and(|oldest| *oldest < later) {
+            if self.shared.dropped.wait_for(&mut held, wait_max).timed_out() {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -60,11 +80,12 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut held = self.pins.held.lock();
+        let mut held = self.pins.shared.held.lock();
         if let Some(count) = held.counts.get_mut(&self.number) {
             *count -= 1;
             if *count == 0 {
                 held.counts.remove(&self.number);
+                self.pins.shared.dropped.notify_all();
             }
         }
     }
@@ -88,5 +109,19 @@ mod tests {
         assert!(mark.load(Ordering::Relaxed) >= pins.line());
         drop(second);
         assert!(mark.load(Ordering::Relaxed) < pins.line());
+    }
+
+    #[test]
+    fn pins_that_were_there_are_waited_for() {
+        let pins = Pins::default();
+        assert!(pins.wait_for_present(Duration::ZERO), "there is none");
+        let before = pins.take();
+        assert!(!pins.wait_for_present(Duration::ZERO), "held");
+        let waits = Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pins.wait_for_present(waits));
+            drop(before);
+            assert!(waiting.join().unwrap());
+        });
     }
 }
