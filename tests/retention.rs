@@ -1,5 +1,5 @@
 //! Retention takes points away and never hurts a rollup: whatever comes, a rollup tells what all points ever taken say,
-//! and raw reads tell exactly what is kept.
+//! and raw reads tell exactly what is kept. Where late points are merged, each is in every rollup once, and in no raw read.
 //!
 //! Random operations against a model, with clocks that jump; and the power going after every disk operation of a
 //! removal. `SEED=n` runs one seed.
@@ -29,7 +29,7 @@ fn rollups_outlive_their_points_whatever_comes() {
         Some(seed) => seed..seed + 1,
         None => 0..SEEDS,
     };
-    let (mut removed, mut refused) = (0, 0);
+    let (mut removed, mut refused, mut late, mut folds) = (0, 0, 0, 0);
     for seed in seeds {
         let mut life = Life::new(seed);
         for _ in 0..STEPS {
@@ -38,9 +38,12 @@ fn rollups_outlive_their_points_whatever_comes() {
         }
         removed += life.removed;
         refused += life.refused;
+        late += life.late;
+        folds += life.folds;
     }
     assert!(removed > 20, "only {removed} blocks were removed: the test tests nothing");
     assert!(refused > 20, "only {refused} points were refused");
+    assert!(late > 60 && folds > 8, "only {late} late points, folded in {folds} steps");
 }
 
 struct Life {
@@ -50,12 +53,20 @@ struct Life {
     db: Option<Db>,
     /// All points that were taken and not deleted, by host and time.
     taken: BTreeMap<(&'static str, i64), i64>,
+    /// Late points that wait; a later one of a host and time replaces an earlier one.
+    waiting: BTreeMap<(&'static str, i64), i64>,
+    /// Those that are merged: the same host and time again is another point.
+    folded: Vec<(&'static str, i64, i64)>,
+    merges: bool,
     keep: Option<i64>,
     /// How far the wall clock stands off.
     jump: i64,
     value: i64,
     removed: usize,
     refused: usize,
+    late: usize,
+    /// Steps after which none waited any more.
+    folds: usize,
     story: String,
 }
 
@@ -67,15 +78,24 @@ impl Life {
             clock: ManualClock::at(NOON),
             db: None,
             taken: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            folded: Vec::new(),
+            merges: false,
             keep: None,
             jump: 0,
             value: 0,
             removed: 0,
             refused: 0,
+            late: 0,
+            folds: 0,
             story: format!("seed {seed}\n"),
         };
         life.open();
         life.put("a", NOON);
+        life.merges = seed % 2 == 0;
+        if life.merges {
+            run(life.db(), "alter table cpu late merge").unwrap();
+        }
         for statement in [
             "create rollup fine as cpu | every 1m count, sum(n), last(n) by host",
             "create rollup coarse as fine | every 10m count, sum(n) by ()",
@@ -130,20 +150,31 @@ impl Life {
             precision: Precision::Nanos,
             accept_partial: true,
         };
-        let accepted_from = self.visible_from().max(self.sealed_until_or_min());
+        let (sealed, late_before) = (self.sealed_until_or_min(), self.late_rows());
+        let shown = time >= self.visible_from().max(sealed);
         let written = self.db().write_lines_now(&lines).unwrap();
-        assert_eq!(
-            written.errors.is_empty(),
-            time >= accepted_from,
-            "{body}: {:?}\n{}",
-            written.errors,
-            self.story
-        );
-        if written.errors.is_empty() {
-            self.taken.insert((host, time), self.value);
-        } else {
+        let is_late = self.late_rows() > late_before;
+        let why = || format!("{body}: {:?}\n{}", written.errors, self.story);
+        assert_eq!(written.errors.is_empty(), shown || self.merges, "{}", why());
+        if !written.errors.is_empty() {
             self.refused += 1;
+        } else if is_late {
+            assert!(!shown && self.merges, "{}", why());
+            self.late += 1;
+            self.waiting.insert((host, time), self.value);
+        } else {
+            assert!(time >= sealed, "{}", why());
+            self.taken.insert((host, time), self.value);
         }
+    }
+
+    fn late_rows(&self) -> usize {
+        let storage = rows(&run(self.db(), "show storage").unwrap());
+        let late = |row: &String| {
+            let number = row.split(" late_rows=").nth(1)?.split(' ').next()?;
+            number.parse::<usize>().ok()
+        };
+        storage.iter().filter_map(late).sum()
     }
 
     fn sealed_until_or_min(&self) -> i64 {
@@ -151,13 +182,19 @@ impl Life {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(24) {
+        match self.dice.roll(26) {
             0..=9 => {
                 for _ in 0..1 + self.dice.roll(6) {
                     let host = *self.dice.pick(&["a", "b"]);
                     let reach = *self.dice.pick(&[60, 60, 60, 500]);
                     let back = self.dice.roll(reach) as i64;
-                    let time = self.now() - self.jump - back * 30 * SECOND;
+                    // Some of what comes is for where the points are gone.
+                    let sealed = self.sealed_until();
+                    let from = match sealed > i64::MIN && self.dice.roll(3) == 0 {
+                        true => sealed,
+                        false => self.now() - self.jump,
+                    };
+                    let time = from - back * 30 * SECOND;
                     self.note(format!("write {host} {time}"));
                     self.put(host, time);
                 }
@@ -205,11 +242,30 @@ impl Life {
                 self.open();
             }
             20 => self.delete(),
+            21 | 22 => {
+                self.merges = self.dice.roll(3) > 0;
+                let text = format!("alter table cpu late {}", if self.merges { "merge" } else { "refuse" });
+                run(self.db(), &text).unwrap();
+                self.note(text);
+            }
             _ => {
                 let buckets = self.db().refresh(&RefreshScope::default()).unwrap();
                 self.note(format!("refresh: {buckets} buckets"));
             }
         }
+        if !self.waiting.is_empty() && self.late_rows() == 0 {
+            self.note(format!("{} late points are merged", self.waiting.len()));
+            let merged = std::mem::take(&mut self.waiting);
+            self.folded.extend(merged.into_iter().map(|((host, time), n)| (host, time, n)));
+            self.folds += 1;
+        }
+    }
+
+    /// All that rollups tell of.
+    fn known(&self) -> Vec<(&'static str, i64, i64)> {
+        let point = |((host, time), n): (&(&'static str, i64), &i64)| (*host, *time, *n);
+        let known = self.taken.iter().chain(&self.waiting).map(point);
+        known.chain(self.folded.iter().copied()).collect()
     }
 
     fn delete(&mut self) {
@@ -221,7 +277,10 @@ impl Life {
             Ok(_) => self.taken.retain(|(host, time), _| *host != "a" || *time < from || *time >= to),
             Err(error) => {
                 assert!(error.to_string().contains("add `since"), "{error}");
-                assert!(from < self.sealed_until(), "{error}\n{}", self.story);
+                let edge = |(_, time): &(&str, i64)| (time.div_euclid(10 * MINUTE) + 1) * 10 * MINUTE;
+                let late = self.waiting.keys().map(edge).max();
+                let until = late.unwrap_or(i64::MIN).max(self.sealed_until());
+                assert!(from < until, "{error}\n{}", self.story);
             }
         }
     }
@@ -241,9 +300,9 @@ impl Life {
         assert_eq!(found, expected, "raw\n{}", self.story);
 
         let mut fine: BTreeMap<(String, i64), Vec<(i64, i64)>> = BTreeMap::new();
-        for ((host, time), n) in &self.taken {
+        for (host, time, n) in self.known() {
             let bucket = time.div_euclid(MINUTE) * MINUTE;
-            fine.entry((host.to_string(), bucket)).or_default().push((*time, *n));
+            fine.entry((host.to_string(), bucket)).or_default().push((time, n));
         }
         let fine: Vec<String> = fine
             .into_iter()
@@ -256,7 +315,7 @@ impl Life {
         assert_eq!(rows(&ask(self.db(), "fine", true).unwrap()), fine, "fine\n{}", self.story);
 
         let mut coarse: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-        for ((_, time), n) in &self.taken {
+        for (_, time, n) in self.known() {
             let bucket = coarse.entry(time.div_euclid(10 * MINUTE) * 10 * MINUTE).or_default();
             *bucket = (bucket.0 + 1, bucket.1 + n);
         }
