@@ -1,5 +1,5 @@
 //! Every operation of the disk as a crash point of retention: what has expired stays hidden, what has not stays, and rollups
-//! keep what their points, gone by now, have told them.
+//! keep what their points, gone by now, have told them. Points that come later than that are merged into them, each once.
 //!
 //! The truth is simple: reads show the points from the edge of the coarsest bucket over them on; the rollup that is kept
 //! for ever knows every point that was ever written, and the one with a time of its own those from its own edge on.
@@ -124,6 +124,13 @@ fn step(db: &Db, clock: &ManualClock, step: &Step) -> Result<()> {
     }
 }
 
+/// Late points that are not merged yet.
+fn late_rows(db: &Db) -> usize {
+    let storage = rows(&run(db, "show storage").expect("it reads no disk"));
+    let late = |row: &String| row.split(" late_rows=").nth(1)?.split(' ').next()?.parse::<usize>().ok();
+    storage.iter().filter_map(late).sum()
+}
+
 /// Points of five days; retention that begins and becomes shorter, with everything else between its steps.
 fn workload() -> Vec<Step> {
     let point = |number| (if number % 3 == 0 { "b" } else { "a" }, number * 5, number * 7 % 60, number);
@@ -138,14 +145,22 @@ fn workload() -> Vec<Step> {
     steps.extend(expire.clone());
     steps.extend([Step::Refresh, Step::Flush]);
     steps.extend(expire.clone());
-    steps.push(Step::Write(vec![("b", 1, 3, 50), ("a", 30, 3, 51), ("a", 60, 3, 52)]));
+    // Late: into buckets that are there, beside them, and where there was nothing; one of them twice before it is merged.
+    steps.push(Step::Run("alter table cpu late merge"));
+    steps.push(Step::Write(vec![("a", 100, 40, 70), ("b", 100, 3, 71), ("b", 300, 5, 72), ("a", 4, 1, 73)]));
+    steps.push(Step::Write(vec![("b", 100, 3, 74), ("a", 115, 5, 75)]));
+    steps.extend([Step::Refresh, Step::Flush]);
+    steps.push(Step::Write(vec![("b", 1, 3, 50), ("a", 30, 3, 51), ("a", 60, 3, 52), ("a", 100, 41, 76)]));
     steps.extend([Step::KeepMinutes(96), Step::Refresh, Step::Restart]);
     steps.extend(expire.clone());
     steps.extend([Step::Compact, Step::KeepTable(40), Step::Write(vec![("b", 20, 4, 53)]), Step::Refresh]);
+    // Expired, but still there; then as late as the others.
+    steps.extend([Step::Write(vec![("a", 50, 6, 77), ("b", 100, 42, 78)]), Step::Refresh, Step::Flush]);
     steps.extend(expire.clone());
     steps.extend([Step::Flush, Step::Pass(8), Step::KeepMinutes(48), Step::Restart, Step::Compact]);
     steps.extend(expire.clone());
-    steps.extend([Step::Write(vec![("a", 2, 4, 54)]), Step::Refresh, Step::Flush]);
+    steps.extend([Step::Write(vec![("a", 2, 4, 54), ("b", 55, 8, 79)]), Step::Restart, Step::Compact]);
+    steps.extend([Step::Refresh, Step::Flush, Step::Compact]);
     steps.extend(expire);
     steps
 }
@@ -153,23 +168,24 @@ fn workload() -> Vec<Step> {
 #[test]
 fn every_crash_point_of_retention() {
     let (steps, next) = (workload(), AtomicU64::new(0));
-    let (points, expired) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (points, expired, folded) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while try_crash(&steps, next.fetch_add(1, Ordering::Relaxed), &expired) {
+                while try_crash(&steps, next.fetch_add(1, Ordering::Relaxed), &expired, &folded) {
                     points.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
-    let (points, expired) = (points.into_inner(), expired.into_inner());
+    let (points, expired, folded) = (points.into_inner(), expired.into_inner(), folded.into_inner());
     assert!(points > 100, "only {points} crash points");
     assert!(expired > 100, "blocks expired only {expired} times");
+    assert!(folded > 100, "late points were merged only {folded} times");
 }
 
 /// Runs the workload until the disk stops. False if it never did.
-fn try_crash(steps: &[Step], crash_after: u64, expired: &AtomicUsize) -> bool {
+fn try_crash(steps: &[Step], crash_after: u64, expired: &AtomicUsize, folded: &AtomicUsize) -> bool {
     let disk = FaultyDisk::crash_after(crash_after);
     let clock = ManualClock::at(NOON);
     let mut known = vec![Known::default()];
@@ -183,8 +199,9 @@ fn try_crash(steps: &[Step], crash_after: u64, expired: &AtomicUsize) -> bool {
             }
             (Some(db), next) => {
                 let blocks = || disk.files_with("blocks/default/cpu/").len();
-                let before = blocks();
+                let (before, late_before) = (blocks(), late_rows(db));
                 let outcome = step(db, &clock, next);
+                folded.fetch_add((late_rows(db) < late_before).into(), Ordering::Relaxed);
                 let fewer = matches!(next, Step::Expire) && blocks() < before;
                 expired.fetch_add(fewer.into(), Ordering::Relaxed);
                 outcome
