@@ -78,6 +78,7 @@ impl Jobs {
             return jobs;
         }
         add("flush", FLUSH_EVERY, |db| db.flush(FlushScope::Due).map(|_| false));
+        add("fold", FLUSH_EVERY, |db| db.fold(FlushScope::Due).map(|_| false));
         add("compaction", COMPACT_EVERY, |db| {
             let expired = db.expire();
             db.compact(false)?;

@@ -261,6 +261,10 @@ impl Rollup {
     pub fn lose(&mut self, range: TimeRange, seq: u64) {
         let whole = self.info.window.outward(range);
         let sealed = whole.intersect(TimeRange::new(Time::MIN, self.sealed_until));
+        if self.computed.overlaps(sealed) {
+            // Late points would make buckets of themselves alone.
+            self.begins = self.begins.max(sealed.end);
+        }
         self.computed.remove(sealed);
         self.stored.remove(sealed);
         self.mark_range(whole, seq);

@@ -36,6 +36,7 @@ fn rollups_outlive_their_points_whatever_comes() {
             life.step();
             life.check();
         }
+        life.verify();
         removed += life.removed;
         refused += life.refused;
         late += life.late;
@@ -282,6 +283,14 @@ impl Life {
                 let until = late.unwrap_or(i64::MIN).max(self.sealed_until());
                 assert!(from < until, "{error}\n{}", self.story);
             }
+        }
+    }
+
+    /// States are those of the points, where there are points; late points change nothing about that.
+    fn verify(&self) {
+        for rollup in ["fine", "coarse"] {
+            let found = self.db().check_rollup(DATABASE, rollup, &mut |_, _| {}).unwrap();
+            assert_eq!(found.differences, [], "{rollup}\n{}", self.story);
         }
     }
 

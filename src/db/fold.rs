@@ -51,9 +51,10 @@ struct Taken {
 }
 
 impl Db {
-    /// Folds late points where that is due. Returns how many blocks that made.
-    pub(super) fn fold(&self, scope: FlushScope) -> Result<usize> {
+    /// Folds late points: all, or those that time, memory and log ask for. Returns how many blocks that made.
+    pub fn fold(&self, scope: FlushScope) -> Result<usize> {
         let core = &*self.core;
+        core.check_writable()?;
         let mut blocks = 0;
         for table in core.late_tables_due(scope) {
             blocks += self.fold_table(&table)?;
@@ -91,7 +92,9 @@ impl Db {
         let folded = core.background.install(|| core.fold_all(taken, &mut added));
         let folded = folded.inspect_err(|_| core.remove_files(&added))?;
         let blocks = added.len();
+        // After a failed commit the manifest on disk may name the new files: they stay.
         core.commit(Edit { added, folded: vec![folded], ..Edit::default() })?;
+        core.forget_series();
         Ok(blocks)
     }
 }

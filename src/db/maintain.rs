@@ -93,8 +93,9 @@ impl Db {
     pub fn flush(&self, scope: FlushScope) -> Result<usize> {
         let blocks = self.flush_memory(scope)?;
         match scope {
-            FlushScope::States => Ok(blocks),
-            FlushScope::Due | FlushScope::All => Ok(blocks + self.fold(scope)?),
+            FlushScope::All => Ok(blocks + self.fold(scope)?),
+            // Late points that are due have a job of their own: where they cannot be merged, other points go on.
+            FlushScope::Due | FlushScope::States => Ok(blocks),
         }
     }
 

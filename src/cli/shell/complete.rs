@@ -176,9 +176,9 @@ const SHOWN: [&str; 9] = [
 ];
 
 /// Words within stages.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
     "and", "or", "not", "in", "by", "as", "over", "offset", "null", "true", "false", "now", "previous",
-    "linear", "max", "asc", "desc", "per", "on", "within", "keep", "from",
+    "linear", "max", "asc", "desc", "per", "on", "within", "keep", "late", "from",
 ];
 
 fn texts(words: &[&str]) -> Vec<String> {

@@ -54,7 +54,7 @@ async function candidates(line, { inText, rowsOf, lets }) {
     if (end === "create" || end === "drop") return words(["rollup"]);
     if (end === "alter") return words(["table", "rollup", "database"]);
     if (line[0].text === "show" && SHOWN.includes(end)) return words(end === "values" ? ["of"] : ["from"]);
-    if (source === undefined) return words(["keep"]);
+    if (source === undefined) return words(["keep", "late"]);
     if (inside?.text === "{") return tags();
     const stage = line.slice(line.findLastIndex((token) => token.text === "|") + 1);
     const by = stage.findLastIndex((token) => token.text === "by");

@@ -9,8 +9,8 @@ export const STAGES = ["last", "since", "between", "where", "every", "session", 
     "limit", "join", "left join", "asof join"];
 
 // What stands inside of stages and statements.
-const INNER = ["over", "offset", "by", "per", "as", "and", "or", "not", "in", "on", "within", "desc", "asc", "from", "of", "keep", "now",
-    "true", "false", "null", "previous", "linear", "table", "rollup", "database", "forever", "default"];
+const INNER = ["over", "offset", "by", "per", "as", "and", "or", "not", "in", "on", "within", "desc", "asc", "from", "of", "keep", "late", "now",
+    "true", "false", "null", "previous", "linear", "table", "rollup", "database", "forever", "default", "merge", "refuse"];
 
 // What may follow the first word of a stage, or its parts, where that is no name.
 export const FOLLOWING = {

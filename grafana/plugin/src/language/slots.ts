@@ -90,7 +90,7 @@ export function only(pieces: Piece[]): { variable: string; format?: string } | u
 }
 
 const NUMBERS = new Set(['<', '<=', '>', '>=', '+', '-', '*', '/', '%', 'limit', 'top', 'bottom', 'fill', 'offset']);
-const TEXTS = new Set(['last', 'since', 'between', 'every', 'over', 'session', 'within', 'max', 'keep']);
+const TEXTS = new Set(['last', 'since', 'between', 'every', 'over', 'session', 'within', 'max', 'keep', 'late']);
 
 function kindOf(before: Token[], next: Token | undefined): SlotKind {
   const last = before[before.length - 1]?.text ?? '';
