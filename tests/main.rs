@@ -19,6 +19,7 @@ mod grafana;
 mod http;
 mod interleavings;
 mod kill;
+mod late;
 mod live;
 mod memory;
 mod object_store;
