@@ -93,7 +93,7 @@ impl Life {
         };
         life.open();
         life.put("a", NOON);
-        life.merges = seed % 2 == 0;
+        life.merges = seed.is_multiple_of(2);
         if life.merges {
             run(life.db(), "alter table cpu late merge").unwrap();
         }

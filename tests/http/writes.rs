@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::support::server::{Server, folder};
+use crate::support::server::{Server, check_offline, folder};
 
 const GOOD: &[u8] = b"cpu,host=a usage=1.5,n=2i 1000\ncpu,host=b usage=2.5,n=3i 2000\n";
 
@@ -152,4 +152,38 @@ fn requests_that_make_no_sense_say_why() {
 
 fn unescaped(json: &str) -> String {
     json.replace("\\\"", "\"")
+}
+
+#[test]
+fn late_points_go_to_rollups_where_the_table_says_so_and_outlive_a_kill() {
+    let folder = folder();
+    let mut server = Server::start(folder.path(), &[]);
+    server.post("/write", b"cpu,host=a usage=1 1000");
+    server.rows("create rollup old as cpu | every 1h count, sum(usage) by host");
+    server.rows("alter table cpu keep 1d");
+    // Made later, it is sealed up to then.
+    server.rows("create rollup new as cpu | every 1h max(usage) by ()");
+    let refused = server.post("/write", b"cpu,host=a usage=2 2000");
+    assert_eq!(refused.status, 400);
+    let why = "its time 1970-01-01T00:00:00.000002Z is before ";
+    assert!(refused.text().contains(why), "{}", refused.text());
+    server.rows("alter table cpu late merge");
+    assert_eq!(server.post("/write", b"cpu,host=a usage=3 3000\ncpu,host=b usage=4 4000").status, 204);
+    let metrics = server.get("/metrics").text();
+    for (outcome, points) in [("refused", 1), ("merged", 2)] {
+        let line = format!("waterclock_ingest_late_points_total{{outcome=\"{outcome}\"}} {points}");
+        assert!(metrics.lines().any(|have| have == line), "{line} is not in\n{metrics}");
+    }
+    let expected = json!([["1970-01-01T00:00:00Z", "a", 2, 4.0], ["1970-01-01T00:00:00Z", "b", 1, 4.0]]);
+    assert_eq!(server.rows("old"), expected);
+    assert_eq!((server.rows("cpu"), server.rows("new")), (json!([]), json!([])));
+    server.kill();
+    drop(server);
+    let server = Server::start(folder.path(), &[]);
+    assert_eq!(server.rows("old"), expected);
+    assert!(server.stop().success(), "merged at a stop");
+    check_offline(folder.path(), "late points");
+    let server = Server::start(folder.path(), &[]);
+    assert_eq!(server.rows("old"), expected);
+    assert_eq!((server.rows("cpu"), server.rows("new")), (json!([]), json!([])));
 }
