@@ -26,6 +26,7 @@ pub mod print;
 mod range; // functions of windows
 mod sample; // functions of one sample
 mod select; // selectors to samples
+pub mod states; // functions of windows from rollups
 mod value;
 mod vector_functions;
 mod window; // samples to steps
@@ -37,7 +38,7 @@ pub use eval::{Newest, Sample};
 pub use lex::duration as parse_duration;
 pub use native::{Bucket, Native};
 pub use parse::{NAME, SyntaxError, parse, parse_selector};
-pub use select::{Selection, Source, Wanted, filter_of};
+pub use select::{Asked, Selection, Source, Wanted, filter_of};
 pub use value::{Run, Series, Steps, is_absent};
 
 use crate::error::{Error, Kind};

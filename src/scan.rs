@@ -294,6 +294,19 @@ impl Captured {
         self.files.is_empty() && self.memory.is_empty()
     }
 
+    /// Only what lies in these ranges, too.
+    #[must_use]
+    pub fn within(mut self, ranges: &RangeSet) -> Captured {
+        self.ranges = self.ranges.intersect(ranges);
+        self.files.retain(|file| self.ranges.overlaps(file.time()));
+        self
+    }
+
+    /// What it is asked for.
+    pub fn ranges(&self) -> &RangeSet {
+        &self.ranges
+    }
+
     /// Opens it for a query, which counts what was copied for it.
     pub fn open_within(self, guard: &Guard) -> Result<Scan> {
         guard.reserve(self.memory.heap_bytes())?;

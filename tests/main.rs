@@ -28,6 +28,7 @@ mod page;
 mod promql;
 mod promql_newer;
 mod promql_oracle;
+mod promql_rollups;
 mod prometheus;
 mod proof;
 mod random;

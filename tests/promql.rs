@@ -35,7 +35,7 @@ pub fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
         Ok(query) => query,
         Err(error) => return vec![error.to_string()],
     };
-    let answer = match db.promql(&query, false, DATABASE, &db.guard()) {
+    let (answer, _) = match db.promql(&query, false, DATABASE, &db.guard()) {
         Ok(answer) => answer,
         Err(error) => return vec![error.to_string()],
     };
@@ -58,7 +58,7 @@ pub fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
 
 pub fn over(db: &Db, query: &str, start: i64, end: i64, step: i64) -> Vec<String> {
     let query = Query::range(query, Steps::range(start, end, step), end, 5 * MINUTE).unwrap();
-    let answer = db.promql(&query, true, DATABASE, &db.guard()).unwrap();
+    let (answer, _) = db.promql(&query, true, DATABASE, &db.guard()).unwrap();
     let Data::Matrix(series) = answer.data else { panic!("no matrix") };
     let cell = |value: &f64| if is_absent(*value) { "-".to_string() } else { print::number_text(*value) };
     let line = |values: &[f64]| values.iter().map(cell).collect::<Vec<_>>().join(" ");
@@ -210,7 +210,7 @@ fn a_range_is_the_same_as_its_steps() {
     let (start, end, step) = (-MINUTE, 11 * MINUTE, 45_000);
     for query in queries {
         let ranged = Query::range(query, Steps::range(start, end, step), end, 5 * MINUTE).unwrap();
-        let answer = db.promql(&ranged, true, DATABASE, &db.guard()).unwrap();
+        let (answer, _) = db.promql(&ranged, true, DATABASE, &db.guard()).unwrap();
         let Data::Matrix(series) = answer.data else { panic!("no matrix") };
         if query.contains("()") && query.contains('@') {
             continue; // start() and end() are others at each step

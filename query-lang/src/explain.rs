@@ -217,7 +217,7 @@ fn window_text(window: &Window) -> String {
         Window::Every { step: 1, .. } => "at each time".to_owned(),
         Window::Every { step, .. } => format!("every {}", format_duration(*step)),
         Window::Session { gap } => format!("sessions, each until {} without a point", format_duration(*gap)),
-        Window::Calendar(_) => format!("every {}", window.text()),
+        Window::Calendar(_) | Window::Edges(_) => format!("every {}", window.text()),
     }
 }
 

@@ -135,7 +135,7 @@ impl Db {
         Guard::query(&self.core.clock, &self.core.config.limits, &self.core.pool)
     }
 
-    fn catalog(&self, database: &str) -> DatabaseCatalog {
+    pub(super) fn catalog(&self, database: &str) -> DatabaseCatalog {
         let live = self.core.live.read();
         DatabaseCatalog::new(&self.core.registry, &live.rollups, &live.blocks, database)
     }

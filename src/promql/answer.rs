@@ -17,13 +17,15 @@ use crate::promql::value::{Column, Run, Series, Steps, Value, histograms_bytes, 
 use crate::scan::Touched;
 
 /// What is asked, and when.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Query {
     text: String,
     expr: Expr,
     times: Times,
     /// Whether samples are to be counted.
     counts: bool,
+    /// Whether rollups may answer.
+    rollups: bool,
 }
 
 pub struct Answer {
@@ -85,12 +87,21 @@ impl Query {
         Query::refuse_extended(&expr)?;
         complete_infos(&mut expr);
         expr.resolve(times.frame()).map_err(|why| Error::invalid(MALFORMED, why))?;
-        Ok(Query { text: text.to_string(), expr, times, counts: false })
+        Ok(Query { text: text.to_string(), expr, times, counts: false, rollups: true })
     }
 
     /// Counts the samples that are looked at.
     pub fn counted(self) -> Query {
         Query { counts: true, ..self }
+    }
+
+    /// Reads points only.
+    pub fn without_rollups(self) -> Query {
+        Query { rollups: false, ..self }
+    }
+
+    pub fn rollups(&self) -> bool {
+        self.rollups
     }
 
     pub fn text(&self) -> &str {
@@ -102,11 +113,16 @@ impl Query {
     }
 
     /// `sources` are those of the selections, in their order. `over_range` says which form the answer has.
-    pub fn run(&self, over_range: bool, sources: Vec<Vec<Source>>, guard: &Guard) -> Result<Answer> {
-        let touched = Touched::default();
+    pub fn run(
+        &self,
+        over_range: bool,
+        sources: Vec<Vec<Source>>,
+        guard: &Guard,
+        touched: &Touched,
+    ) -> Result<Answer> {
         let annotations = Annotations::new(&self.text);
         let counts = Counts::new(self.times.steps.count, self.counts);
-        let evaluator = Evaluator::new(self.times, sources, guard, &touched, &annotations, &counts);
+        let evaluator = Evaluator::new(self.times, sources, guard, touched, &annotations, &counts);
         let data = if self.expr.returns() == Type::Matrix {
             Data::Runs(evaluator.runs(&self.expr, self.times.steps)?)
         } else {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a sample counts at each step that looks at it, as in Prometheus: once as the newest of its series, and once in every window
 //! that holds it. Inside a subquery nothing counts; the samples that it gives do. A histogram counts as so many samples as fit into its size.
+//! A state of a rollup counts as one sample, however many it stands for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -55,6 +56,18 @@ impl Counts {
         windows.slide(samples.times, |_, _, rows, _| {
             let step = steps.next().expect("windows have the steps of the query");
             step.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        });
+    }
+
+    pub fn are_wanted(&self) -> bool {
+        self.wanted().is_some()
+    }
+
+    /// The states of a series that the windows are made of, step by step.
+    pub fn states(&self, pieces: &[u64]) {
+        let Some(steps) = self.wanted() else { return };
+        steps.iter().zip(pieces).for_each(|(step, count)| {
+            step.fetch_add(*count, Ordering::Relaxed);
         });
     }
 

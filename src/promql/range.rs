@@ -1,7 +1,9 @@
 //! Functions of a range vector: one value from the samples of a window.
 //!
 //! Invariant: every function gives what Prometheus gives for the same samples, to the last bits where the order of operations decides
-//! them; a function without enough samples gives none.
+//! them; a function without enough samples gives none. But where the states of rollups can give the answer, too (`states`), no order
+//! may decide anything: sums are exact and rounded once (so are averages and increases over resets), whole numbers count exactly
+//! however large, and of zeros -0 is the smaller one.
 //! Not here: where a window begins and ends (`window`), windows with native histograms (`mixed`).
 
 mod mixed; // with native histograms
@@ -10,9 +12,10 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use storage_format::point::{TagSet, Time};
+use storage_format::state::{Extreme, FloatSum, State};
 
 use crate::promql::annotations::Annotations;
-use crate::promql::arithmetic::{Mean, Sum, quantile};
+use crate::promql::arithmetic::{Sum, quantile};
 use crate::promql::ast::Span;
 use crate::promql::functions::WindowFunction;
 use crate::promql::value::{ABSENT, Column};
@@ -46,12 +49,16 @@ struct Window<'a> {
     now: i64,
 }
 
-impl RangeCall<'_> {
+impl<'a> RangeCall<'a> {
+    pub fn new(function: WindowFunction, windows: Windows, params: &'a [Column]) -> RangeCall<'a> {
+        RangeCall { function, windows, params, refused: OnceLock::new() }
+    }
+
     /// The samples have no stale markers.
     pub fn column(&self, samples: Samples<'_>) -> Column {
         let mut column = Column::with_capacity(self.windows.steps.count);
         let resets = match self.function {
-            WindowFunction::Rate | WindowFunction::Increase => Resets::of(samples.values),
+            WindowFunction::Rate | WindowFunction::Increase => Resets::of(samples),
             _ => Resets::default(),
         };
         let varies = self.varies();
@@ -114,19 +121,11 @@ impl RangeCall<'_> {
                 Some(values.windows(2).filter(changed).count() as f64)
             }
             WindowFunction::Resets => Some(values.windows(2).filter(|pair| pair[1] < pair[0]).count() as f64),
-            WindowFunction::Avg => {
-                let mut mean = Mean::new(values[0]);
-                values[1..].iter().for_each(|value| mean.add(*value));
-                Some(mean.mean())
-            }
-            WindowFunction::Sum => {
-                let mut sum = Sum::default();
-                values.iter().for_each(|value| sum.add(*value));
-                Some(sum.total())
-            }
+            WindowFunction::Avg => exact_sum(window.samples).average(values.len() as u64),
+            WindowFunction::Sum => exact_sum(window.samples).round(),
             WindowFunction::Count => Some(values.len() as f64),
-            WindowFunction::Min => Some(values[extreme(values, |value, least| value < least)]),
-            WindowFunction::Max => Some(values[extreme(values, |value, most| value > most)]),
+            WindowFunction::Min => Some(extreme::<false>(values)),
+            WindowFunction::Max => Some(extreme::<true>(values)),
             WindowFunction::Last => values.last().copied(),
             WindowFunction::First => values.first().copied(),
             WindowFunction::Present => Some(1.0),
@@ -148,10 +147,10 @@ impl RangeCall<'_> {
             WindowFunction::TsOfLast => window.samples.times.last().map(|time| seconds(*time)),
             // The last of equal ones.
             WindowFunction::TsOfMin => {
-                Some(seconds(window.samples.times[extreme(values, |value, least| value <= least)]))
+                Some(seconds(window.samples.times[last_extreme(values, |value, least| value <= least)]))
             }
             WindowFunction::TsOfMax => {
-                Some(seconds(window.samples.times[extreme(values, |value, most| value >= most)]))
+                Some(seconds(window.samples.times[last_extreme(values, |value, most| value >= most)]))
             }
         }
     }
@@ -168,27 +167,33 @@ impl RangeCall<'_> {
 
     /// The difference from first to last, extended to the ends of the window where the samples come close to them.
     fn extrapolated(&self, window: &Window<'_>, resets: Option<&[Reset]>) -> Option<f64> {
-        let Samples { times, values } = window.samples;
-        let last = values.len() - 1;
-        if last == 0 {
-            return None;
-        }
-        let mut difference = values[last] - values[0];
-        for (_, before) in resets.into_iter().flatten() {
-            difference += before;
-        }
-        let counter = resets.is_some().then_some((values[0], difference));
-        Some(difference * self.factor(window, times, counter))
+        let Samples { times, values, rests } = window.samples;
+        let [first, .., last] = *values else { return None };
+        let fallen = resets.unwrap_or_default();
+        let difference = if fallen.is_empty() && rests.is_empty() {
+            // -0 less +0 is none.
+            last - first + 0.0
+        } else {
+            let mut sum = FloatSum::Empty;
+            sum.add_slice(&[last, -first]);
+            if let [first, .., last] = *rests {
+                sum.add_slice(&[last, -first]);
+            }
+            fallen.iter().for_each(|reset| sum.add_slice(&reset.from));
+            sum.round()?
+        };
+        let counter = resets.is_some().then_some((first, difference));
+        let reach = Reach { first: times[0], last: times[times.len() - 1], count: times.len() };
+        Some(difference * self.factor((window.start, window.end), reach, counter))
     }
 
-    /// What a difference from the first to the last of these times becomes over the window, of which there are at least two.
+    /// What a difference from the first to the last sample becomes over the window, of which there are at least two.
     /// Of a counter also its first value and the difference: it cannot have been below zero.
-    fn factor(&self, window: &Window<'_>, times: &[Time], counter: Option<(f64, f64)>) -> f64 {
-        let last = times.len() - 1;
-        let mut to_start = times[0].saturating_sub(window.start) as f64 / 1e9;
-        let mut to_end = window.end.saturating_sub(times[last]) as f64 / 1e9;
-        let sampled = times[last].saturating_sub(times[0]) as f64 / 1e9;
-        let between = sampled / last as f64;
+    pub fn factor(&self, window: (Time, Time), reach: Reach, counter: Option<(f64, f64)>) -> f64 {
+        let mut to_start = reach.first.saturating_sub(window.0) as f64 / 1e9;
+        let mut to_end = window.1.saturating_sub(reach.last) as f64 / 1e9;
+        let sampled = reach.last.saturating_sub(reach.first) as f64 / 1e9;
+        let between = sampled / (reach.count - 1) as f64;
         let close = between * 1.1;
         if to_start >= close {
             to_start = between / 2.0;
@@ -211,25 +216,57 @@ impl RangeCall<'_> {
     }
 }
 
-/// The row of a sample less than the one before, and the value of that one.
-type Reset = (usize, f64);
+/// When the samples of a window were taken.
+#[derive(Clone, Copy)]
+pub struct Reach {
+    pub first: Time,
+    pub last: Time,
+    pub count: usize,
+}
+
+/// A sample less than the one before.
+struct Reset {
+    row: usize,
+    /// The value of that one, and what it lost when it became a float.
+    from: [f64; 2],
+}
 
 /// Where a counter falls.
 #[derive(Default)]
 struct Resets(Vec<Reset>);
 
 impl Resets {
-    fn of(values: &[f64]) -> Resets {
-        let falls = (1..values.len()).filter(|row| values[*row] < values[row - 1]);
-        Resets(falls.map(|row| (row, values[row - 1])).collect())
+    fn of(samples: Samples<'_>) -> Resets {
+        let Samples { values, rests, .. } = samples;
+        let rest = |row: usize| rests.get(row).copied().unwrap_or_default();
+        let falls = |row: &usize| {
+            let (value, before) = (values[*row], values[row - 1]);
+            value < before || value == before && rest(*row) < rest(row - 1)
+        };
+        let reset = |row: usize| Reset { row, from: [values[row - 1], rest(row - 1)] };
+        Resets((1..values.len()).filter(falls).map(reset).collect())
     }
 
     /// Those after the first of these rows.
     fn within(&self, rows: Range<usize>) -> &[Reset] {
-        let first = self.0.partition_point(|(row, _)| *row <= rows.start);
-        let end = self.0.partition_point(|(row, _)| *row < rows.end);
+        let first = self.0.partition_point(|reset| reset.row <= rows.start);
+        let end = self.0.partition_point(|reset| reset.row < rows.end);
         &self.0[first..end.max(first)]
     }
+}
+
+fn exact_sum(samples: Samples<'_>) -> FloatSum {
+    let mut sum = FloatSum::Empty;
+    sum.add_slice(samples.values);
+    sum.add_slice(samples.rests);
+    sum
+}
+
+/// The least or the largest value; NaN if there is nothing else.
+fn extreme<const LARGEST: bool>(values: &[f64]) -> f64 {
+    let mut found = Extreme::<f64, LARGEST>::IDENTITY;
+    found.add_slice(values);
+    found.0.unwrap_or(f64::NAN)
 }
 
 /// Between the last two samples.
@@ -295,7 +332,7 @@ fn variance(values: &[f64]) -> f64 {
 }
 
 /// The row that is beyond all others; NaN only if there is nothing else.
-fn extreme(values: &[f64], is_beyond: impl Fn(f64, f64) -> bool) -> usize {
+fn last_extreme(values: &[f64], is_beyond: impl Fn(f64, f64) -> bool) -> usize {
     let mut found = 0;
     for (row, value) in values.iter().enumerate().skip(1) {
         if is_beyond(*value, values[found]) || values[found].is_nan() {
@@ -318,8 +355,8 @@ mod tests {
         let steps = Steps::instant(end);
         let windows = Windows::new(steps, &Moved::default(), end, end, end);
         let params: Vec<Column> = params.iter().map(|param| vec![*param]).collect();
-        let call = RangeCall { function, windows, params: &params, refused: OnceLock::new() };
-        let value = call.column(Samples { times: &times, values })[0];
+        let call = RangeCall::new(function, windows, &params);
+        let value = call.column(Samples::of(&times, values))[0];
         (!is_absent(value)).then_some(value)
     }
 
@@ -353,11 +390,25 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_exact_and_rounded_once() {
+        let values = [1.0, 1e100, 1.0, -1e100];
+        assert_eq!(over(WindowFunction::Sum, &values, &[]), Some(2.0));
+        assert_eq!(over(WindowFunction::Avg, &values, &[]), Some(0.5));
+        assert_eq!(over(WindowFunction::Avg, &[f64::MAX, f64::MAX], &[]), Some(f64::MAX));
+        assert_eq!(over(WindowFunction::Sum, &[f64::INFINITY, 1.0], &[]), Some(f64::INFINITY));
+        let opposite = [f64::INFINITY, f64::NEG_INFINITY];
+        assert!(over(WindowFunction::Sum, &opposite, &[]).is_some_and(f64::is_nan));
+        let least = over(WindowFunction::Min, &[0.0, -0.0], &[]);
+        assert_eq!(least.map(f64::to_bits), Some((-0.0f64).to_bits()));
+    }
+
+    #[test]
     fn resets_count_within_the_window_only() {
-        let resets = Resets::of(&[5.0, 1.0, 2.0, 0.0]);
-        assert_eq!(resets.within(0..4), [(1, 5.0), (3, 2.0)]);
-        assert_eq!(resets.within(1..4), [(3, 2.0)]);
-        assert_eq!(resets.within(1..3), []);
-        assert_eq!(resets.within(2..2), []);
+        let resets = Resets::of(Samples::of(&[], &[5.0, 1.0, 2.0, 0.0]));
+        let within = |rows| resets.within(rows).iter().map(|reset| (reset.row, reset.from[0])).collect::<Vec<_>>();
+        assert_eq!(within(0..4), [(1, 5.0), (3, 2.0)]);
+        assert_eq!(within(1..4), [(3, 2.0)]);
+        assert_eq!(within(1..3), []);
+        assert_eq!(within(2..2), []);
     }
 }

@@ -15,10 +15,12 @@ use storage_format::point::{FieldType, TagSet, Time, TimeRange};
 
 use crate::error::{Error, Result};
 use crate::promql::ast::{Expr, MatchTest, Matcher};
+use crate::promql::functions::WindowFunction;
 use crate::promql::labels::with;
 use crate::promql::native::Native;
 use crate::promql::parse::NAME;
-use crate::promql::window::Track;
+use crate::promql::states::Stated;
+use crate::promql::window::{Track, Windows};
 use crate::rows::Rows;
 use crate::scan::Captured;
 use crate::series::{CompiledFilter, METRIC_HISTOGRAM, METRIC_VALUE, METRICS_TABLE, Table};
@@ -28,10 +30,27 @@ use crate::series::{CompiledFilter, METRIC_HISTOGRAM, METRIC_VALUE, METRICS_TABL
 pub struct Selection {
     pub matchers: Vec<Matcher>,
     pub range: TimeRange,
+    /// The function that looks at its windows, if one does and at nothing else.
+    pub asked: Option<Asked>,
+}
+
+impl Selection {
+    pub fn new(matchers: Vec<Matcher>, range: TimeRange) -> Selection {
+        Selection { matchers, range, asked: None }
+    }
+}
+
+/// A function of a range vector that a selector gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub function: WindowFunction,
+    pub windows: Windows,
 }
 
 /// What of one table a selector means.
 pub struct Wanted {
+    /// What of the matchers is about tags.
+    pub tags: TagFilter,
     pub filter: CompiledFilter,
     /// Fields by number and name.
     pub columns: Vec<(u32, String)>,
@@ -52,7 +71,9 @@ enum Name {
 /// What one selector reads of one table.
 pub struct Source {
     pub captured: Captured,
-    names: Names,
+    pub names: Names,
+    /// What may be read in place of the points.
+    pub stated: Option<Stated>,
 }
 
 impl Wanted {
@@ -71,8 +92,10 @@ impl Wanted {
             let histograms_at = histogram.is_some().then_some(1);
             // A column that there is not is read as one without values.
             let value = value.unwrap_or((u32::MAX, METRIC_VALUE.to_string()));
+            let tags = tag_filter(matchers.iter());
             return Ok(Some(Wanted {
-                filter: filter(matchers.iter())?,
+                filter: CompiledFilter::new(&tags)?,
+                tags,
                 columns: std::iter::once(value).chain(histogram).collect(),
                 names: vec![Name::InTags],
                 histograms_at,
@@ -80,9 +103,11 @@ impl Wanted {
         }
         let by_name: Vec<Matcher> =
             matchers.iter().filter(|matcher| matcher.label == NAME).cloned().collect();
-        let by_name = filter(by_name.iter())?;
+        let by_name = CompiledFilter::new(&tag_filter(by_name.iter()))?;
+        let tags = tag_filter(matchers.iter().filter(|matcher| matcher.label != NAME));
         let mut wanted = Wanted {
-            filter: filter(matchers.iter().filter(|matcher| matcher.label != NAME))?,
+            filter: CompiledFilter::new(&tags)?,
+            tags,
             columns: Vec::new(),
             names: Vec::new(),
             histograms_at: None,
@@ -108,19 +133,19 @@ impl Wanted {
         })
     }
 
-    pub fn source(self, captured: Captured) -> Source {
-        Source { captured, names: Names { names: self.names, histograms_at: self.histograms_at } }
+    pub fn source(self, captured: Captured, stated: Option<Stated>) -> Source {
+        let names = Names { names: self.names, histograms_at: self.histograms_at };
+        Source { captured, names, stated }
+    }
+
+    /// Whether there may be native histograms among what it means.
+    pub fn has_histograms(&self) -> bool {
+        self.histograms_at.is_some()
     }
 
     /// The label sets that a series of the table stands for.
     pub fn labels<'a>(&'a self, tags: &'a TagSet) -> impl Iterator<Item = TagSet> + 'a {
         self.names.iter().map(|name| name.labels(tags))
-    }
-}
-
-impl Source {
-    pub fn into_parts(self) -> (Captured, Names) {
-        (self.captured, self.names)
     }
 }
 
@@ -142,7 +167,7 @@ impl Names {
     /// What the rows have of one column.
     pub fn fill(&self, track: &mut Track, column: usize, rows: &[Rows]) -> Result<()> {
         track.clear();
-        append_samples(rows, column, &mut track.times, &mut track.values);
+        append_samples(rows, column, track);
         match self.histograms_at {
             Some(at) => append_histograms(rows, at, &mut track.histograms),
             None => Ok(()),
@@ -206,41 +231,41 @@ fn append_histograms(
 }
 
 /// Appends the samples of one column.
-fn append_samples(rows: &[Rows], column: usize, times: &mut Vec<Time>, values: &mut Vec<f64>) {
+fn append_samples(rows: &[Rows], column: usize, track: &mut Track) {
     for piece in rows {
         let Some(Some(array)) = piece.columns.get(column) else { continue };
         if array.null_count() == 0 {
-            times.extend_from_slice(&piece.times);
-            extend_values(array, values, None);
+            track.times.extend_from_slice(&piece.times);
+            extend_values(array, track, None);
         } else {
             let valid = |row: &usize| array.is_valid(*row);
-            times.extend((0..piece.len()).filter(valid).map(|row| piece.times[row]));
-            extend_values(array, values, Some(&valid));
+            track.times.extend((0..piece.len()).filter(valid).map(|row| piece.times[row]));
+            extend_values(array, track, Some(&valid));
         }
     }
 }
 
-fn extend_values(array: &ArrayRef, values: &mut Vec<f64>, valid: Option<&dyn Fn(&usize) -> bool>) {
+fn extend_values(array: &ArrayRef, track: &mut Track, valid: Option<&dyn Fn(&usize) -> bool>) {
     let rows = (0..array.len()).filter(|row| valid.is_none_or(|valid| valid(row)));
     match array.data_type() {
         DataType::Float64 => {
             let floats = array.as_primitive::<Float64Type>().values();
             match valid {
-                None => values.extend_from_slice(floats),
-                Some(_) => values.extend(rows.map(|row| floats[row])),
+                None => track.values.extend_from_slice(floats),
+                Some(_) => track.values.extend(rows.map(|row| floats[row])),
             }
         }
         DataType::Int64 => {
             let integers = array.as_primitive::<Int64Type>().values();
-            values.extend(rows.map(|row| integers[row] as f64));
+            rows.for_each(|row| track.push_whole(integers[row].into()));
         }
         DataType::UInt64 => {
             let integers = array.as_primitive::<UInt64Type>().values();
-            values.extend(rows.map(|row| integers[row] as f64));
+            rows.for_each(|row| track.push_whole(integers[row].into()));
         }
         DataType::Boolean => {
             let bools = array.as_boolean().values();
-            values.extend(rows.map(|row| f64::from(u8::from(bools.value(row)))));
+            track.values.extend(rows.map(|row| f64::from(u8::from(bools.value(row)))));
         }
         other => unreachable!("bug: a field of type {other} was taken for a metric"),
     }
@@ -262,12 +287,22 @@ mod tests {
             ],
         };
         let samples = |column: usize| {
-            let (mut times, mut values) = (Vec::new(), Vec::new());
-            append_samples(std::slice::from_ref(&rows), column, &mut times, &mut values);
-            times.into_iter().zip(values).collect::<Vec<_>>()
+            let mut track = Track::default();
+            append_samples(std::slice::from_ref(&rows), column, &mut track);
+            assert!(track.rests.is_empty(), "small numbers are floats");
+            track.times.into_iter().zip(track.values).collect::<Vec<_>>()
         };
         assert_eq!(samples(0), [(1, 7.0), (3, 9.0)]);
         assert_eq!(samples(1), [(1, 1.0), (2, 0.0), (3, 1.0)]);
         assert_eq!(samples(2), []);
+    }
+
+    #[test]
+    fn what_whole_numbers_lose_as_floats_is_kept() {
+        let odd = (1i64 << 53) + 1;
+        let mut track = Track::default();
+        [1, odd, 2, -odd].iter().for_each(|whole| track.push_whole((*whole).into()));
+        assert_eq!(track.rests, [0.0, 1.0, 0.0, -1.0]);
+        assert_eq!((track.values[1], track.values[3]), ((odd - 1) as f64, -(odd - 1) as f64));
     }
 }

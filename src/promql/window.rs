@@ -19,6 +19,8 @@ pub struct Track {
     /// Ascending, of the values; stale markers are among them.
     pub times: Vec<Time>,
     pub values: Vec<f64>,
+    /// What the values of a whole field lost when they became floats, one for each; empty if nothing.
+    pub rests: Vec<f64>,
     /// Ascending; a stale marker is none. Of most series there are none at all.
     pub histograms: Vec<(Time, Option<Arc<Native>>)>,
 }
@@ -60,7 +62,20 @@ impl Track {
     pub fn clear(&mut self) {
         self.times.clear();
         self.values.clear();
+        self.rests.clear();
         self.histograms.clear();
+    }
+
+    /// The value of a whole field, whose time is there already.
+    pub fn push_whole(&mut self, whole: i128) {
+        let [value, rest] = as_floats(whole);
+        if rest != 0.0 {
+            self.rests.resize(self.values.len(), 0.0);
+        }
+        if rest != 0.0 || !self.rests.is_empty() {
+            self.rests.push(rest);
+        }
+        self.values.push(value);
     }
 
     /// Histograms as their totals.
@@ -73,7 +88,7 @@ impl Track {
     }
 
     pub fn samples(&self) -> Samples<'_> {
-        Samples { times: &self.times, values: &self.values }
+        Samples { times: &self.times, values: &self.values, rests: &self.rests }
     }
 
     pub fn first_time(&self) -> Option<Time> {
@@ -83,6 +98,11 @@ impl Track {
 
     /// Samples that come after all of these.
     pub fn append(&mut self, mut later: Track) {
+        if !(self.rests.is_empty() && later.rests.is_empty()) {
+            self.rests.resize(self.values.len(), 0.0);
+            later.rests.resize(later.values.len(), 0.0);
+            self.rests.append(&mut later.rests);
+        }
         self.times.append(&mut later.times);
         self.values.append(&mut later.values);
         self.histograms.append(&mut later.histograms);
@@ -92,7 +112,7 @@ impl Track {
         let of_one = |(_, histogram): &(Time, Option<Arc<Native>>)| {
             size_of::<(Time, Option<Arc<Native>>)>() + histogram.as_ref().map_or(0, |one| one.heap_bytes())
         };
-        self.times.len() * 16 + self.histograms.iter().map(of_one).sum::<usize>()
+        self.times.len() * 16 + self.rests.len() * 8 + self.histograms.iter().map(of_one).sum::<usize>()
     }
 
     /// All samples in one row. Of a float and a histogram at the same time the histogram is the later.
@@ -128,11 +148,18 @@ impl Points {
 pub struct Samples<'a> {
     pub times: &'a [Time],
     pub values: &'a [f64],
+    /// As in [`Track`].
+    pub rests: &'a [f64],
 }
 
 impl<'a> Samples<'a> {
+    pub fn of(times: &'a [Time], values: &'a [f64]) -> Samples<'a> {
+        Samples { times, values, rests: &[] }
+    }
+
     pub fn slice(self, rows: Range<usize>) -> Samples<'a> {
-        Samples { times: &self.times[rows.clone()], values: &self.values[rows] }
+        let rests = self.rests.get(rows.clone()).unwrap_or_default();
+        Samples { times: &self.times[rows.clone()], values: &self.values[rows], rests }
     }
 
     pub fn len(self) -> usize {
@@ -228,6 +255,12 @@ impl Windows {
     }
 }
 
+/// The float nearest to a whole number of 64 bits, and what that leaves.
+pub fn as_floats(whole: i128) -> [f64; 2] {
+    let value = whole as f64;
+    [value, (whole - value as i128) as f64]
+}
+
 /// Milliseconds to nanoseconds, at the ends of time saturated.
 pub fn nanos(milliseconds: i64) -> Time {
     milliseconds.saturating_mul(1_000_000)
@@ -290,7 +323,7 @@ mod tests {
     fn a_stale_marker_ends_a_series() {
         let times: Vec<Time> = [0, 12, 25].into_iter().map(|time| time * MS).collect();
         let values = [1.0, ABSENT, 3.0];
-        let samples = Samples { times: &times, values: &values };
+        let samples = Samples::of(&times, &values);
         let column = windows(100, Moved::default()).newest(samples, |row| values[row]);
         let present: Vec<bool> = column.iter().map(|value| !is_absent(*value)).collect();
         assert_eq!(present, [true, true, false, true, true]);

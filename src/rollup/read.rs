@@ -178,13 +178,18 @@ impl Access {
     }
 
     /// The states as a rollup keeps them: those of one series open.
-    pub fn states(self, guard: &Guard, touched: &Touched) -> Result<Groups> {
+    pub fn states(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {
         let closing = self.plan.closing();
-        let (groups, _) = self.gather(guard, touched)?;
-        match closing {
-            Some(closing) => closing.join(groups, guard),
-            None => Ok(groups),
-        }
+        let (groups, uses) = self.gather(guard, touched)?;
+        Ok(match closing {
+            Some(closing) => (closing.join(groups, guard)?, uses),
+            None => (groups, uses),
+        })
+    }
+
+    /// What is computed from raw points, but for dirty groups.
+    pub fn from_points(&self) -> &RangeSet {
+        self.raw.ranges()
     }
 
     fn gather(self, guard: &Guard, touched: &Touched) -> Result<(Groups, Vec<RollupUse>)> {

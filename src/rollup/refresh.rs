@@ -236,7 +236,7 @@ impl Refresh {
                         Ok(())
                     })?;
                 }
-                access.states(guard, &touched)?
+                access.states(guard, &touched)?.0
             }
         };
         let mut runs: Runs = groups.into_runs().map(|(group, run)| (group, Arc::new(run))).collect();

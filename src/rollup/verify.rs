@@ -94,7 +94,7 @@ impl Verify {
         };
         let touched = Touched::default();
         let mut expected: BTreeMap<TagSet, StateRun> = BTreeMap::new();
-        for (group, run) in raw.states(guard, &touched)?.into_runs() {
+        for (group, run) in raw.states(guard, &touched)?.0.into_runs() {
             let run = compared(&group, run);
             expected.insert(group, run);
         }

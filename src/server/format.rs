@@ -172,11 +172,15 @@ impl Out {
     }
 }
 
+pub fn stats_header(stats: &Stats) -> (HeaderName, HeaderValue) {
+    (STATS, header_value(&json::stats_text(stats)))
+}
+
 impl Said {
     /// As headers or trailers.
     pub fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([
-            (STATS, header_value(&json::stats_text(&self.stats))),
+            stats_header(&self.stats),
             (WARNINGS, header_value(&json::warnings_text(&first_warnings(&self.warnings)))),
         ])
     }

@@ -33,7 +33,7 @@ pub fn routes() -> Router<Arc<Doors>> {
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
-        .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/format_query", get(query::format_query).post(query::format_query))
         .route("/api/v1/parse_query", get(query::parse).post(query::parse))
         .route("/api/v1/series", get(series::series).post(series::series))
         .route("/api/v1/labels", get(series::labels).post(series::labels))

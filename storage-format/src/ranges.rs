@@ -72,10 +72,19 @@ impl RangeSet {
         all
     }
 
+    /// In one pass over both, because either may have thousands of ranges.
     pub fn minus(&self, other: &RangeSet) -> RangeSet {
-        let mut rest = self.clone();
-        other.ranges.iter().for_each(|range| rest.remove(*range));
-        rest
+        let mut ranges = Vec::with_capacity(self.ranges.len());
+        for own in &self.ranges {
+            let mut left = *own;
+            for gone in other.touching(*own) {
+                ranges.push(TimeRange::new(left.start, gone.start));
+                left.start = gone.end;
+            }
+            ranges.push(left);
+        }
+        ranges.retain(|range| !range.is_empty());
+        RangeSet { ranges }
     }
 
     pub fn intersect(&self, other: &RangeSet) -> RangeSet {

@@ -292,3 +292,52 @@ fn native_histograms_are_answered_with_their_buckets() {
     assert_eq!(reply["data"]["result"][0]["value"][1], "1");
     assert_eq!(reply["infos"], json!(["PromQL info: ignored histogram in max aggregation (1:5)"]));
 }
+
+#[test]
+fn answers_name_the_rollups_that_gave_them() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let point = |minute: u64| format!("cpu,host=a usage={} {}\n", minute % 1_000, minute * 60_000_000_000);
+    let body: String = (0..=2_880).map(point).collect();
+    assert_eq!(server.post("/write", body.as_bytes()).status, 204);
+    server.rows("create rollup cpu_10m as cpu | every 10m max(usage), first(usage)");
+    server.rows("refresh rollup cpu_10m");
+    let ask = |query: &str, more: &str| {
+        let reply = form(&server, "/api/v1/query", &format!("query={query}&time=172800&stats=all{more}"));
+        let data = data(&reply);
+        let header: Json = serde_json::from_str(reply.header("x-waterclock-stats")).unwrap();
+        assert_eq!(header["rollups"], data["stats"]["waterclock"]["rollups"]);
+        data
+    };
+    let (through, points) =
+        (ask("max_over_time(cpu_usage[1d])", ""), ask("max_over_time(cpu_usage[1d])", "&rollups=off"));
+    assert_eq!(through["result"], points["result"]);
+    assert_eq!(through["result"][0]["value"], json!([172_800, "999"]));
+    // The day has 144 buckets, and its last sample is the first of one more. No point is read.
+    let stats = &through["stats"]["waterclock"];
+    assert_eq!(stats["rollups"], json!([{ "name": "cpu_10m", "buckets": 145, "dirty_recomputed": 0 }]));
+    assert_eq!(stats["rows_read"], 145);
+    assert_eq!(points["stats"]["waterclock"]["rollups"], json!([]));
+    assert_eq!(points["stats"]["waterclock"]["rows_read"], 1_440);
+    let day = "query=max_over_time(cpu_usage[1h])&start=86400&end=172800&step=1h&stats=all";
+    let ranged = data(&form(&server, "/api/v1/query_range", day));
+    let ranged_points = data(&form(&server, "/api/v1/query_range", &format!("{day}&rollups=off")));
+    assert_eq!(ranged["result"], ranged_points["result"]);
+    assert_eq!(ranged["stats"]["waterclock"]["rollups"][0]["name"], "cpu_10m");
+
+    let reasons = [
+        ("quantile_over_time(0.5,cpu_usage[1d])", "no states give this function of PromQL"),
+        ("cpu_usage", "only functions of ranges are answered from rollups in PromQL"),
+        ("sum_over_time(cpu_usage[1d])", "it has no sum of usage"),
+    ];
+    for (query, reason) in reasons {
+        let answer = ask(query, "");
+        let not_used = json!([{ "name": "cpu_10m", "reason": reason }]);
+        assert_eq!(answer["stats"]["waterclock"]["rollups_not_used"], not_used, "{query}");
+        assert_eq!(answer["stats"]["waterclock"]["rollups"], json!([]));
+    }
+    let plain = server.get("/api/v1/query?query=cpu_usage&time=172800");
+    assert_eq!(plain.json()["data"].get("stats"), None);
+    assert!(plain.header("x-waterclock-stats").contains("\"rollups\":[]"));
+    assert!(!plain.header("x-waterclock-stats").contains("not_used"), "reasons are for who asks");
+}

@@ -4,6 +4,8 @@
 //! bucket is of fixed length or of days and months of a zone, rollups and queries ask the same questions of it.
 //! Not here: the calendar of a zone (`calendar`).
 
+use std::sync::Arc;
+
 use storage_format::point::{Time, TimeRange, ceil_time, floor_time};
 use storage_format::ranges::RangeSet;
 
@@ -27,6 +29,9 @@ pub enum Window {
     Calendar(Calendar),
     /// `session GAP`: buckets end where no point follows for longer than the gap.
     Session { gap: i64 },
+    /// Between these times, which ascend; also before the first and after the last. No statement says so: PromQL cuts the
+    /// time axis where its windows begin and end.
+    Edges(Arc<[Time]>),
 }
 
 impl Window {
@@ -35,6 +40,10 @@ impl Window {
         match self {
             Window::Every { step, origin } => floor_time(time, *step, *origin),
             Window::Calendar(calendar) => calendar.start_of(time),
+            Window::Edges(edges) => match edges.partition_point(|edge| *edge <= time) {
+                0 => Time::MIN,
+                after => edges[after - 1],
+            },
             Window::WholeRange | Window::Session { .. } => {
                 unreachable!("bug: {self:?} has no place of its own")
             }
@@ -50,6 +59,9 @@ impl Window {
                 start => start.saturating_add(*step),
             },
             Window::Calendar(calendar) => calendar.end_of(time),
+            Window::Edges(edges) => {
+                edges.get(edges.partition_point(|edge| *edge <= time)).copied().unwrap_or(Time::MAX)
+            }
             Window::WholeRange | Window::Session { .. } => {
                 unreachable!("bug: {self:?} has no place of its own")
             }
@@ -95,8 +107,8 @@ impl Window {
         match self {
             Window::Every { step, .. } => *step,
             Window::Calendar(calendar) => calendar.width(),
-            Window::WholeRange | Window::Session { .. } => {
-                unreachable!("bug: {self:?} has no place of its own")
+            Window::WholeRange | Window::Session { .. } | Window::Edges(_) => {
+                unreachable!("bug: the buckets of {self:?} have no width in common")
             }
         }
     }
@@ -116,7 +128,8 @@ impl Window {
     pub fn divides(&self, coarser: &Window) -> Result<(), String> {
         let (its, ours) = (self.text(), coarser.text());
         match (self, coarser) {
-            (_, Window::WholeRange) => Ok(()),
+            // Which of them lie between two edges is for whoever reads to see.
+            (_, Window::WholeRange | Window::Edges(_)) => Ok(()),
             (_, Window::Session { .. }) => Err("sessions depend on the time of each point".to_owned()),
             (Window::Every { step, origin }, Window::Every { step: wide, origin: from }) => {
                 if wide % step != 0 {
@@ -152,6 +165,10 @@ impl Window {
     /// Those buckets of `ranges`, which are of whole ones, that an edge of `coarser` parts. None if that would take too
     /// long to say.
     pub fn straddling(&self, coarser: &Window, ranges: &RangeSet) -> Option<RangeSet> {
+        if let Window::Edges(edges) = coarser {
+            let parts = |edge: &&Time| self.start_of(**edge) != **edge;
+            return Some(edges.iter().filter(parts).map(|edge| self.bucket(*edge)).collect());
+        }
         let (Window::Every { .. }, Window::Calendar(calendar)) = (self, coarser) else {
             return Some(RangeSet::default());
         };
@@ -180,6 +197,7 @@ impl Window {
             Window::Every { step, .. } => crate::time::format_duration(*step),
             Window::Calendar(calendar) => format!("{} in {}", calendar.text(), calendar.zone.name()),
             Window::Session { gap } => format!("sessions of {}", crate::time::format_duration(*gap)),
+            Window::Edges(_) => "the windows".to_owned(),
         }
     }
 }
@@ -210,6 +228,19 @@ mod tests {
         assert_eq!(hours.count(&parted), 365);
         let minutes = Window::Every { step: 30 * MINUTE, origin: 0 };
         assert!(minutes.straddling(&days("Asia/Kolkata"), &year).unwrap().is_empty());
+    }
+
+    #[test]
+    fn edges_part_the_buckets_that_they_lie_in() {
+        let edges = Window::Edges([HOUR, HOUR + 1, 3 * HOUR].into());
+        assert_eq!(edges.bucket(0), TimeRange::new(Time::MIN, HOUR));
+        assert_eq!(edges.bucket(HOUR), TimeRange::new(HOUR, HOUR + 1));
+        assert_eq!(edges.bucket(2 * HOUR), TimeRange::new(HOUR + 1, 3 * HOUR));
+        assert_eq!(edges.bucket(3 * HOUR), TimeRange::new(3 * HOUR, Time::MAX));
+        let hours = Window::Every { step: HOUR, origin: 0 };
+        assert!(hours.divides(&edges).is_ok());
+        let parted = hours.straddling(&edges, &RangeSet::default());
+        assert_eq!(parted.and_then(|parted| parted.hull()), Some(TimeRange::new(HOUR, 2 * HOUR)));
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl Planner<'_> {
         let step = match need.window {
             Window::Every { step, .. } => *step,
             Window::WholeRange => rollup.window.width(),
-            Window::Calendar(_) | Window::Session { .. } => return None,
+            Window::Calendar(_) | Window::Session { .. } | Window::Edges(_) => return None,
         };
         // What it keeps of points only its own definition says.
         if need.condition.is_some() || !need.computed.is_empty() {
@@ -418,7 +418,7 @@ pub(super) fn filled_window(aggregate: &Aggregate) -> Option<Window> {
         // Each time by itself.
         (Window::Every { step: 1, .. }, None) => None,
         (window @ (Window::Every { .. } | Window::Calendar(_)), None) => Some(window.clone()),
-        (Window::WholeRange | Window::Session { .. }, None) => None,
+        (Window::WholeRange | Window::Session { .. } | Window::Edges(_), None) => None,
     }
 }
 

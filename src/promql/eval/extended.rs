@@ -119,7 +119,7 @@ impl<'a> Evaluator<'a> {
             self.counts.newest(&column, &Histograms::new());
             (column, Histograms::new())
         };
-        let vector = self.read(selector, steps, &make)?;
+        let vector = self.read(selector, steps, &make, None)?;
         match has_histograms.into_inner() {
             true => Err(failure("smoothed and anchored modifiers do not work with native histograms")),
             false => Ok(vector),

@@ -38,7 +38,7 @@ impl Newest {
         let range = self.times.windows(self.times.steps, &Moved::default(), self.times.lookback).hull();
         let twice = |matchers: &Vec<Matcher>| [matchers.clone(), matchers.clone()];
         let all = self.selectors.iter().flat_map(twice);
-        all.map(|matchers| Selection { matchers, range }).collect()
+        all.map(|matchers| Selection::new(matchers, range)).collect()
     }
 
     /// Floats by labels; `sources` are those of the selections, in their order.

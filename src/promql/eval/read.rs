@@ -2,7 +2,7 @@
 //!
 //! Invariant: a series of which only a part was read at once is put together before anything is computed from it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage_format::point::{TagSet, Time};
@@ -14,6 +14,7 @@ use crate::promql::failure;
 use crate::promql::functions::WindowFunction;
 use crate::promql::native::Native;
 use crate::promql::range::{About, RangeCall};
+use crate::promql::select::Source;
 use crate::promql::value::{
     Column, Histograms, Run, Series, Steps, Vector, histograms_bytes, is_absent, series_bytes,
 };
@@ -49,7 +50,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Vector<'a>> {
         let (ranges, moved, length) = ranges_of(arg);
         let windows = self.times.windows(steps, moved, length);
-        let call = RangeCall { function, windows, params, refused: OnceLock::new() };
+        let call = RangeCall::new(function, windows, params);
         let (annotations, counts) = (self.annotations, self.counts);
         let make = |track: &mut Track, labels: &dyn Fn() -> TagSet| {
             if !track.histograms.is_empty() {
@@ -63,7 +64,7 @@ impl<'a> Evaluator<'a> {
             (call.column(track.samples()), Histograms::new())
         };
         let vector = match ranges {
-            Ranges::Selector(selector) => self.read(selector, steps, &make),
+            Ranges::Selector(selector) => self.read(selector, steps, &make, Some(&call)),
             Ranges::Subquery(subquery) => {
                 let inner_steps = self.affordable(subquery_steps(subquery, &windows))?;
                 let inner = counts.inside(|| self.vector(&subquery.inner, inner_steps))?;
@@ -108,15 +109,32 @@ impl<'a> Evaluator<'a> {
             };
             self.counts.newest(&found.0, &found.1);
             found
-        })
+        }, None)
     }
 
     /// Reads a selector's series in parallel, each into one column. Sorted by labels; series without samples at any step go.
-    pub(super) fn read(&self, selector: &Selector, steps: Steps, make: &Make<'_>) -> Result<Vector<'a>> {
+    /// `call` is what `make` makes of windows, if that can be had of states as well.
+    pub(super) fn read(
+        &self,
+        selector: &Selector,
+        steps: Steps,
+        make: &Make<'_>,
+        call: Option<&RangeCall<'_>>,
+    ) -> Result<Vector<'a>> {
         let mut all: Vec<Series> = Vec::new();
         let sources = std::mem::take(&mut *self.sources[selector.id].lock());
         for source in sources {
-            let (captured, names) = source.into_parts();
+            let Source { mut captured, names, stated } = source;
+            if let Some((stated, call)) = stated.zip(call) {
+                match stated.columns(call, captured, self.counts, self.guard, self.touched)? {
+                    Ok(made) => {
+                        let series = made.into_iter();
+                        all.extend(series.map(|(tags, column)| Series::floats(names.labels(0, &tags), column)));
+                        continue;
+                    }
+                    Err(points) => captured = points,
+                }
+            }
             let scan = captured.open_within(self.guard)?;
             let each = |found: &mut Found, part: Part<'_>| {
                 for field in 0..names.len() {
@@ -174,7 +192,7 @@ impl<'a> Evaluator<'a> {
                 let gathered: Mutex<Vec<Run>> = Mutex::default();
                 let sources = std::mem::take(&mut *self.sources[selector.id].lock());
                 for source in sources {
-                    let (captured, names) = source.into_parts();
+                    let Source { captured, names, .. } = source;
                     let scan = captured.open_within(self.guard)?;
                     scan.for_each(self.guard, |tags, rows| {
                         for field in 0..names.len() {

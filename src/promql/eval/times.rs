@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::promql::ast::{Expr, Moved, Node, Subquery};
 use crate::promql::duration::Frame;
 use crate::promql::eval::{extended, info};
-use crate::promql::functions::{AskedPart, Work};
-use crate::promql::select::Selection;
+use crate::promql::functions::{AskedPart, WindowFunction, Work};
+use crate::promql::select::{Asked, Selection};
 use crate::promql::value::Steps;
 use crate::promql::window::Windows;
 
@@ -39,18 +39,12 @@ fn collect(expr: &Expr, steps: Steps, times: &Times, found: &mut BTreeMap<usize,
         Node::Selector(selector) => {
             let windows = times.windows(steps, &selector.moved, times.lookback);
             let windows = extended::reach(selector, windows, times.lookback);
-            found.insert(
-                selector.id,
-                Selection { matchers: selector.matchers.clone(), range: windows.hull() },
-            );
+            found.insert(selector.id, Selection::new(selector.matchers.clone(), windows.hull()));
         }
         Node::Range { selector, range } => {
             let windows = times.windows(steps, &selector.moved, *range);
             let windows = extended::reach(selector, windows, times.lookback);
-            found.insert(
-                selector.id,
-                Selection { matchers: selector.matchers.clone(), range: windows.hull() },
-            );
+            found.insert(selector.id, Selection::new(selector.matchers.clone(), windows.hull()));
         }
         Node::Subquery(subquery) => {
             let windows = times.windows(steps, &subquery.moved, subquery.range);
@@ -60,7 +54,24 @@ fn collect(expr: &Expr, steps: Steps, times: &Times, found: &mut BTreeMap<usize,
             collect(&args[0], steps, times, found);
             let selector = info::selector(args);
             let range = times.windows(steps, &selector.moved, times.lookback).hull();
-            found.insert(selector.id, Selection { matchers: info::matchers(selector), range });
+            found.insert(selector.id, Selection::new(info::matchers(selector), range));
+        }
+        Node::Call { function, args } => {
+            args.iter().for_each(|arg| collect(arg, steps, times, found));
+            let function = match function.work {
+                Work::Window(function) => function,
+                Work::AbsentOverTime => WindowFunction::Present,
+                _ => return,
+            };
+            for arg in args {
+                if let Node::Range { selector, range } = &arg.unwrapped().node
+                    && selector.extension.is_none()
+                    && let Some(selection) = found.get_mut(&selector.id)
+                {
+                    let windows = times.windows(steps, &selector.moved, *range);
+                    selection.asked = Some(Asked { function, windows });
+                }
+            }
         }
         _ => expr.children().into_iter().for_each(|child| collect(child, steps, times, found)),
     }

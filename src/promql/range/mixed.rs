@@ -11,7 +11,7 @@ use crate::promql::annotations::Remark;
 use crate::promql::functions::WindowFunction;
 use crate::promql::native::{self, Incompatible, Native, ResetHint};
 use crate::promql::parse::NAME;
-use crate::promql::range::{About, RangeCall, Resets, Window};
+use crate::promql::range::{About, RangeCall, Reach, Resets, Window};
 use crate::promql::value::{Column, Histograms};
 use crate::promql::window::{Point, Points, Samples, nanos, seconds};
 
@@ -42,7 +42,7 @@ impl RangeCall<'_> {
             } else if !same || varies {
                 let mixed = Mixed::of(&points.times[rows.clone()], &points.points[rows]);
                 let window = Window {
-                    samples: Samples { times: &mixed.float_times, values: &mixed.floats },
+                    samples: Samples::of(&mixed.float_times, &mixed.floats),
                     start: nanos(end.saturating_sub(self.windows.length)),
                     end: nanos(end),
                     now: nanos(now),
@@ -101,7 +101,7 @@ impl RangeCall<'_> {
     }
 
     fn of_floats(&self, window: &Window<'_>, step: usize) -> Given {
-        let resets = Resets::of(window.samples.values);
+        let resets = Resets::of(window.samples);
         let found = self.value(window, step, resets.within(0..window.samples.len()), &mut Vec::new());
         found.map(Point::Float)
     }
@@ -160,7 +160,9 @@ impl RangeCall<'_> {
             about.say(Remark::NotGauge);
         }
         // Unlike floats, they are not kept from having been below zero.
-        found.multiply(self.factor(window, &mixed.histogram_times, None));
+        let times = &mixed.histogram_times;
+        let reach = Reach { first: times[0], last: times[times.len() - 1], count: times.len() };
+        found.multiply(self.factor((window.start, window.end), reach, None));
         found.hint = ResetHint::Gauge;
         Some(found)
     }

@@ -12,6 +12,8 @@ use storage_format::point::TagSet;
 
 use crate::promql::print::number_text;
 use crate::promql::{Answer, Data, Native, Run, Said, Series, Steps, is_absent};
+use crate::query::Stats;
+use crate::server::json::stats_text;
 use crate::server::prometheus::TRUNCATED;
 
 /// Text that is handed on at once.
@@ -25,6 +27,8 @@ pub struct Extras {
     pub limit: Option<usize>,
     /// Whether counts of samples are told step by step.
     pub per_step: bool,
+    /// What it took, in our own words.
+    pub stats: Stats,
 }
 
 /// The pieces of an answer.
@@ -51,10 +55,10 @@ pub fn pieces(answer: Answer, extras: &Extras) -> impl Iterator<Item = Bytes> + 
             });
             counts["totalQueryableSamplesPerStep"] = of_steps.collect();
         }
-        json!({
-            "timings": { "evalTotalTime": seconds, "execTotalTime": seconds },
-            "samples": counts,
-        })
+        let timings = json!({ "evalTotalTime": seconds, "execTotalTime": seconds });
+        // What Prometheus does not have stands apart, where its clients do not look.
+        let own = stats_text(&extras.stats);
+        format!("{{\"timings\":{timings},\"samples\":{counts},\"waterclock\":{own}}}")
     });
     let head = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{kind}\",\"result\":");
     let mut tail = String::new();
@@ -347,7 +351,7 @@ mod tests {
     fn text(data: Data, steps: Steps, limit: Option<usize>) -> String {
         let answer =
             Answer { steps, data, said: Said::default(), elapsed: Duration::from_millis(1), samples: None };
-        let all: Vec<u8> = pieces(answer, &Extras { limit, per_step: false }).flatten().collect();
+        let all: Vec<u8> = pieces(answer, &Extras { limit, per_step: false, stats: Stats::default() }).flatten().collect();
         String::from_utf8(all).unwrap()
     }
 

@@ -11,7 +11,9 @@ use serde_json::json;
 use crate::db::Db;
 use crate::guard::Guard;
 use crate::promql::{self, Answer, MALFORMED, Query, Steps};
+use crate::query::Stats;
 use crate::server::Doors;
+use crate::server::format;
 use crate::server::params::Params;
 use crate::server::prometheus::json::{Extras, pieces};
 use crate::server::prometheus::time::{duration, required_time, time};
@@ -45,10 +47,12 @@ async fn asked(doors: &Arc<Doors>, request: Request, form: Form) -> Result<Respo
     let client = client_of(&request);
     let params = params(doors, request).await?;
     let stats = params.get("stats");
-    let extras = Extras { limit: limit(&params)?, per_step: stats == Some("all") };
+    let (limit, per_step) = (limit(&params)?, stats == Some("all"));
+    let rollups = params.switch("rollups", true)?;
     let now = doors.db.clock().now().div_euclid(1_000_000);
     let query = read(&params, form, now)?;
     let query = if stats.is_some() { query.counted() } else { query };
+    let query = if rollups { query } else { query.without_rollups() };
     let time_max = doors.db.config().limits.query_time_max;
     let timeout = duration(&params, "timeout")?.map(|timeout| Duration::from_millis(timeout.max(0) as u64));
     // As in Prometheus, more than the server allows is not refused.
@@ -56,12 +60,20 @@ async fn asked(doors: &Arc<Doors>, request: Request, form: Form) -> Result<Respo
     let database = params.database(&["db"])?;
     let asked = Asked { database: database.clone(), statement: query.text().to_string(), caller };
     let work = move |db: &Db, guard: &Guard| {
-        let answer = db.promql(&query, form == Form::Range, &database, guard)?;
-        Ok(Answered { bytes: Some(answer.heap_bytes()), rollups: Vec::new(), answer })
+        let (answer, stats) = db.promql(&query, form == Form::Range, &database, guard)?;
+        let rollups = stats.rollups.iter().map(|used| used.name.clone()).collect();
+        Ok(Answered { bytes: Some(answer.heap_bytes()), rollups, answer: (answer, stats) })
     };
-    let (answer, held): (Answer, _) = queries::run(doors, asked, work).await?;
-    let body = stream(pieces(answer, &extras), held);
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    let ((answer, mut stats), held): ((Answer, Stats), _) = queries::run(doors, asked, work).await?;
+    if !per_step {
+        // They would make each head long.
+        stats.rejected.clear();
+    }
+    let said = format::stats_header(&stats);
+    let body = stream(pieces(answer, &Extras { limit, per_step, stats }), held);
+    let mut reply = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    reply.headers_mut().extend([said]);
+    Ok(reply)
 }
 
 fn read(params: &Params, form: Form, now: i64) -> Result<Query, Failure> {
@@ -109,7 +121,7 @@ fn steps(params: &Params) -> Result<(Steps, i64), Failure> {
     Ok((Steps::range(start, end, step), end))
 }
 
-pub async fn format(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+pub async fn format_query(State(doors): State<Arc<Doors>>, request: Request) -> Response {
     answer(text(&doors, request).await.map(|expr| success(json!(promql::print::query_text(&expr)))))
 }
 
