@@ -2,7 +2,7 @@
 //!
 //! Invariant: every function gives what Prometheus gives for the same samples, to the last bits where the order of operations decides
 //! them; a function without enough samples gives none. But where the states of rollups can give the answer, too (`states`), no order
-//! may decide anything: sums are exact and rounded once (so are averages and increases over resets), whole numbers count exactly
+//! may decide anything: sums are exact and rounded once (so are averages, and what a counter lost in its resets), whole numbers count exactly
 //! however large, and of zeros -0 is the smaller one.
 //! Not here: where a window begins and ends (`window`), windows with native histograms (`mixed`).
 
@@ -168,20 +168,12 @@ impl<'a> RangeCall<'a> {
     /// The difference from first to last, extended to the ends of the window where the samples come close to them.
     fn extrapolated(&self, window: &Window<'_>, resets: Option<&[Reset]>) -> Option<f64> {
         let Samples { times, values, rests } = window.samples;
-        let [first, .., last] = *values else { return None };
+        let [first, _, ..] = *values else { return None };
         let fallen = resets.unwrap_or_default();
-        let difference = if fallen.is_empty() && rests.is_empty() {
-            // -0 less +0 is none.
-            last - first + 0.0
-        } else {
-            let mut sum = FloatSum::Empty;
-            sum.add_slice(&[last, -first]);
-            if let [first, .., last] = *rests {
-                sum.add_slice(&[last, -first]);
-            }
-            fallen.iter().for_each(|reset| sum.add_slice(&reset.from));
-            sum.round()?
-        };
+        let end = |at: usize| [values[at], rests.get(at).copied().unwrap_or_default()];
+        let mut lost = FloatSum::Empty;
+        fallen.iter().for_each(|reset| lost.add_slice(&reset.from));
+        let difference = risen(end(0), end(values.len() - 1), &lost);
         let counter = resets.is_some().then_some((first, difference));
         let reach = Reach { first: times[0], last: times[times.len() - 1], count: times.len() };
         Some(difference * self.factor((window.start, window.end), reach, counter))
@@ -214,6 +206,19 @@ impl<'a> RangeCall<'a> {
             _ => factor,
         }
     }
+}
+
+/// From the first value to the last, each with what it lost when it became a float, and over the resets between them, which `lost` so much.
+pub fn risen(first: [f64; 2], last: [f64; 2], lost: &FloatSum) -> f64 {
+    let difference = if first[1] == 0.0 && last[1] == 0.0 {
+        last[0] - first[0]
+    } else {
+        let mut exact = FloatSum::Empty;
+        exact.add_slice(&[last[0], -first[0], last[1], -first[1]]);
+        exact.round().unwrap_or_default()
+    };
+    // Of -0 and no resets there is +0.
+    difference + lost.round().unwrap_or_default()
 }
 
 /// When the samples of a window were taken.

@@ -8,7 +8,7 @@ use storage_format::point::Time;
 use storage_format::state::{FloatSum, State, StateColumn, StateKey, StateKind};
 
 use crate::promql::functions::WindowFunction;
-use crate::promql::range::Reach;
+use crate::promql::range::{Reach, risen};
 use crate::promql::states::Reader;
 use crate::promql::states::window::{Piece, Sample, Window};
 use crate::promql::window::{as_floats, nanos};
@@ -97,9 +97,9 @@ impl Reader<'_> {
             if !before.value.is_finite() {
                 return Found::Lacks;
             }
-            sum.add_slice(&[-before.value, -before.rest]);
+            sum.add_slice(&before.floats().map(|part| -part));
         }
-        window.last.iter().for_each(|last| sum.add_slice(&[last.value, last.rest]));
+        window.last.iter().for_each(|last| sum.add_slice(&last.floats()));
         of(&sum, count).into()
     }
 
@@ -174,10 +174,9 @@ impl Reader<'_> {
         };
         match (first, last, self.count(window)) {
             (Some(first), Some(last), count @ 2..) => {
-                let mut difference = FloatSum::Empty;
-                difference.add_slice(&[last.value, -first.value, last.rest, -first.rest]);
+                let difference = risen(first.floats(), last.floats(), &FloatSum::Empty);
                 let reach = Reach { first: first.time, last: last.time, count: count as usize };
-                self.extended(&difference, reach, end, None)
+                self.extended(difference, reach, end, None)
             }
             _ => Found::Nothing,
         }
@@ -197,31 +196,28 @@ impl Reader<'_> {
             return Found::Lacks;
         }
         let count = self.count(window);
-        let mut risen: Option<Risen> = None;
+        let mut counter: Option<Risen> = None;
         let pieces = window.whole().filter_map(|piece| Risen::of(piece, self.places.counter));
         for next in pieces.chain(window.last.map(Risen::of_one)) {
-            match &mut risen {
-                Some(risen) => risen.go_on(next),
-                None => risen = Some(next),
+            match &mut counter {
+                Some(counter) => counter.go_on(next),
+                None => counter = Some(next),
             }
         }
-        match risen {
-            Some(Risen { first, last, mut lost }) if count > 1 => {
-                lost.add_slice(&[last.value, -first.value, last.rest, -first.rest]);
+        match counter {
+            Some(Risen { first, last, lost }) if count > 1 => {
+                let difference = risen(first.floats(), last.floats(), &lost);
                 let reach = Reach { first: first.time, last: last.time, count: count as usize };
-                self.extended(&lost, reach, end, Some(first.value))
+                self.extended(difference, reach, end, Some(first.value))
             }
             _ => Found::Nothing,
         }
     }
 
-    fn extended(&self, difference: &FloatSum, reach: Reach, end: i64, counter: Option<f64>) -> Found {
+    fn extended(&self, difference: f64, reach: Reach, end: i64, counter: Option<f64>) -> Found {
         let start = nanos(end.saturating_sub(self.call.windows.length));
-        let difference = difference.round();
-        let factor = |difference: f64| {
-            self.call.factor((start, nanos(end)), reach, counter.map(|first| (first, difference)))
-        };
-        difference.map(|difference| difference * factor(difference)).into()
+        let counter = counter.map(|first| (first, difference));
+        Found::Value(difference * self.call.factor((start, nanos(end)), reach, counter))
     }
 }
 
@@ -278,7 +274,7 @@ impl Risen {
 
     fn go_on(&mut self, next: Risen) {
         if next.first.is_less_than(&self.last) {
-            self.lost.add_slice(&[self.last.value, self.last.rest]);
+            self.lost.add_slice(&self.last.floats());
         }
         self.lost.merge(&next.lost);
         self.last = next.last;

@@ -27,6 +27,10 @@ impl Sample {
         Sample { time, value, rest }
     }
 
+    pub fn floats(&self) -> [f64; 2] {
+        [self.value, self.rest]
+    }
+
     pub fn is_less_than(&self, other: &Sample) -> bool {
         self.value < other.value || self.value == other.value && self.rest < other.rest
     }

@@ -7,6 +7,9 @@ import re
 
 LABELS = ["job", "inst", "code", "le"]
 
+# Waterclock rounds these sums once, Prometheus at each sample.
+EXACT_SUMS = r"\b(rate|increase|sum_over_time|avg_over_time)\("
+
 MATH = ["abs", "ceil", "floor", "sgn", "sqrt", "deg", "rad"]
 INEXACT_MATH = ["exp", "ln", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"]
 DATES = ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year"]
@@ -58,6 +61,7 @@ class Grammar:
             self.exact, self.discrete = True, False
             luck = self.dice.random()
             text = self.scalar(2) if luck < 0.04 else self.vector(self.dice.choice([1, 2, 2, 3]))
+            self.exact = self.exact and not re.search(EXACT_SUMS, text)
             # A last place makes another label or another branch of these.
             if (self.exact or not self.discrete) and not differs(text):
                 return text, self.exact
