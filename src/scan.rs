@@ -358,6 +358,28 @@ impl Scan {
         names.into_iter().map(str::to_string).collect()
     }
 
+    /// Whether any series may have a value in the scan's only column, a field of bytes. Of blocks no page is read for it.
+    pub fn may_have_values(&self, guard: &Guard) -> Result<bool> {
+        let hull = self.ranges.hull().unwrap_or(TimeRange::ALL);
+        let wanted = memory::Wanted { ids: &self.ids, times: hull };
+        for series in &self.series {
+            guard.check()?;
+            let in_block = |(block, rows): &(u32, Range<u64>)| {
+                self.blocks[*block as usize].open.may_hold(&self.columns[0], rows)
+            };
+            if series.blocks.iter().any(in_block) {
+                return Ok(true);
+            }
+            for place in &series.memory {
+                let decoded = self.memory.decode(*place, &series.tags, &wanted)?;
+                if decoded.rows.iter().any(|rows| rows.columns[0].is_some()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn add_blocks(
         &mut self,
         files: &[Arc<BlockFile>],

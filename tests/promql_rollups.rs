@@ -14,6 +14,7 @@ use waterclock::ingest::remote_write::Version;
 use waterclock::promql::{Data, Query, Series, Steps, is_absent, print};
 use waterclock::query::Stats;
 
+use crate::http::remote_write::histogram;
 use crate::support::counts::Counts;
 use crate::support::dice::Dice;
 use crate::support::engine::{DATABASE, NOON, SECOND, ask, write};
@@ -46,6 +47,7 @@ fn rollups_and_points_give_the_same_answers() {
     }
     let lacks = counts.lacks(&FUNCTIONS);
     assert!(lacks.is_none() || seeds.end - seeds.start < SEEDS, "never from rollups: {lacks:?}");
+    assert!(counts.get("beside histograms") > 0 || seeds.end - seeds.start < SEEDS);
     let all: u64 = FUNCTIONS.iter().map(|function| counts.get(function)).sum();
     assert!(all > 20 * (seeds.end - seeds.start), "only {all} answers came from rollups");
 }
@@ -75,7 +77,7 @@ const SELECTORS: [&str; 8] = [
     "{__name__=\"heat\"}",
 ];
 
-const ROLLUPS: [&str; 14] = [
+const ROLLUPS: [&str; 15] = [
     "cpu | every 10m count, avg(f), min(f), max(f), first(f), last(f)",
     "cpu | every 10m count(f), sum(n), count(n), max(n), min(n), first(n)",
     "cpu{host=\"a\"} | every 1h avg(n), first(n), last(n), increase(n), min(n)",
@@ -83,7 +85,8 @@ const ROLLUPS: [&str; 14] = [
     "cpu | every 1h max(f), avg(f), count(ok), last(ok), first(ok)",
     "cpu | every 1h avg(n), max(n), min(n), first(n), last(n), increase(n)",
     "cpu | every 1d max(f), min(f), avg(f)",
-    "cpu | every 10m max(f) by host",
+    "cpu | every 10m max(f), first(f), count(f), sum(f) by host",
+    "cpu | every 10m max(n), first(n) by dc, host",
     "jobs_total | every 10m avg, min, max, first, last, increase",
     "jobs_total{job=\"x\"} | every 1h count, max, first",
     "metrics | every 1h rate, avg, first, last, max, min",
@@ -98,6 +101,8 @@ struct Run<'a> {
     _folder: tempfile::TempDir,
     clock: ManualClock,
     db: Db,
+    /// In half of the runs.
+    with_histograms: bool,
     log: String,
 }
 
@@ -111,7 +116,8 @@ impl<'a> Run<'a> {
         let disk = Arc::new(LocalDisk::open(folder.path()).unwrap());
         let db = Db::open(disk, Arc::new(clock.clone()), config).unwrap();
         let log = format!("seed {seed}\n");
-        Run { counts, dice: Dice::new(seed), _folder: folder, clock, db, log }
+        let with_histograms = seed % 2 == 0;
+        Run { counts, dice: Dice::new(seed), _folder: folder, clock, db, with_histograms, log }
     }
 
     fn go(mut self) {
@@ -186,7 +192,7 @@ impl<'a> Run<'a> {
     fn lines(&mut self) {
         let mut body = String::new();
         for _ in 0..1 + self.dice.roll(60) {
-            let host = *self.dice.pick(&["a", "b"]);
+            let host = *self.dice.pick(&["a", "b", "b,dc=x"]);
             let time = self.time(1);
             let whole = match self.dice.roll(3) {
                 0 => (1 << 60) + self.dice.roll(4) as i64,
@@ -239,6 +245,15 @@ impl<'a> Run<'a> {
             };
             timeseries.push(series(&labels, &found));
         }
+        if self.with_histograms && self.dice.roll(3) == 0 {
+            // Of a metric of their own, and now and then among floats.
+            let name = *self.dice.pick(&["nh", "nh", "nh", "heat"]);
+            let times: Vec<i64> = (0..4).map(|_| self.time(MILLISECOND).div_euclid(MILLISECOND)).collect();
+            let mut one = series(&[("__name__", name), ("room", "x")], &[]);
+            one.histograms = times.into_iter().map(histogram).collect();
+            one.histograms.sort_by_key(|histogram| histogram.timestamp);
+            timeseries.push(one);
+        }
         self.note(&format!("{timeseries:?}"));
         let message = WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec();
         let request = RemoteWrite { database: DATABASE, message: &message, version: Version::V1 };
@@ -279,6 +294,9 @@ impl<'a> Run<'a> {
         self.counts.add("asked", 1);
         if !stats.rollups.is_empty() && !points.is_empty() {
             self.counts.add(function, 1);
+            if self.with_histograms && selector.starts_with("jobs") {
+                self.counts.add("beside histograms", 1);
+            }
         }
     }
 
@@ -293,7 +311,7 @@ impl<'a> Run<'a> {
         };
         let line = |one: &Series| {
             let cells: Vec<String> = one.values.iter().map(cell).collect();
-            format!("{} {}", print::labels(&one.labels), cells.join(" "))
+            format!("{} {} {:?}", print::labels(&one.labels), cells.join(" "), one.histograms)
         };
         (series.iter().map(line).collect(), stats)
     }

@@ -305,6 +305,11 @@ impl OpenBlock {
         self.block.row_bytes(&places)
     }
 
+    /// Whether pages with some of these rows may have a value in a field of texts or bytes.
+    pub fn may_hold(&self, field: &str, rows: &Range<u64>) -> bool {
+        self.place(field).is_some_and(|place| self.block.may_have(place, rows))
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.block.memory_bytes() + FILE_BYTES
     }

@@ -138,9 +138,9 @@ impl Wanted {
         Source { captured, names, stated }
     }
 
-    /// Whether there may be native histograms among what it means.
-    pub fn has_histograms(&self) -> bool {
-        self.histograms_at.is_some()
+    /// Where native histograms may be among what it means: the field's number and name.
+    pub fn histograms(&self) -> Option<&(u32, String)> {
+        self.histograms_at.map(|at| &self.columns[at])
     }
 
     /// The label sets that a series of the table stands for.

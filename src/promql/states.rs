@@ -6,7 +6,7 @@
 //! can be, it is not the last if there is a later one, and no extreme if there is a greater one. Where none of this helps, the points
 //! of the rest of that bucket are read, and only those.
 //! Invariant: what is given is what `range` gives for the samples, bit for bit. That is why sums are exact there as here, and why
-//! native histograms, of which the states of `value` know nothing, rule states out. Of points that retention has taken, a bucket counts
+//! native histograms, of which the states of `value` know nothing, rule states out: it is looked up whether the series have any. Of points that retention has taken, a bucket counts
 //! as a whole or not at all.
 //! Not here: which rollups there are and which fit (`db`), and their states (`rollup`).
 
@@ -43,6 +43,8 @@ pub struct Stated {
     pub slots: Slots,
     /// Of the states, in their order.
     pub keys: Vec<StateKey>,
+    /// What its series have of native histograms in the slots, if any may have some.
+    pub histograms: Option<Captured>,
     pub source: Box<dyn StateSource>,
 }
 
@@ -95,7 +97,13 @@ impl Stated {
         guard: &Guard,
         touched: &Touched,
     ) -> Result<std::result::Result<Made, Captured>> {
-        let Stated { slots, keys, mut source } = self;
+        let Stated { slots, keys, histograms, mut source } = self;
+        if let Some(histograms) = histograms
+            && histograms.open_within(guard)?.may_have_values(guard)?
+        {
+            source.give_up(HISTOGRAMS);
+            return Ok(Err(points));
+        }
         let before = guard.memory();
         let runs = source.read(guard, touched)?;
         let columns = runs.len() * series_bytes(call.windows.steps.count);
@@ -176,6 +184,9 @@ fn rests_of(
     };
     scan.fold(guard, touched, HashMap::new, each, both)
 }
+
+/// Why states cannot tell anything.
+const HISTOGRAMS: &str = "there may be native histograms among what the selector means, and no rollup keeps states of them";
 
 /// Why states cannot tell how much a counter rose.
 const NAN_AMONG_COUNTERS: &str = "a counter has NaN among its values";

@@ -3,15 +3,17 @@
 //! They are chosen as those of any other query (`query_lang::rewrite`): the windows of all steps are one aggregate whose buckets are
 //! the slots that the windows are cut into. If some of the rollups keep `first` of the field, only those serve, and the bucket at the
 //! edge of a window is taken as a whole; if none do, such buckets are computed from points.
-//! Invariant: a rollup gives a part of the answer only if it keeps series apart; the points that may have to be looked at are captured
-//! under the same lock as the states.
+//! Invariant: a rollup gives a part of the answer only if it keeps series apart, by itself or because its `by` names all tags of the
+//! table; the points that may have to be looked at are captured under the same lock as the states.
 //! Not here: windows made of states (`promql::states`).
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use query_lang::catalog::{FieldInfo, RollupInfo, StateSpec};
-use query_lang::plan::{Aggregate, Function, Grouping, OutputColumn, RollupChoice, RollupRejection, Window};
+use query_lang::plan::{
+    Aggregate, Function, Grouping, OutputColumn, RollupChoice, RollupRejection, TagFilter, Window,
+};
 use query_lang::rewrite::{Need, choose};
 use storage_format::point::{TagSet, Time, TimeRange};
 use storage_format::ranges::RangeSet;
@@ -24,7 +26,7 @@ use crate::promql::states::{Slots, StateSource, Stated, needs};
 use crate::promql::{Asked, Selection, Wanted};
 use crate::query::{RollupUse, StatePlan, keys_of};
 use crate::rollup::Access;
-use crate::scan::Touched;
+use crate::scan::{Captured, Touched};
 use crate::series::{METRICS_TABLE, Table};
 
 /// What rollups have given, and why others have not.
@@ -41,6 +43,15 @@ const EDGE_MIN: i64 = 1_800 * 1_000_000_000;
 pub struct Choice {
     slots: Slots,
     aggregate: Aggregate,
+}
+
+/// What a selector looks at in one table.
+struct Look<'a> {
+    table: &'a Table,
+    filter: &'a TagFilter,
+    field: FieldInfo,
+    /// What tells its series apart.
+    by: Grouping,
 }
 
 impl Told {
@@ -93,27 +104,30 @@ pub fn chosen(
     let Some(Asked { function, windows }) = selection.asked else {
         return refuse("only functions of ranges are answered from rollups in PromQL");
     };
-    if wanted.has_histograms() {
-        return refuse("its table has native histograms, of which no rollup keeps states");
-    }
-    let [(id, name)] = wanted.columns.as_slice() else {
+    let mut values = wanted.columns.iter().filter(|column| Some(*column) != wanted.histograms());
+    let (Some((id, name)), None) = (values.next(), values.next()) else {
         return refuse("the selector means several fields");
     };
     let columns = table.columns();
     // A metric has had no sample yet.
     let column = columns.get(*id as usize)?;
-    let field = FieldInfo { name: name.clone(), field_type: column.field_type };
-    let kinds = match needs(function, field.field_type, columns.len() == 1) {
+    let is_metric = *table.name == *METRICS_TABLE;
+    let look = Look {
+        table,
+        filter: &wanted.tags,
+        field: FieldInfo { name: name.clone(), field_type: column.field_type },
+        by: tags_apart(table),
+    };
+    let kinds = match needs(function, column.field_type, is_metric || columns.len() == 1) {
         Ok(kinds) => kinds,
         Err(reason) => return refuse(&reason),
     };
-    let is_metric = *table.name == *METRICS_TABLE;
     let instant = if is_metric { MILLISECOND } else { 1 };
     let Some(uncut) = Slots::new(&windows, instant, |_, _| None) else {
         return refuse("there are too many windows");
     };
     let with_first = [kinds.as_slice(), &[StateKind::First]].concat();
-    let (choices, rejected) = of_states(&with_first, &field, table, wanted, &over);
+    let (choices, rejected) = look.rollups(&with_first, &over);
     let bucket = |start: Time, before: Time| {
         let starts_there = choices.iter().map(|choice| choice.window.bucket(start));
         starts_there.filter(|bucket| bucket.start == start && bucket.end <= before).map(|bucket| bucket.end).next()
@@ -123,7 +137,7 @@ pub fn chosen(
     let (slots, kinds, choices, rejected) = match cut {
         Some(cut) if cut.has_buckets() => (cut, with_first, choices, rejected),
         _ => {
-            let (choices, rejected) = of_states(&kinds, &field, table, wanted, &over);
+            let (choices, rejected) = look.rollups(&kinds, &over);
             (uncut, kinds, choices, rejected)
         }
     };
@@ -134,9 +148,9 @@ pub fn chosen(
     let aggregate = Aggregate {
         window: Window::Edges(Arc::clone(&slots.edges)),
         hop: None,
-        by: Grouping::Series,
+        states: specs(&kinds, &look.field),
+        by: look.by,
         columns: Vec::new(),
-        states: specs(&kinds, &field),
         rollups: choices,
         rejected: Vec::new(),
     };
@@ -145,26 +159,32 @@ pub fn chosen(
 
 const MILLISECOND: i64 = 1_000_000;
 
-/// Rollups that keep these states of a field series by series, and the others.
-fn of_states(
-    kinds: &[StateKind],
-    field: &FieldInfo,
-    table: &Table,
-    wanted: &Wanted,
-    over: &[RollupInfo],
-) -> (Vec<RollupChoice>, Vec<RollupRejection>) {
-    let columns: Vec<OutputColumn> = kinds.iter().filter_map(|kind| column(*kind, field)).collect();
-    let need = Need {
-        table: &table.name,
-        filter: &wanted.tags,
-        computed: &[],
-        condition: None,
-        window: &Window::Edges([].into()),
-        by: &Grouping::Series,
-        columns: &columns,
-        states: &specs(kinds, field),
-    };
-    choose(need, over)
+/// All metrics have many more labels than one of them.
+fn tags_apart(table: &Table) -> Grouping {
+    if *table.name == *METRICS_TABLE { Grouping::Series } else { Grouping::Tags(table.tags()) }
+}
+
+impl Look<'_> {
+    /// Those that keep these states series by series, and the others.
+    fn rollups(
+        &self,
+        kinds: &[StateKind],
+        over: &[RollupInfo],
+    ) -> (Vec<RollupChoice>, Vec<RollupRejection>) {
+        let columns: Vec<OutputColumn> =
+            kinds.iter().filter_map(|kind| column(*kind, &self.field)).collect();
+        let need = Need {
+            table: &self.table.name,
+            filter: self.filter,
+            computed: &[],
+            condition: None,
+            window: &Window::Edges([].into()),
+            by: &self.by,
+            columns: &columns,
+            states: &specs(kinds, &self.field),
+        };
+        choose(need, over)
+    }
 }
 
 /// Distinct and in their order.
@@ -205,6 +225,10 @@ impl Choice {
         told: &Arc<Mutex<Told>>,
     ) -> Result<Option<Stated>> {
         let Choice { slots, aggregate } = self;
+        if aggregate.by != tags_apart(table) {
+            // A series with another tag has come since.
+            return Ok(None);
+        }
         let ranges = slots.wanted();
         let visible = live.visible(core, table);
         let states = StatePlan::of_rows(&aggregate, Time::MIN)?;
@@ -221,19 +245,30 @@ impl Choice {
         )?;
         let names = aggregate.rollups.iter().map(|choice| choice.name.as_str());
         let expired = ranges.overlaps(TimeRange::new(Time::MIN, visible.points_from));
+        if expired && wanted.histograms().is_some() {
+            told.lock().reject(names, HISTOGRAMS_EXPIRED);
+            return Ok(None);
+        }
         if !expired && cost(access.from_points()) > length(&ranges) / 2 {
             told.lock().reject(names, MOSTLY_POINTS);
             return Ok(None);
         }
+        let histograms = wanted.histograms().map(|column| {
+            let columns = std::slice::from_ref(column);
+            Captured::samples(&live.view(), table, &wanted.filter, ranges.clone(), columns)
+        });
         let source = Source {
             access: Some(access),
             names: names.map(str::to_string).collect(),
             uses: Vec::new(),
             told: Arc::clone(told),
         };
-        Ok(Some(Stated { slots, keys: keys_of(&aggregate.states), source: Box::new(source) }))
+        let keys = keys_of(&aggregate.states);
+        Ok(Some(Stated { slots, keys, histograms, source: Box::new(source) }))
     }
 }
+
+const HISTOGRAMS_EXPIRED: &str = "some of the samples have expired, and they may have been native histograms";
 
 const MOSTLY_POINTS: &str = "too little of the windows are whole buckets that are computed; with first(FIELD) in it, which tells \
     whether a sample lies on an edge, buckets at the edges count as whole";

@@ -195,6 +195,27 @@ impl Block {
         std::iter::once((rows.start, time.start)).chain(pages)
     }
 
+    /// Whether a page with some of these rows may have a value in a field of texts or bytes (a place in the schema), none of
+    /// which is empty. It is told without reading the page.
+    pub fn may_have(&self, field: usize, rows: &Range<u64>) -> bool {
+        let column = self.schema.first_field_chunk() + field;
+        let starts = self.groups.iter().zip(self.groups.iter().skip(1)).enumerate();
+        let mut touched = starts.filter(|(_, (start, end))| **start < rows.end && rows.start < **end);
+        touched.any(|(group, (start, end))| {
+            let offsets = self.parquet.metadata().offset_index();
+            let offsets = offsets.and_then(|groups| groups.get(group)?.get(column));
+            let Some((offsets, bytes)) =
+                offsets.and_then(|offsets| Some((offsets, offsets.unencoded_byte_array_data_bytes()?)))
+            else {
+                return true;
+            };
+            let firsts = offsets.page_locations().iter().map(|page| start + page.first_row_index as u64);
+            let ends = firsts.clone().skip(1).chain(std::iter::once(*end));
+            let mut pages = firsts.zip(ends).zip(bytes);
+            pages.any(|((first, end), bytes)| first < rows.end && rows.start < end && *bytes > 0)
+        })
+    }
+
     /// The rows of each page that holds some of these, which all columns share.
     pub fn pages(&self, rows: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let from = self.time_pages.partition_point(|page| page.first_row <= rows.start).saturating_sub(1);
