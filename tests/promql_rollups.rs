@@ -231,7 +231,11 @@ impl<'a> Run<'a> {
                     (true, _) => self.float(),
                     (false, 1) if self.dice.roll(8) == 0 => f64::NAN,
                     (false, _) => {
-                        count = if self.dice.roll(5) == 0 { 0.1 } else { count + self.dice.roll(50) as f64 / 7.0 };
+                        count = if self.dice.roll(5) == 0 {
+                            0.1
+                        } else {
+                            count + self.dice.roll(50) as f64 / 7.0
+                        };
                         count
                     }
                 };
@@ -283,7 +287,7 @@ impl<'a> Run<'a> {
             0 => Query::instant(&text, end, lookback),
             _ => {
                 let step = *self.dice.pick(&[range * 60_000, range * 30_000, range * 90_000, 600_000]);
-                Query::range(&text, Steps::range(end - 24 * HOUR / MILLISECOND, end, step), lookback)
+                Query::range(&text, Steps::range(end - 24 * HOUR / MILLISECOND, end, step), end, lookback)
             }
         };
         let query = query.unwrap();

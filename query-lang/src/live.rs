@@ -159,7 +159,9 @@ fn limited() -> Problem {
 fn rows_of(aggregate: &Aggregate) -> Result<Option<Window>, Problem> {
     Ok(match (&aggregate.window, aggregate.hop) {
         (_, Some(hop)) => Some(Window::Every { step: hop.step, origin: hop.origin }),
-        (window @ (Window::Every { .. } | Window::Calendar(_) | Window::Edges(_)), None) => Some(window.clone()),
+        (window @ (Window::Every { .. } | Window::Calendar(_) | Window::Edges(_)), None) => {
+            Some(window.clone())
+        }
         (Window::WholeRange, None) => None,
         (Window::Session { .. }, None) => {
             let message = "a session may grow as long as points come, so that none of its rows is ever final";

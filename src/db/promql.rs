@@ -94,8 +94,7 @@ impl Db {
             let mut captured = Vec::with_capacity(of_selection.len());
             for Look { table, wanted, choice } in of_selection {
                 let range = self.visible_part(&live, &table, range);
-                let points =
-                    Captured::samples(&live.view(), &table, &wanted.filter, range, &wanted.columns);
+                let points = Captured::samples(&live.view(), &table, &wanted.filter, range, &wanted.columns);
                 let stated = match choice {
                     Some(choice) => choice.capture(&self.core, &live, &table, &wanted, told)?,
                     None => None,

@@ -410,7 +410,8 @@ mod tests {
     #[test]
     fn resets_count_within_the_window_only() {
         let resets = Resets::of(Samples::of(&[], &[5.0, 1.0, 2.0, 0.0]));
-        let within = |rows| resets.within(rows).iter().map(|reset| (reset.row, reset.from[0])).collect::<Vec<_>>();
+        let within =
+            |rows| resets.within(rows).iter().map(|reset| (reset.row, reset.from[0])).collect::<Vec<_>>();
         assert_eq!(within(0..4), [(1, 5.0), (3, 2.0)]);
         assert_eq!(within(1..4), [(3, 2.0)]);
         assert_eq!(within(1..3), []);

@@ -186,7 +186,8 @@ fn rests_of(
 }
 
 /// Why states cannot tell anything.
-const HISTOGRAMS: &str = "there may be native histograms among what the selector means, and no rollup keeps states of them";
+const HISTOGRAMS: &str =
+    "there may be native histograms among what the selector means, and no rollup keeps states of them";
 
 /// Why states cannot tell how much a counter rose.
 const NAN_AMONG_COUNTERS: &str = "a counter has NaN among its values";

@@ -78,8 +78,7 @@ impl Told {
     }
 
     fn reject<'a>(&mut self, names: impl Iterator<Item = &'a str>, reason: &str) {
-        let rejection =
-            |name: &str| RollupRejection { name: name.to_string(), reason: reason.to_string() };
+        let rejection = |name: &str| RollupRejection { name: name.to_string(), reason: reason.to_string() };
         self.rejected.extend(names.map(rejection));
     }
 }
@@ -130,7 +129,10 @@ pub fn chosen(
     let (choices, rejected) = look.rollups(&with_first, &over);
     let bucket = |start: Time, before: Time| {
         let starts_there = choices.iter().map(|choice| choice.window.bucket(start));
-        starts_there.filter(|bucket| bucket.start == start && bucket.end <= before).map(|bucket| bucket.end).next()
+        starts_there
+            .filter(|bucket| bucket.start == start && bucket.end <= before)
+            .map(|bucket| bucket.end)
+            .next()
     };
     let cut = if choices.is_empty() { None } else { Slots::new(&windows, instant, bucket) };
     // Without a bucket at an edge `first` tells nothing, and those without it serve as well.
@@ -166,13 +168,8 @@ fn tags_apart(table: &Table) -> Grouping {
 
 impl Look<'_> {
     /// Those that keep these states series by series, and the others.
-    fn rollups(
-        &self,
-        kinds: &[StateKind],
-        over: &[RollupInfo],
-    ) -> (Vec<RollupChoice>, Vec<RollupRejection>) {
-        let columns: Vec<OutputColumn> =
-            kinds.iter().filter_map(|kind| column(*kind, &self.field)).collect();
+    fn rollups(&self, kinds: &[StateKind], over: &[RollupInfo]) -> (Vec<RollupChoice>, Vec<RollupRejection>) {
+        let columns: Vec<OutputColumn> = kinds.iter().filter_map(|kind| column(*kind, &self.field)).collect();
         let need = Need {
             table: &self.table.name,
             filter: self.filter,

@@ -90,7 +90,7 @@ impl<'a> Evaluator<'a> {
         self.extended(selector, steps, |samples, column| {
             wide.slide(samples.times, |time, _, rows, _| {
                 let at = nanos(windows.end(time));
-                let Samples { times, values } = samples.slice(rows);
+                let Samples { times, values, .. } = samples.slice(rows);
                 let next = times.partition_point(|time| *time < at);
                 column.push(match (next.checked_sub(1), times.get(next)) {
                     (_, Some(time)) if *time == at => values[next],
@@ -158,7 +158,7 @@ impl Edges {
 
     /// From edge to edge.
     fn difference(self, samples: Samples<'_>, extension: Extension, is_counter: bool) -> Option<f64> {
-        let Samples { times, values } = samples;
+        let Samples { times, values, .. } = samples;
         let newest = times.len().checked_sub(1)?;
         let is_smoothed = extension == Extension::Smoothed;
         let first = times[..newest].partition_point(|time| *time <= self.start).saturating_sub(1);

@@ -94,22 +94,27 @@ impl<'a> Evaluator<'a> {
         of_time: Option<fn(Time) -> f64>,
     ) -> Result<Vector<'a>> {
         let windows = self.times.windows(steps, &selector.moved, self.times.lookback);
-        self.read(selector, steps, &|track, _| {
-            let samples = track.samples();
-            let is_mixed = !track.histograms.is_empty();
-            let found = match of_time {
-                None if is_mixed => windows.newest_point(&track.points()),
-                Some(of_time) if is_mixed => {
-                    (windows.newest_time(&track.points(), of_time), Histograms::new())
-                }
-                None => (windows.newest(samples, |row| samples.values[row]), Histograms::new()),
-                Some(of_time) => {
-                    (windows.newest(samples, |row| of_time(samples.times[row])), Histograms::new())
-                }
-            };
-            self.counts.newest(&found.0, &found.1);
-            found
-        }, None)
+        self.read(
+            selector,
+            steps,
+            &|track, _| {
+                let samples = track.samples();
+                let is_mixed = !track.histograms.is_empty();
+                let found = match of_time {
+                    None if is_mixed => windows.newest_point(&track.points()),
+                    Some(of_time) if is_mixed => {
+                        (windows.newest_time(&track.points(), of_time), Histograms::new())
+                    }
+                    None => (windows.newest(samples, |row| samples.values[row]), Histograms::new()),
+                    Some(of_time) => {
+                        (windows.newest(samples, |row| of_time(samples.times[row])), Histograms::new())
+                    }
+                };
+                self.counts.newest(&found.0, &found.1);
+                found
+            },
+            None,
+        )
     }
 
     /// Reads a selector's series in parallel, each into one column. Sorted by labels; series without samples at any step go.
@@ -129,7 +134,9 @@ impl<'a> Evaluator<'a> {
                 match stated.columns(call, captured, self.counts, self.guard, self.touched)? {
                     Ok(made) => {
                         let series = made.into_iter();
-                        all.extend(series.map(|(tags, column)| Series::floats(names.labels(0, &tags), column)));
+                        all.extend(
+                            series.map(|(tags, column)| Series::floats(names.labels(0, &tags), column)),
+                        );
                         continue;
                     }
                     Err(points) => captured = points,

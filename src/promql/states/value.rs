@@ -107,7 +107,9 @@ impl Reader<'_> {
         match piece.state(self.places.sum) {
             StateColumn::SumFloat(sums) => sum.merge(&sums[piece.at]),
             StateColumn::SumInt(sums) => sums[piece.at].total().into_iter().for_each(|total| add(sum, total)),
-            StateColumn::SumUInt(sums) => sums[piece.at].total().into_iter().for_each(|total| add(sum, total)),
+            StateColumn::SumUInt(sums) => {
+                sums[piece.at].total().into_iter().for_each(|total| add(sum, total))
+            }
             other => unreachable!("bug: {:?} is no sum", other.kind()),
         }
     }

@@ -351,7 +351,8 @@ mod tests {
     fn text(data: Data, steps: Steps, limit: Option<usize>) -> String {
         let answer =
             Answer { steps, data, said: Said::default(), elapsed: Duration::from_millis(1), samples: None };
-        let all: Vec<u8> = pieces(answer, &Extras { limit, per_step: false, stats: Stats::default() }).flatten().collect();
+        let all: Vec<u8> =
+            pieces(answer, &Extras { limit, per_step: false, stats: Stats::default() }).flatten().collect();
         String::from_utf8(all).unwrap()
     }
 
