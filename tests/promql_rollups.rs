@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         let disk = Arc::new(LocalDisk::open(folder.path()).unwrap());
         let db = Db::open(disk, Arc::new(clock.clone()), config).unwrap();
         let log = format!("seed {seed}\n");
-        let with_histograms = seed % 2 == 0;
+        let with_histograms = seed.is_multiple_of(2);
         Run { counts, dice: Dice::new(seed), _folder: folder, clock, db, with_histograms, log }
     }
 
