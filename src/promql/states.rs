@@ -139,6 +139,11 @@ impl Stated {
         }
         if !unsure.is_empty() {
             let lacking = lacking.into_inner();
+            if slots.is_mostly(&lacking, points.ranges()) {
+                source.give_up(MOSTLY_RESTS);
+                guard.release(guard.memory().saturating_sub(before));
+                return Ok(Err(points));
+            }
             let rests = rests_of(&lacking, &slots, &keys, points, guard, touched)?;
             let nothing = StateRun::new(&keys);
             for (tags, run) in unsure {
@@ -188,6 +193,9 @@ fn rests_of(
 /// Why states cannot tell anything.
 const HISTOGRAMS: &str =
     "there may be native histograms among what the selector means, and no rollup keeps states of them";
+
+/// Why states are not worth their points.
+const MOSTLY_RESTS: &str = "what it cannot tell at the edges of the windows is a large part of them; shorter buckets would be of use";
 
 /// Why states cannot tell how much a counter rose.
 const NAN_AMONG_COUNTERS: &str = "a counter has NaN among its values";

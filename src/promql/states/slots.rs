@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use storage_format::point::{Time, TimeRange};
 use storage_format::ranges::RangeSet;
 
@@ -14,6 +15,9 @@ use crate::promql::window::Windows;
 
 /// More steps than a client may ask for. Of a subquery there can be any number.
 const STEPS_MAX: usize = 20_000;
+
+/// The part of the windows that may have to be looked at in points is at most one in so many.
+const RESTS_SHARE: i128 = 4;
 
 pub struct Slots {
     /// The starts of the slots, those of gaps between windows included.
@@ -107,6 +111,18 @@ impl Slots {
     /// The start of the slot that a time lies in.
     pub fn slot_of(&self, time: Time) -> Time {
         self.edges[self.edges.partition_point(|edge| *edge <= time).saturating_sub(1)]
+    }
+
+    /// Whether the buckets of these slots are so large a part of the windows that all points may as well be read, which can be
+    /// if none of them has expired.
+    pub fn is_mostly(&self, slots: &HashSet<Time>, points: &RangeSet) -> bool {
+        let first = self.windows().map(|window| window.begin.from).min();
+        let is_visible = points.hull().zip(first).is_some_and(|(points, first)| points.start <= first);
+        let length = |range: TimeRange| i128::from(range.end) - i128::from(range.start);
+        let rests: i128 =
+            slots.iter().filter_map(|slot| self.cut_at(*slot)).map(|cut| length(cut.rest())).sum();
+        let all: i128 = self.wanted().ranges().iter().map(|range| length(*range)).sum();
+        is_visible && rests > all / RESTS_SHARE
     }
 
     /// The cut whose slot starts at a time.
