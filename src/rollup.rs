@@ -385,10 +385,16 @@ impl Rollup {
         }
     }
 
-    /// For a new one: what lies before this is there no longer, but for what its parent, if it has one, has of it.
+    /// For a new one: what lies before this is there no longer, but for what its parent, if it has one, has of it. The bucket
+    /// in which it lies is made of what is left, and goes on to take points.
     pub fn begin(&mut self, gone_before: Time, parent: Option<&Rollup>) {
-        self.seal(gone_before);
-        self.begins = parent.map_or(self.sealed_until, |parent| parent.begins);
+        if gone_before > Time::MIN {
+            self.sealed_until = self.sealed_until.max(self.bucket(gone_before));
+            self.begins = self.info.window.ceil(gone_before);
+        }
+        if let Some(parent) = parent {
+            self.begins = parent.begins;
+        }
     }
 
     /// The first bucket that reads find.

@@ -68,12 +68,16 @@ impl Db {
             return Ok(0);
         }
         let _compaction = self.core.compaction.lock();
-        let (until, closed_before) = {
+        let (until, edge, closed_before) = {
             let live = self.core.live.read();
             let Some(times) = live.late.times(table.id) else { return Ok(0) };
-            (times.end, live.late.closed_before(table.id))
+            (times.end, live.seals_until(table, times.end), live.late.closed_before(table.id))
         };
-        let outcome = match self.core.close(table, until.max(closed_before)) {
+        // A bucket that is not over cannot be sealed, and points of now must not be late even for a moment.
+        if edge > self.core.clock.now() {
+            return Ok(0);
+        }
+        let outcome = match self.core.close(table, edge.max(closed_before)) {
             true => self.fold_closed(table, until),
             false => Ok(0),
         };
@@ -123,6 +127,10 @@ impl Core {
     fn take_late(&self, table: &Arc<Table>, until: Time) -> Result<Option<Taken>> {
         let mut live = self.live.write();
         if live.late.times(table.id).is_none_or(|times| times.end > until) {
+            return Ok(None);
+        }
+        // A rollup that was made meanwhile may end its buckets later.
+        if live.seals_until(table, until) > live.late.closed_before(table.id) {
             return Ok(None);
         }
         let is_settled = live.are_settled(self, table, until, |_| true);

@@ -95,9 +95,15 @@ impl Live {
         self.rollups_over(table).map(Rollup::sealed_until).max().unwrap_or(Time::MIN)
     }
 
-    /// Points from here on are neither expired nor in a sealed bucket.
+    /// Up to where buckets are sealed when time is up to `before`: buckets of several widths need not end together.
+    pub(super) fn seals_until(&self, table: &Table, before: Time) -> Time {
+        self.rollups_over(table).map(|rollup| rollup.info.window.ceil(before)).fold(before, Time::max)
+    }
+
+    /// Points from here on have not expired, and are in no bucket that is sealed or about to be.
     pub(super) fn accepted_from(&self, core: &Core, table: &Table, now: Time) -> Time {
-        self.visible_from(&core.registry, table, now).max(self.sealed_until(table))
+        let visible = self.visible_from(&core.registry, table, now);
+        visible.max(self.sealed_until(table)).max(self.late.closed_before(table.id))
     }
 
     /// Before this a rollup that is made now finds no points of its own: they have expired or gone, or were late.
@@ -218,22 +224,31 @@ impl Core {
         let Some(before) = expired.long_enough(&key, before, self.clock.elapsed(), after) else {
             return Ok(0);
         };
-        if !self.live.read().has_expired(&key, before) {
-            if table.merges_late() {
-                self.live.write().late.close(table.id, Time::MIN);
+        let edge = {
+            let live = self.live.read();
+            if !live.has_expired(&key, before) {
+                let is_closed = live.late.closed_before(table.id) > Time::MIN;
+                drop(live);
+                if is_closed {
+                    self.live.write().late.close(table.id, Time::MIN);
+                }
+                return Ok(0);
             }
-            return Ok(0);
-        }
-        let is_quiet = !table.merges_late() || self.close(table, before);
+            live.seals_until(table, before)
+        };
+        let is_quiet = self.close(table, edge);
         // States that only memory has would be lost with their points.
         db.flush(FlushScope::States)?;
         let files = {
             let mut live = self.live.write();
+            // A rollup that was made meanwhile may end its buckets later.
+            let is_quiet = is_quiet && live.seals_until(table, before) <= edge;
             if !is_quiet || !live.are_settled(self, table, before, |_| true) {
                 tracing::info!(table = %table.name, "expired points stay until the rollups over them are computed");
-                // What comes for them from now on is late, so that they will be computed in the end.
-                if table.merges_late() {
-                    expired.ask_again(&key, before);
+                match table.merges_late() {
+                    // What comes for them from now on is late, so that they will be computed in the end.
+                    true => expired.ask_again(&key, before),
+                    false => live.late.close(table.id, Time::MIN),
                 }
                 return Ok(0);
             }
