@@ -39,10 +39,13 @@ impl BatchPart {
         late_before: Time,
     ) -> impl Iterator<Item = BatchPart> {
         let is_late = |row: &PointRow| row.time < late_before;
-        let late = points.rows.iter().any(is_late).then(|| points.take(is_late));
-        let late = late.map(|points| BatchPart { table: Arc::clone(&table), points, late: true });
-        let parts = [Some(BatchPart::new(table, points)), late];
-        parts.into_iter().flatten().filter(|part| !part.points.rows.is_empty())
+        let late = match points.rows.iter().filter(|row| is_late(row)).count() {
+            0 => Points::default(),
+            all if all == points.rows.len() => std::mem::take(&mut points),
+            _ => points.take(&table.column_types(), is_late),
+        };
+        let parts = [(points, false), (late, true)].into_iter().filter(|(points, _)| !points.rows.is_empty());
+        parts.map(move |(points, late)| BatchPart { table: Arc::clone(&table), points, late })
     }
 }
 
@@ -64,7 +67,10 @@ impl Batch {
     }
 
     pub fn values(&self) -> usize {
-        self.parts.iter().map(|part| part.points.values.len()).sum()
+        let of_row = |points: &Points, row: &PointRow| points.row(row).0.len();
+        let of_part =
+            |part: &BatchPart| part.points.rows.iter().map(|row| of_row(&part.points, row)).sum::<usize>();
+        self.parts.iter().map(of_part).sum()
     }
 
     /// About what it takes in memory while it waits for the disk.

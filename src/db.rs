@@ -336,7 +336,7 @@ impl Core {
             database: &self.registry.database_or_new(database),
             limits: &self.config.limits,
             refusal: &|table| self.write_refusal(database, table),
-            accepted: &|table| self.live.read().accepted(self, table, now),
+            accepted: &|table| self.accepted(table, now),
         })
     }
 

@@ -91,6 +91,11 @@ impl Error {
         }
     }
 
+    /// Less at once may pass.
+    pub fn is_over_limit(&self) -> bool {
+        matches!(self, Error::Rejected(rejection) if rejection.kind == Kind::OverLimit)
+    }
+
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }

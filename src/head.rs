@@ -240,6 +240,13 @@ impl Head {
         self.active.values().map(|partition| partition.first_seq).chain(frozen).min()
     }
 
+    /// The same of one table.
+    pub fn first_seq_of(&self, table: u32) -> Option<u64> {
+        let frozen = self.frozen.iter().filter(|layer| layer.table.id == table).map(|layer| layer.seq_min);
+        let active = self.active.values().filter(|partition| partition.table.id == table);
+        active.map(|partition| partition.first_seq).chain(frozen).min()
+    }
+
     pub fn heap_bytes(&self) -> usize {
         let frozen = self.frozen.iter().map(|layer| layer.heap_bytes);
         self.active.values().map(PartitionHead::heap_bytes).chain(frozen).sum()

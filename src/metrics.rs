@@ -50,7 +50,7 @@ pub fn describe() {
     describe_counter!(SAMPLES_REFUSED, "Series and samples of Prometheus refused with a reason of their own");
     describe_counter!(
         LATE_POINTS,
-        "Points that came when their time had expired, by outcome: merged into rollups, refused"
+        "Points that came when the points of their time were gone, by outcome: taken for rollups, which also those are that wait to be merged; refused"
     );
     describe_gauge!(WAL_BYTES, Unit::Bytes, "Size of the write-ahead log");
     describe_counter!(WAL_SYNCS, "Group commits");

@@ -111,6 +111,7 @@ impl Touched {
 }
 
 /// What a scan needs of a view, taken under the lock without touching the disk.
+#[derive(Clone)]
 pub struct Captured {
     ranges: RangeSet,
     columns: Vec<String>,

@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use waterclock::clock::Clock;
-use waterclock::db::{Db, FlushScope, RefreshScope};
+use waterclock::config::Config;
+use waterclock::db::{Db, FlushScope, Lines, RefreshScope};
 use waterclock::error::Result;
+use waterclock::ingest::line_protocol::Precision;
 
 use crate::support::counts::Counts;
 use crate::support::dice::Dice;
@@ -39,6 +41,104 @@ fn each_point_counts_once_whenever_it_comes() {
         for what in ["points", "late points", "times all were merged", "blocks expired", "reads", "cuts"] {
             assert!(counts.get(what) > 5, "only {} {what}: the test tests nothing", counts.get(what));
         }
+    }
+}
+
+const HOUR: i64 = 3_600 * SECOND;
+/// Points of several hosts, ten seconds apart.
+const SCATTERED: i64 = 3_000;
+
+/// All that was there has expired, and its rollup is sealed.
+fn with_late_merge(mut config: Config, clock: &ManualClock) -> Db {
+    config.server.retention_after = RETENTION_AFTER;
+    let db = Db::open(Arc::new(FaultyDisk::new()), Arc::new(clock.clone()), config).unwrap();
+    write(&db, &format!("cpu,host=a n=1i {}\ncpu,host=a n=1i {}", NOON - 90 * HOUR, NOON - 26 * HOUR))
+        .unwrap();
+    run(&db, "create rollup minutes as cpu | every 1m count, sum(n), median(n), distinct(n) by host")
+        .unwrap();
+    db.refresh(&RefreshScope::default()).unwrap();
+    db.flush(FlushScope::All).unwrap();
+    run(&db, "alter table cpu keep 1h late merge").unwrap();
+    db.expire().unwrap();
+    clock.advance(RETENTION_AFTER * 2);
+    assert!(db.expire().unwrap() > 0);
+    db
+}
+
+fn scattered(of: std::ops::Range<i64>) -> String {
+    let line = |at: i64| format!("cpu,host=h{} n={at}i {}\n", at % 7, NOON - 80 * HOUR + at * 10 * SECOND);
+    of.map(line).collect()
+}
+
+fn late_rows(db: &Db) -> u64 {
+    let storage = rows(&run(db, "show storage").unwrap());
+    let late = |row: &String| row.split(" late_rows=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    storage.iter().filter_map(late).sum()
+}
+
+#[test]
+fn a_fold_takes_in_parts_what_does_not_fit_its_memory() {
+    let mut config = small_config();
+    config.limits.compaction_memory_bytes_max = 64 << 10;
+    let clock = ManualClock::at(NOON);
+    let db = with_late_merge(config, &clock);
+    // The second time there are states to be merged with.
+    for of in [0..SCATTERED, SCATTERED / 2..SCATTERED] {
+        write(&db, &scattered(of)).unwrap();
+        let before = rows(&run(&db, "minutes").unwrap());
+        let blocks = db.fold(FlushScope::All).unwrap();
+        assert!(blocks > 4, "only {blocks} blocks: all fitted at once");
+        assert_eq!(late_rows(&db), 0);
+        assert_eq!(rows(&run(&db, "minutes").unwrap()), before);
+    }
+}
+
+#[test]
+fn late_points_that_cannot_be_merged_leave_memory_to_others() {
+    let mut config = small_config();
+    config.limits.head_bytes_max = 256 << 10;
+    let clock = ManualClock::at(NOON);
+    let db = with_late_merge(config, &clock);
+    let put = |body: &str| {
+        let body = body.as_bytes();
+        let lines = Lines { database: DATABASE, body, precision: Precision::Nanos, accept_partial: true };
+        db.write_lines_now(&lines).unwrap()
+    };
+    let mut taken = 0;
+    let refused = loop {
+        let written = put(&scattered(taken..taken + 100));
+        if let Some(error) = written.errors.first() {
+            assert_eq!(written.points, 0);
+            break error.to_string();
+        }
+        taken += 100;
+    };
+    assert!(refused.contains("the limit (1/4 of head_bytes_max)"), "{refused}");
+    let now = clock.now();
+    let written = put(&format!("cpu,host=a n=1i {now}\n{}", scattered(taken..taken + 1)));
+    assert_eq!((written.points, written.errors.len()), (1, 1), "an ordinary one is taken");
+    // Memory asks for it long before it has stood.
+    db.fold(FlushScope::Due).unwrap();
+    assert_eq!(late_rows(&db), 0);
+    assert!(put(&scattered(taken..taken + 1)).errors.is_empty());
+}
+
+#[test]
+fn late_points_stand_as_long_after_a_fold_as_before() {
+    let clock = ManualClock::at(NOON);
+    let config = small_config();
+    let after = config.server.flush_small_after;
+    let db = with_late_merge(config, &clock);
+    write(&db, &scattered(0..1)).unwrap();
+    db.fold(FlushScope::Due).unwrap();
+    clock.advance(after);
+    db.fold(FlushScope::Due).unwrap();
+    assert_eq!(late_rows(&db), 0, "they stood long enough");
+    write(&db, &scattered(1..2)).unwrap();
+    for waiting in [1, 0] {
+        db.fold(FlushScope::Due).unwrap();
+        assert_eq!(late_rows(&db), waiting);
+        clock.advance(after);
     }
 }
 
@@ -256,8 +356,6 @@ impl World<'_> {
     }
 
     fn late_rows(&self) -> u64 {
-        let storage = rows(&run(&self.db, "show storage").unwrap());
-        let late = |row: &String| row.split(" late_rows=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
-        storage.iter().filter_map(late).sum()
+        late_rows(&self.db)
     }
 }

@@ -11,15 +11,17 @@
 use std::sync::Arc;
 
 use storage_format::manifest::BlockEntry;
-use storage_format::point::Time;
+use storage_format::point::{Time, TimeRange};
 use storage_format::ranges::RangeSet;
 
+use crate::db::late::late_bytes_max;
 use crate::db::manifest::Edit;
 use crate::db::{Core, Db, FlushScope};
 use crate::error::Result;
 use crate::flush;
+use crate::guard::Guard;
 use crate::head::FrozenPartition;
-use crate::rollup::{Fold, Rollup};
+use crate::rollup::{Fold, Rollup, Runs};
 use crate::series::Table;
 
 /// What a commit says of the late points of one table.
@@ -55,11 +57,16 @@ impl Db {
     pub fn fold(&self, scope: FlushScope) -> Result<usize> {
         let core = &*self.core;
         core.check_writable()?;
-        let mut blocks = 0;
+        let (mut blocks, mut failed) = (0, None);
         for table in core.late_tables_due(scope) {
-            blocks += self.fold_table(&table)?;
+            // One that fails keeps no other from being folded.
+            match self.fold_table(&table) {
+                Ok(made) => blocks += made,
+                Err(error) => failed = Some(error),
+            }
+            core.note_try(&table);
         }
-        Ok(blocks)
+        failed.map_or(Ok(blocks), Err)
     }
 
     /// Folds the late points of one table. They wait where some rollup over it has yet to be computed.
@@ -111,16 +118,26 @@ impl Core {
         let waiting: Vec<u32> = live.late.tables().collect();
         seen.late.retain(|table, _| waiting.contains(table));
         let elapsed = self.clock.elapsed();
-        let by_log =
-            oldest_in_log.is_some_and(|seq| live.late.head().first_seq().is_some_and(|first| first <= seq));
-        let by_memory = live.head_bytes() > self.config.limits.head_bytes_max;
+        // Before points would be refused for it.
+        let by_memory = live.late.head().heap_bytes() > late_bytes_max(&self.config.limits) / 2;
         let is_due = |table: &u32| {
             let since = *seen.late.entry(*table).or_insert(elapsed);
             let stood = elapsed.saturating_sub(since) >= self.config.server.flush_small_after;
+            let first_seq = live.late.head().first_seq_of(*table);
+            let by_log = oldest_in_log.zip(first_seq).is_some_and(|(oldest, first)| first <= oldest);
             scope == FlushScope::All || by_log || by_memory || stood
         };
         let due: Vec<u32> = waiting.into_iter().filter(is_due).collect();
         self.registry.tables().into_iter().filter(|table| due.contains(&table.id)).collect()
+    }
+
+    /// What still waits, or has come since, waits as long as it did before.
+    fn note_try(&self, table: &Table) {
+        let mut seen = self.flushing.lock();
+        match self.live.read().late.times(table.id) {
+            Some(_) => seen.late.insert(table.id, self.clock.elapsed()),
+            None => seen.late.remove(&table.id),
+        };
     }
 
     /// Seals what late points fall into and takes them out. None if something has yet to be computed there.
@@ -159,24 +176,65 @@ impl Core {
         let guard = self.compaction_guard();
         let mut rollups = Vec::new();
         for ((database, name), fold) in folds {
-            let late = fold.run(&guard)?;
-            if late.is_empty() {
-                continue;
-            }
-            let (stored, buckets, key, fields, width) = {
+            let place = {
                 let live = self.live.read();
                 let Some(rollup) = live.rollups.get(&database, &name) else { continue };
-                let stored = late.stored(&live.view(), rollup)?;
-                let buckets = late.buckets(&rollup.info);
-                (stored, buckets, rollup.key.clone(), rollup.state_columns(), rollup.partition_width())
+                (rollup.key.clone(), rollup.state_columns(), rollup.partition_width())
             };
-            let runs = late.merged(stored, &guard)?;
-            added.extend(flush::write_states(&self.disk, &key, &fields, width, &runs, seq, &guard, || {
-                self.next_block()
-            })?);
-            rollups.push(((database, name), buckets));
-            guard.release(guard.memory());
+            let (key, fields, width) = place;
+            let mut buckets = RangeSet::default();
+            let mut left = vec![fold.times()];
+            while let Some(times) = left.pop() {
+                let runs = match self.merge_late(&fold, times, &database, &name, &guard) {
+                    Ok(Some((runs, of_runs))) => {
+                        buckets = buckets.union(&of_runs);
+                        runs
+                    }
+                    Ok(None) => continue,
+                    // However many states late points touch: a part of them fits.
+                    Err(error) if error.is_over_limit() => {
+                        left.extend(fold.halves(times).ok_or(error)?);
+                        guard.settle(0);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                added.extend(flush::write_states(
+                    &self.disk,
+                    &key,
+                    &fields,
+                    width,
+                    &runs,
+                    seq,
+                    &guard,
+                    || self.next_block(),
+                )?);
+                guard.settle(0);
+            }
+            if !buckets.is_empty() {
+                rollups.push(((database, name), buckets));
+            }
         }
         Ok(Folded { table, frozen, seq, rollups })
+    }
+
+    /// The states of the late points of these times, merged with the stored ones, and their buckets. None if there are none.
+    fn merge_late(
+        &self,
+        fold: &Fold,
+        times: TimeRange,
+        database: &str,
+        name: &str,
+        guard: &Guard,
+    ) -> Result<Option<(Runs, RangeSet)>> {
+        let late = fold.run(times, guard)?;
+        let (stored, buckets) = {
+            let live = self.live.read();
+            let Some(rollup) = live.rollups.get(database, name).filter(|_| !late.is_empty()) else {
+                return Ok(None);
+            };
+            (late.stored(&live.view(), rollup)?, late.buckets(&rollup.info))
+        };
+        Ok(Some((late.merged(stored, guard)?, buckets)))
     }
 }

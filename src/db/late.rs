@@ -25,6 +25,7 @@ use storage_format::point::{Time, TimeRange};
 
 use crate::batch::{Batch, BatchPart};
 use crate::blocks::BlockList;
+use crate::config::Limits;
 use crate::db::{Core, Live};
 use crate::head::{FrozenPartition, Head, PartitionKey};
 use crate::ingest::Accepted;
@@ -152,6 +153,15 @@ impl Late {
     }
 }
 
+/// Late points that wait have at the most this part of the memory for points, because they may have to wait for long: the
+/// rest is for those that only wait for their flush.
+const LATE_SHARE: usize = 4;
+
+/// Above this late points are refused. Batches that are under way may still come on top of it.
+pub(super) fn late_bytes_max(limits: &Limits) -> usize {
+    limits.head_bytes_max / LATE_SHARE
+}
+
 impl Live {
     /// The lowest sequence that only the log and memory hold.
     pub(super) fn first_seq(&self) -> Option<u64> {
@@ -239,6 +249,22 @@ impl Live {
 }
 
 impl Core {
+    /// The same for a request of this moment: no late ones while too many wait.
+    pub(super) fn accepted(&self, table: &Table, now: Time) -> Accepted {
+        let live = self.live.read();
+        let accepted = live.accepted(self, table, now);
+        let max = late_bytes_max(&self.config.limits);
+        if accepted.late.is_empty() || live.late.head().heap_bytes() <= max {
+            return accepted;
+        }
+        accepted.without_late(format!(
+            "the late points that wait to be merged into rollups take more than {} KiB, the limit (1/{LATE_SHARE} of \
+             head_bytes_max); it is not kept: send it again once they are merged, and see in `show rollups` what has yet to be \
+             computed or is paused",
+            max >> 10
+        ))
+    }
+
     /// From now on points before a time are late, and those that were taken for others are applied when this returns. False if
     /// that takes too long: then nothing may be sealed.
     pub(super) fn close(&self, table: &Table, before: Time) -> bool {

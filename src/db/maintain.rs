@@ -29,7 +29,7 @@ use crate::scan::Tombstone;
 #[derive(Default)]
 pub(super) struct Seen {
     partitions: HashMap<PartitionKey, Duration>,
-    /// The same of late points, by table.
+    /// The same of late points, by table: since they came, or since it was last tried to fold them.
     pub late: HashMap<u32, Duration>,
 }
 
@@ -364,7 +364,7 @@ impl Core {
         seen.partitions.retain(|key, _| live.head.is_active(key));
         let after = self.config.server.flush_after;
         let passed = saturating_sub_duration(self.clock.now(), after);
-        let mut bytes = live.head.heap_bytes();
+        let mut bytes = live.head_bytes();
         let mut due = Vec::new();
         let mut rest = Vec::new();
         // Small ones are not worth a file each: they go along with others of their table.

@@ -184,7 +184,7 @@ impl Core {
                 self.head_bytes.store(live.head_bytes(), Ordering::Relaxed);
                 let late = batch.late_rows() as u64;
                 if late > 0 {
-                    metrics::counter!(crate::metrics::LATE_POINTS, "outcome" => "merged").increment(late);
+                    metrics::counter!(crate::metrics::LATE_POINTS, "outcome" => "taken").increment(late);
                 }
                 (batch.rows() as u64, batch.values() as u64)
             }

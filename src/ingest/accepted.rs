@@ -39,6 +39,12 @@ impl Accepted {
         time >= self.from || self.late.contains(time)
     }
 
+    /// The same with an obstacle to all late points.
+    pub fn without_late(self, obstacle: String) -> Accepted {
+        let late = TimeRange::new(self.late.start, self.late.start);
+        Accepted { late, obstacle: Some(obstacle), ..self }
+    }
+
     /// What is said of a point that is not taken, after its time. Counts it.
     #[cold]
     pub fn refuse(&self, time: Time, table: &str) -> String {

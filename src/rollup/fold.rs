@@ -25,6 +25,7 @@ use crate::series::{CompiledFilter, Table};
 pub struct Fold {
     info: Arc<RollupInfo>,
     points: Captured,
+    times: TimeRange,
 }
 
 /// The states of late points alone.
@@ -59,12 +60,27 @@ impl Fold {
         let info = Arc::clone(&rollup.info);
         let columns = columns_of(table, &StatePlan::of_rollup(&info)?.fields);
         let points = Captured::points(&late.view, table, &rollup.filter, range.into(), &columns, Extent::All);
-        Ok(Some(Fold { info, points }))
+        Ok(Some(Fold { info, points, times: range }))
     }
 
-    pub fn run(self, guard: &Guard) -> Result<LateStates> {
+    /// Where its points are.
+    pub fn times(&self) -> TimeRange {
+        self.times
+    }
+
+    /// Two parts of these times that share no bucket. None if they are of one bucket.
+    pub fn halves(&self, times: TimeRange) -> Option<[TimeRange; 2]> {
+        let middle = i64::midpoint(times.start, times.end);
+        let bucket = self.info.window.bucket(middle);
+        let edge =
+            [bucket.start, bucket.end].into_iter().find(|edge| times.start < *edge && *edge < times.end)?;
+        Some([TimeRange::new(times.start, edge), TimeRange::new(edge, times.end)])
+    }
+
+    /// The states of the points in these times, which end where a bucket does.
+    pub fn run(&self, times: TimeRange, guard: &Guard) -> Result<LateStates> {
         let plan = StatePlan::of_rollup(&self.info)?;
-        let points = self.points.open_within(guard)?;
+        let points = self.points.clone().within(&times.into()).open_within(guard)?;
         let groups = aggregate(&points, &plan, self.info.groups(), guard, &Touched::default(), None)?;
         Ok(LateStates(groups.into_runs().map(|(group, run)| (group, Arc::new(run))).collect()))
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: layers stand in the order in which they win, the last one last.
 
+use std::sync::Arc;
+
 use storage_format::point::{TagSet, Time, TimeRange};
 
 use crate::error::{Error, Result};
@@ -11,9 +13,10 @@ use crate::rows::{Rows, Span};
 use crate::series::Table;
 
 /// Taken under the lock.
+#[derive(Clone)]
 pub(super) enum Layers {
     None,
-    Points(Vec<PointLayer>),
+    Points(Arc<[PointLayer]>),
 }
 
 /// What was captured of one layer of points, by name: numbers may be forgotten once the lock is gone.

@@ -59,12 +59,9 @@ impl Pins {
         let mut held = self.shared.held.lock();
         held.number += 1;
         let later = held.number;
-        while held.counts.keys().next().is_some_and(|oldest| *oldest < later) {
-            if self.shared.dropped.wait_for(&mut held, wait_max).timed_out() {
-                return false;
-            }
-        }
-        true
+        let is_held = |held: &mut Held| held.counts.keys().next().is_some_and(|oldest| *oldest < later);
+        self.shared.dropped.wait_while_for(&mut held, is_held, wait_max);
+        !is_held(&mut held)
     }
 }
 
@@ -94,6 +91,7 @@ impl Drop for Pin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn the_line_is_below_no_living_pin() {
@@ -123,5 +121,22 @@ mod tests {
             drop(before);
             assert!(waiting.join().unwrap());
         });
+    }
+
+    #[test]
+    fn pins_that_come_and_go_prolong_no_wait() {
+        let pins = Pins::default();
+        let before = pins.take();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop(pins.take());
+                }
+            });
+            assert!(!pins.wait_for_present(Duration::from_millis(20)), "held");
+            is_over.store(true, Ordering::Relaxed);
+        });
+        drop(before);
     }
 }

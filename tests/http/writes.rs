@@ -170,7 +170,7 @@ fn late_points_go_to_rollups_where_the_table_says_so_and_outlive_a_kill() {
     server.rows("alter table cpu late merge");
     assert_eq!(server.post("/write", b"cpu,host=a usage=3 3000\ncpu,host=b usage=4 4000").status, 204);
     let metrics = server.get("/metrics").text();
-    for (outcome, points) in [("refused", 1), ("merged", 2)] {
+    for (outcome, points) in [("refused", 1), ("taken", 2)] {
         let line = format!("waterclock_ingest_late_points_total{{outcome=\"{outcome}\"}} {points}");
         assert!(metrics.lines().any(|have| have == line), "{line} is not in\n{metrics}");
     }

@@ -45,10 +45,28 @@ impl StrRef {
 }
 
 impl Points {
-    /// Moves the rows that pass into points of their own, which share nothing with these.
-    pub fn take(&mut self, which: impl Fn(&PointRow) -> bool) -> Points {
-        let rows = self.rows.extract_if(.., |row| which(row)).collect();
-        Points { rows, ..self.clone() }
+    /// Moves the rows that pass into points of their own, which share nothing with these. Their values stay here, too, named
+    /// by no row. `types` is indexed by column.
+    pub fn take(&mut self, types: &[FieldType], which: impl Fn(&PointRow) -> bool) -> Points {
+        let mut taken = Points { layouts: self.layouts.clone(), ..Points::default() };
+        let rows: Vec<PointRow> = self.rows.extract_if(.., |row| which(row)).collect();
+        for row in rows {
+            let (columns, values) = self.row(&row);
+            taken.rows.push(PointRow { values: taken.values.len() as u32, ..row });
+            for (column, bits) in columns.iter().zip(values) {
+                let bits = match types.get(*column as usize).expect("bug: a column has no type") {
+                    FieldType::Str | FieldType::Binary => {
+                        let text = StrRef(*bits).in_text(&self.text);
+                        let at = taken.text.len();
+                        taken.text.extend_from_slice(text);
+                        StrRef::new(at, text.len()).0
+                    }
+                    FieldType::Float | FieldType::Int | FieldType::UInt | FieldType::Bool => *bits,
+                };
+                taken.values.push(bits);
+            }
+        }
+        taken
     }
 
     /// A row's columns and values.
