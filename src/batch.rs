@@ -81,3 +81,47 @@ impl Batch {
         self.parts.iter().map(of_part).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::Registry;
+    use storage_format::point::FieldType;
+    use storage_format::wal::StrRef;
+
+    #[test]
+    fn late_rows_take_nothing_along_that_is_not_theirs() {
+        let registry = Registry::default();
+        let table = registry.table_or_new(&registry.database_or_new("db"), "t");
+        table.restore_column("n", FieldType::Int);
+        table.restore_column("s", FieldType::Str);
+        let row = |time: i64| PointRow { time, series: 0, layout: 0, values: time as u32 * 2 };
+        let points = Points {
+            layouts: vec![vec![0, 1]],
+            rows: (0..3).map(row).collect(),
+            values: (0..3).flat_map(|at| [at as u64 * 10, StrRef::new(at * 3, 3).0]).collect(),
+            text: b"onetwosix".to_vec(),
+        };
+        let shown = |part: &BatchPart| -> Vec<(bool, i64, u64, String)> {
+            let of_row = |row: &PointRow| {
+                let values = part.points.row(row).1;
+                let text = StrRef(values[1]).in_text(&part.points.text);
+                (part.late, row.time, values[0], String::from_utf8(text.to_vec()).unwrap())
+            };
+            part.points.rows.iter().map(of_row).collect()
+        };
+        for (late_before, late_text) in [(0, None), (2, Some("onetwo")), (3, Some("onetwosix"))] {
+            let parts: Vec<BatchPart> =
+                BatchPart::split(Arc::clone(&table), points.clone(), late_before).collect();
+            let mut all: Vec<_> = parts.iter().flat_map(shown).collect();
+            all.sort_by_key(|row| row.1);
+            let expected = [(0, "one"), (10, "two"), (20, "six")];
+            let expected =
+                expected.iter().zip(0..).map(|((n, s), time)| (time < late_before, time, *n, s.to_string()));
+            assert_eq!(all, expected.collect::<Vec<_>>());
+            let late = parts.iter().find(|part| part.late);
+            assert_eq!(late.map(|part| part.points.text.as_slice()), late_text.map(str::as_bytes));
+            assert_eq!(Batch { parts, pin: None }.values(), 6);
+        }
+    }
+}

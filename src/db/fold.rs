@@ -175,47 +175,47 @@ impl Core {
         let Taken { table, frozen, seq, folds } = taken;
         let guard = self.compaction_guard();
         let mut rollups = Vec::new();
-        for ((database, name), fold) in folds {
-            let place = {
-                let live = self.live.read();
-                let Some(rollup) = live.rollups.get(&database, &name) else { continue };
-                (rollup.key.clone(), rollup.state_columns(), rollup.partition_width())
-            };
-            let (key, fields, width) = place;
-            let mut buckets = RangeSet::default();
-            let mut left = vec![fold.times()];
-            while let Some(times) = left.pop() {
-                let runs = match self.merge_late(&fold, times, &database, &name, &guard) {
-                    Ok(Some((runs, of_runs))) => {
-                        buckets = buckets.union(&of_runs);
-                        runs
-                    }
-                    Ok(None) => continue,
-                    // However many states late points touch: a part of them fits.
-                    Err(error) if error.is_over_limit() => {
-                        left.extend(fold.halves(times).ok_or(error)?);
-                        guard.settle(0);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                added.extend(flush::write_states(
-                    &self.disk,
-                    &key,
-                    &fields,
-                    width,
-                    &runs,
-                    seq,
-                    &guard,
-                    || self.next_block(),
-                )?);
-                guard.settle(0);
-            }
+        for (name, fold) in folds {
+            let buckets = self.fold_one(&fold, &name, seq, &guard, added)?;
             if !buckets.is_empty() {
-                rollups.push(((database, name), buckets));
+                rollups.push((name, buckets));
             }
         }
         Ok(Folded { table, frozen, seq, rollups })
+    }
+
+    /// Of one rollup: as many states at a time as fit the guard. Returns the buckets that have blocks.
+    fn fold_one(
+        &self,
+        fold: &Fold,
+        (database, name): &(Arc<str>, String),
+        seq: u64,
+        guard: &Guard,
+        added: &mut Vec<BlockEntry>,
+    ) -> Result<RangeSet> {
+        let mut folded = RangeSet::default();
+        let (key, fields, width) = {
+            let live = self.live.read();
+            let Some(rollup) = live.rollups.get(database, name) else { return Ok(folded) };
+            (rollup.key.clone(), rollup.state_columns(), rollup.partition_width())
+        };
+        let next_id = || self.next_block();
+        let mut left = vec![fold.times()];
+        while let Some(times) = left.pop() {
+            match self.merge_late(fold, times, database, name, guard) {
+                Ok(Some((runs, buckets))) => {
+                    let blocks =
+                        flush::write_states(&self.disk, &key, &fields, width, &runs, seq, guard, next_id)?;
+                    added.extend(blocks);
+                    folded = folded.union(&buckets);
+                }
+                Ok(None) => {}
+                Err(error) if error.is_over_limit() => left.extend(fold.halves(times).ok_or(error)?),
+                Err(error) => return Err(error),
+            }
+            guard.settle(0);
+        }
+        Ok(folded)
     }
 
     /// The states of the late points of these times, merged with the stored ones, and their buckets. None if there are none.
