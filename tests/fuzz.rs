@@ -266,16 +266,7 @@ fn blocks() -> Vec<Vec<u8>> {
             layout: TagLayout::Columns,
             fields: fields.clone().map(field).to_vec(),
         };
-        let meta = BlockMeta {
-            database: "default".to_string(),
-            table: "cpu".to_string(),
-            kind: BlockKind::Points,
-            seq_min: 1,
-            seq_max: 9,
-            partition: TimeRange::new(0, 7_200_000_000_000),
-            created_by: "0.1.0".to_string(),
-        };
-        let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
+        let mut writer = BlockWriter::new(Vec::new(), schema, &meta_of("cpu"), Effort::Flush).unwrap();
         for place in 0..series {
             let tags = TagSet::new([("host", format!("h{place:03}")), ("region", format!("r{}", place % 3))]);
             let times: Vec<i64> = (0..rows).map(|row| row * 10_000_000_000).collect();
@@ -295,6 +286,18 @@ fn blocks() -> Vec<Vec<u8>> {
     vec![block(0, 0), block(1, 1), block(3, 5), block(20, 300), block_of_metrics()]
 }
 
+fn meta_of(table: &str) -> BlockMeta {
+    BlockMeta {
+        database: "default".to_string(),
+        table: table.to_string(),
+        kind: BlockKind::Points,
+        seq_min: 1,
+        seq_max: 9,
+        partition: TimeRange::new(0, 7_200_000_000_000),
+        created_by: "0.1.0".to_string(),
+    }
+}
+
 /// Two series, one of which has more labels than there are columns.
 fn block_of_metrics() -> Vec<u8> {
     let few = TagSet::new([("Zone", "a"), ("__name__", "up")]);
@@ -303,16 +306,7 @@ fn block_of_metrics() -> Vec<u8> {
     let series = [few, TagSet::new(many.map(|label| (label, "z")))];
     let fields = vec![BlockField { name: "value".to_string(), data_type: DataType::Float64 }];
     let schema = BlockSchema::of_series(SeriesOrder::Name, series.iter(), fields);
-    let meta = BlockMeta {
-        database: "default".to_string(),
-        table: "metrics".to_string(),
-        kind: BlockKind::Points,
-        seq_min: 1,
-        seq_max: 9,
-        partition: TimeRange::new(0, 7_200_000_000_000),
-        created_by: "0.1.0".to_string(),
-    };
-    let mut writer = BlockWriter::new(Vec::new(), schema, &meta, Effort::Flush).unwrap();
+    let mut writer = BlockWriter::new(Vec::new(), schema, &meta_of("metrics"), Effort::Flush).unwrap();
     for tags in &series {
         let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN]));
         writer.push_series(tags, &[1, 2], &[Some(values)]).unwrap();
