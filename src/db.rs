@@ -18,6 +18,7 @@ mod manifest;
 mod open;
 mod pipeline;
 mod promql; // each selector's tables
+mod queue; // between writers and the log
 mod retention;
 mod rollups;
 mod samples; // Prometheus' samples and what belongs to them
@@ -31,7 +32,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::ast::Statement;
@@ -42,6 +42,7 @@ use storage_format::ranges::RangeSet;
 use crate::blocks::{BlockList, BlockStore};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::db::queue::Queue;
 use crate::disk::Disk;
 use crate::error::{Error, Kind, Result};
 use crate::exemplars::Exemplars;
@@ -84,8 +85,8 @@ struct Core {
     exemplars: Exemplars,
     live: RwLock<Live>,
     wal: Mutex<Wal>,
-    /// To the log's thread. None once closing.
-    queue: RwLock<Option<Sender<pipeline::Submitted>>>,
+    /// To the log's thread. Closed once the database is.
+    queue: Queue<pipeline::Submitted>,
     waiting_bytes: AtomicUsize,
     /// What the head took when it was last changed.
     head_bytes: AtomicUsize,
@@ -301,7 +302,7 @@ impl Db {
 
 impl Drop for Db {
     fn drop(&mut self) {
-        drop(self.core.queue.write().take());
+        self.core.queue.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the write path panicked");

@@ -108,6 +108,8 @@ pub trait WriteFile: Write + Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Takes back what was written after `len`.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Puts so many zeros after what was written. The next writes go over them.
+    fn make_room(&mut self, bytes: usize) -> io::Result<()>;
 }
 
 pub trait ReadFile: Send + Sync {

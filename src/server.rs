@@ -28,11 +28,13 @@ mod remote_write; // Prometheus' samples, two versions
 mod reply; // errors as answers
 mod rollups;
 mod send; // answers, piece by piece
+mod store; // from a body to its acknowledgement
 mod wql;
 mod write; // line protocol, three versions
 
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,10 @@ struct Doors {
     live: Arc<live::Channels>,
     body_budget: body::Budget,
 }
+
+/// Processors for each thread that reads requests, parses the small ones and writes answers; the others log, apply and compute
+/// answers. A second thread where there is little to read costs more in waking each other than it does.
+const PROCESSORS_PER_READER: usize = 2;
 
 /// How long requests may take to end after the signal to stop. Telegraf gives up on a write after 5 s.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -120,7 +126,9 @@ pub fn run(
         db,
     });
     let system = |doing: &'static str| move |source| Error::io(doing, "", source);
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors / PROCESSORS_PER_READER).max(1))
         .enable_all()
         .thread_name("http")
         .build()
@@ -246,15 +254,20 @@ impl Doors {
         &self,
         run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        match tokio::task::spawn_blocking(run).await {
-            Ok(outcome) => outcome,
-            Err(ended) if ended.is_panic() => {
-                self.health.report("a request ran into a bug; the log says where".to_string());
-                Err(Failure::bug())
-            }
-            Err(_) => {
-                Err(Failure::from(Error::rejected(Kind::Unavailable, "closing", "the server is stopping")))
-            }
-        }
+        self.ended(tokio::task::spawn_blocking(run).await)?
+    }
+
+    /// How a task ended.
+    fn ended<T>(&self, task: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
+        task.map_err(|ended| match ended.is_panic() {
+            true => self.bug(),
+            false => Failure::from(Error::rejected(Kind::Unavailable, "closing", "the server is stopping")),
+        })
+    }
+
+    /// What is said of a panic.
+    fn bug(&self) -> Failure {
+        self.health.report("a request ran into a bug; the log says where".to_string());
+        Failure::bug()
     }
 }

@@ -105,22 +105,17 @@ fn torn_tail(
     replayed: &wal::Replayed,
     report: &mut Report,
 ) {
-    let Some((number, length)) = lengths.last() else { return };
-    let kept = replayed.segments.iter().find(|segment| segment.number == *number);
-    // A segment without a whole header goes as a whole.
-    let kept = kept.map_or(0, |segment| segment.bytes);
-    if kept < *length || *length == 0 {
-        report.add(Finding {
-            subject: Subject::Leftover,
-            file: disk.describe(&segment_name(folder, *number)),
-            offset: kept,
-            what: format!(
-                "the last {} bytes are a write that was never acknowledged; the next start cuts them off",
-                length - kept
-            ),
-            cure: "",
-        });
-    }
+    let (Some((number, length)), Some(kept)) = (lengths.last(), replayed.torn) else { return };
+    report.add(Finding {
+        subject: Subject::Leftover,
+        file: disk.describe(&segment_name(folder, *number)),
+        offset: kept,
+        what: format!(
+            "the last {} bytes are a write that was never acknowledged; the next start cuts them off",
+            length - kept
+        ),
+        cure: "",
+    });
 }
 
 /// A segment under another's name would be read at the wrong time.

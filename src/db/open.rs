@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use query_lang::plan::Plan;
@@ -20,6 +19,7 @@ use crate::config::Config;
 use crate::db::catalog::DatabaseCatalog;
 use crate::db::late::Late;
 use crate::db::manifest::{MANIFEST, write_manifest};
+use crate::db::queue::Queue;
 use crate::db::watch::Watches;
 use crate::db::{Commits, Core, Db, Live, follow, pipeline, snapshot, statements};
 use crate::disk::Disk;
@@ -59,7 +59,7 @@ impl Db {
         for damage in &replayed.damage {
             tracing::error!(file = %damage.file, offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged here; what it held is lost, the rest is kept");
         }
-        let (core, queued) = core_of(store, clock, config, registry, live, &manifest, &replayed, None);
+        let core = core_of(store, clock, config, registry, live, &manifest, &replayed, None);
         tracing::info!(
             blocks = manifest.blocks.len(),
             rollups = manifest.rollups.len(),
@@ -68,7 +68,7 @@ impl Db {
             elapsed_ms = core.clock.elapsed().saturating_sub(started).as_millis() as u64,
             "opened"
         );
-        let threads = pipeline::start(&core, queued);
+        let threads = pipeline::start(&core);
         Ok(Db { core, threads })
     }
 
@@ -85,7 +85,7 @@ impl Db {
         let live = live_of(&store, &registry, &manifest)?;
         let look = follow::Look::new(bytes, manifest.commit, clock.elapsed());
         let nothing = wal::Replayed::default();
-        let (core, _) = core_of(store, clock, config, registry, live, &manifest, &nothing, Some(look));
+        let core = core_of(store, clock, config, registry, live, &manifest, &nothing, Some(look));
         tracing::info!(blocks = manifest.blocks.len(), commit = manifest.commit, "following");
         Ok(Db { core, threads: Vec::new() })
     }
@@ -122,11 +122,10 @@ fn core_of(
     manifest: &Manifest,
     replayed: &wal::Replayed,
     look: Option<follow::Look>,
-) -> (Arc<Core>, Receiver<pipeline::Submitted>) {
+) -> Arc<Core> {
     let disk = Arc::clone(&store.disk);
     let wal =
         Wal::new(Arc::clone(&disk), manifest.log_folder(), config.limits.wal_segment_bytes_max, replayed);
-    let (queue, queued) = pipeline::queue();
     let refusal = look.as_ref().map(|_| follow::only_reads(&*disk, manifest.writer.as_ref()));
     let core = Core {
         clock,
@@ -136,7 +135,7 @@ fn core_of(
         registry,
         live: RwLock::new(live),
         wal: Mutex::new(wal),
-        queue: RwLock::new(Some(queue)),
+        queue: Queue::new(),
         waiting_bytes: AtomicUsize::new(0),
         head_bytes: AtomicUsize::new(0),
         commits: Mutex::new(Commits { number: manifest.commit, next_block: manifest.next_block.max(1) }),
@@ -151,7 +150,7 @@ fn core_of(
         store,
         disk,
     };
-    (Arc::new(core), queued)
+    Arc::new(core)
 }
 
 fn background() -> rayon::ThreadPool {

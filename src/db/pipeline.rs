@@ -2,14 +2,15 @@
 //!
 //! Two threads in a row. The log thread takes what has queued up, gives sequences, writes and fsyncs it together: that is
 //! the group commit. The apply thread marks rollups dirty and changes the head, strictly in sequence order, so that last
-//! write wins by construction; meanwhile the log thread is at the next fsync.
+//! write wins by construction; meanwhile the log thread is at the next fsync. A small group is applied by the log thread
+//! itself if the other has nothing left: to wake it costs more than what the two would do side by side.
 //! Invariant: a waiter is answered exactly once: with Ok after its change is durable and readable, or with the reason.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::batch::Batch;
 use crate::db::{Core, closing, try_reserve};
@@ -44,28 +45,45 @@ struct Durable {
 /// Groups between the two threads: one being applied, one waiting. More would only make acknowledgements later.
 const GROUPS_AHEAD: usize = 2;
 
+/// Values of a small group: what is applied in less than a millisecond.
+const SMALL_GROUP_VALUES: usize = 10_000;
+
 /// Above the limit the head is flushed while writes go on; this many times above it they are refused.
 const HEAD_OVER_LIMIT_MAX: usize = 2;
 
 /// Changes of one group. Bounds how long the first of them waits.
 const GROUP_MAX: usize = 1_024;
 
-pub(super) fn queue() -> (Sender<Submitted>, Receiver<Submitted>) {
-    // Bounded by bytes instead: see `try_reserve`.
-    unbounded()
+/// Between the threads.
+struct Handover {
+    groups: Sender<Vec<Durable>>,
+    /// Groups that are handed over and not yet applied.
+    ahead: Arc<AtomicUsize>,
 }
 
-pub(super) fn start(core: &Arc<Core>, queue: Receiver<Submitted>) -> Vec<JoinHandle<()>> {
-    let (durable, applying) = bounded::<Vec<Durable>>(GROUPS_AHEAD);
+pub(super) fn start(core: &Arc<Core>) -> Vec<JoinHandle<()>> {
+    let (groups, applying) = bounded::<Vec<Durable>>(GROUPS_AHEAD);
+    let ahead = Arc::new(AtomicUsize::new(0));
+    let handover = Handover { groups, ahead: Arc::clone(&ahead) };
     let (log_core, apply_core) = (Arc::clone(core), Arc::clone(core));
     let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
         let built = std::thread::Builder::new().name(name.to_string()).spawn(run);
         built.expect("the system can start a thread")
     };
     vec![
-        spawn("wal", Box::new(move || log_core.run_log(&queue, &durable))),
-        spawn("apply", Box::new(move || apply_core.run_apply(&applying))),
+        spawn("wal", Box::new(move || log_core.run_log(&handover))),
+        spawn("apply", Box::new(move || apply_core.run_apply(&applying, &ahead))),
     ]
+}
+
+impl Change {
+    /// None of a delete, which looks at all points of its time.
+    fn values(&self) -> Option<usize> {
+        match self {
+            Change::Points(batch) => Some(batch.values()),
+            Change::Delete(_) => None,
+        }
+    }
 }
 
 impl Core {
@@ -103,20 +121,18 @@ impl Core {
             )));
         }
         let submitted = Submitted { change, body, bytes, done };
-        let refused = match &*self.queue.read() {
-            Some(queue) => queue.send(submitted).err().map(|error| error.0),
-            None => Some(submitted),
-        };
-        if let Some(Submitted { bytes, done, .. }) = refused {
+        if let Err(Submitted { bytes, done, .. }) = self.queue.push(submitted) {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             done(Err(closing()));
         }
     }
 
-    fn run_log(&self, queue: &Receiver<Submitted>, durable: &Sender<Vec<Durable>>) {
-        while let Ok(first) = queue.recv() {
-            let group: Vec<Submitted> =
-                std::iter::once(first).chain(queue.try_iter()).take(GROUP_MAX).collect();
+    fn run_log(&self, handover: &Handover) {
+        loop {
+            let group = self.queue.take(GROUP_MAX);
+            if group.is_empty() {
+                return;
+            }
             let started = self.clock.elapsed();
             let mut logged = Vec::with_capacity(group.len());
             let outcome = {
@@ -137,10 +153,7 @@ impl Core {
             let elapsed = self.clock.elapsed().saturating_sub(started);
             metrics::histogram!(crate::metrics::WAL_SYNC_SECONDS).record(elapsed.as_secs_f64());
             match outcome {
-                Ok(()) => {
-                    // The apply thread ends only after this one.
-                    drop(durable.send(logged));
-                }
+                Ok(()) => self.hand_over(logged, handover),
                 Err(error) => {
                     tracing::error!(%error, "a group of writes could not be logged");
                     for Durable { bytes, done, .. } in logged {
@@ -152,17 +165,34 @@ impl Core {
         }
     }
 
-    fn run_apply(&self, groups: &Receiver<Vec<Durable>>) {
+    fn hand_over(&self, group: Vec<Durable>, handover: &Handover) {
+        let values: Option<usize> = group.iter().map(|durable| durable.change.values()).sum();
+        let small = values.is_some_and(|values| values <= SMALL_GROUP_VALUES);
+        // Only this thread adds to it, so none is what it stays.
+        if small && handover.ahead.load(Ordering::Acquire) == 0 {
+            return self.apply_group(group);
+        }
+        handover.ahead.fetch_add(1, Ordering::Relaxed);
+        // The apply thread ends only after this one.
+        drop(handover.groups.send(group));
+    }
+
+    fn run_apply(&self, groups: &Receiver<Vec<Durable>>, ahead: &AtomicUsize) {
         while let Ok(group) = groups.recv() {
-            for Durable { seq, change, bytes, done } in group {
-                let (points, values) = self.apply(seq, &change);
-                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                metrics::counter!(crate::metrics::POINTS_WRITTEN).increment(points);
-                metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values);
-                // What it held is free by the time that it is answered.
-                drop(change);
-                done(Ok(seq));
-            }
+            self.apply_group(group);
+            ahead.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn apply_group(&self, group: Vec<Durable>) {
+        for Durable { seq, change, bytes, done } in group {
+            let (points, values) = self.apply(seq, &change);
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            metrics::counter!(crate::metrics::POINTS_WRITTEN).increment(points);
+            metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values);
+            // What it held is free by the time that it is answered.
+            drop(change);
+            done(Ok(seq));
         }
     }
 

@@ -213,6 +213,12 @@ impl WriteFile for LocalWriter {
         self.0.seek(io::SeekFrom::Start(len))?;
         Ok(())
     }
+
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        use std::io::Seek;
+        let at = self.0.stream_position()?;
+        self.0.write_all_at(&vec![0; bytes], at)
+    }
 }
 
 struct LocalReader {

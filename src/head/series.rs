@@ -73,8 +73,8 @@ impl SeriesHead {
 
     /// Reads what a push will read. What it returns means nothing.
     #[inline]
-    pub fn touch(&self) -> usize {
-        self.open.rows() + self.open.columns().next().unwrap_or_default() as usize
+    pub fn touch(&self) -> u64 {
+        self.open.touch()
     }
 
     pub fn is_empty(&self) -> bool {

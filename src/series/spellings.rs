@@ -4,8 +4,9 @@
 //! memory, and comparing them costs a sample of ten labels more than all the rest of its parsing, because a million series'
 //! bytes are in no cache. Two of a hundred million spellings agree in those bits with a probability of 10^-23; the key is
 //! another one in each process, so that nobody can look for such two.
-//! What is known stands in the order in which it came, because senders name their series in the same order again and
-//! again: the next one is mostly found behind the last, where the processor has read ahead, and not by its hash.
+//! Senders name their series in the same order again and again. So what is known stands in the order in which it came, and
+//! each spelling knows which one was looked up after it: the next one is mostly found there, where the processor has read
+//! ahead, and not by its hash.
 //! Invariant: the same bytes always mean the same series. Several spellings (another order of tags, other
 //! escapes) may lead to one series. Line protocol's text never begins with a newline, and the labels of a Prometheus
 //! sample always do (the key of their first field), so the two do not meet. Whoever holds the lock to write waits for no
@@ -55,12 +56,17 @@ struct Known {
 }
 
 struct Entry {
-    hash: u128,
+    hash: Hash,
     series: u32,
     /// The last pin that looked it up here.
     pinned: AtomicU32,
+    /// The place of the spelling that was looked up after this one.
+    next: AtomicU32,
     spelling: Arc<Spelling>,
 }
+
+/// The halves of 128 bits, which would be aligned to twice as much.
+type Hash = [u64; 2];
 
 pub struct Spelling {
     pub table: Arc<Table>,
@@ -76,6 +82,8 @@ pub struct LookUps<'a> {
     left: u32,
     /// Where the next spelling probably is.
     next: u32,
+    /// Where the last one is.
+    last: Option<u32>,
 }
 
 impl Default for Spellings {
@@ -96,7 +104,7 @@ impl Default for Spellings {
 
 impl Spellings {
     pub fn look_ups(&self) -> LookUps<'_> {
-        LookUps { spellings: self, known: None, left: 0, next: 0 }
+        LookUps { spellings: self, known: None, left: 0, next: 0, last: None }
     }
 
     /// Forgets the spellings of these series, by table, and takes out of them those that somebody has looked up since the
@@ -133,13 +141,15 @@ impl Spellings {
             return (Arc::clone(&entry.spelling), Some(place));
         }
         let spelling = Arc::new(Spelling { table, series, last_layout: LastLayout::default() });
-        let entry = Entry { hash, series, pinned: AtomicU32::new(0), spelling: Arc::clone(&spelling) };
+        let [pinned, next] = [0; 2].map(AtomicU32::new);
+        let entry = Entry { hash, series, pinned, next, spelling: Arc::clone(&spelling) };
         pin.keep(&entry.pinned);
         (spelling, known.insert(entry))
     }
 
-    fn hash(&self, raw: &[u8]) -> u128 {
-        xxh3_128_with_secret(raw, &self.secret)
+    fn hash(&self, raw: &[u8]) -> Hash {
+        let hash = xxh3_128_with_secret(raw, &self.secret);
+        [hash as u64, (hash >> 64) as u64]
     }
 }
 
@@ -160,6 +170,7 @@ impl LookUps<'_> {
     pub fn insert(&mut self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
         self.known = None;
         let (spelling, place) = self.spellings.insert(raw, table, series, pin);
+        self.last = place;
         self.next = place.map_or(self.next, |place| place + 1);
         spelling
     }
@@ -182,10 +193,14 @@ impl LookUps<'_> {
                     self.known = None;
                     return None;
                 };
+                if let Some(last) = self.last.and_then(|last| known.entry(last)) {
+                    last.next.store(place, Ordering::Relaxed);
+                }
                 (place, known.entry(place).expect("a place that was found is taken"))
             }
         };
-        self.next = place + 1;
+        self.last = Some(place);
+        self.next = entry.next.load(Ordering::Relaxed);
         pin.keep(&entry.pinned);
         Some(take(entry))
     }
@@ -196,13 +211,13 @@ impl Known {
         self.pages.get(place as usize / PAGE)?[place as usize % PAGE].as_ref()
     }
 
-    fn find(&self, hash: u128) -> Option<u32> {
+    fn find(&self, hash: Hash) -> Option<u32> {
         let is_it = |place: &u32| self.entry(*place).is_some_and(|entry| entry.hash == hash);
         self.places[table_of(hash)].find(in_table(hash), is_it).copied()
     }
 
     /// None if there are too many.
-    fn insert(&mut self, entry: Entry) -> Option<u32> {
+    fn insert(&mut self, mut entry: Entry) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.len == SPELLINGS_MAX => return None,
@@ -215,6 +230,7 @@ impl Known {
             self.pages.push((0..PAGE).map(|_| None).collect());
         }
         let hash = entry.hash;
+        *entry.next.get_mut() = place + 1;
         self.pages[place as usize / PAGE][place as usize % PAGE] = Some(entry);
         let mut places = std::mem::take(&mut self.places[table_of(hash)]);
         places.insert_unique(in_table(hash), place, |place| self.hash_in_table(*place));
@@ -245,13 +261,13 @@ impl Known {
     }
 }
 
-fn in_table(hash: u128) -> u64 {
-    hash as u64
+fn in_table(hash: Hash) -> u64 {
+    hash[0]
 }
 
 /// By bits that [`in_table`] leaves out.
-fn table_of(hash: u128) -> usize {
-    (hash >> 64) as usize % TABLES
+fn table_of(hash: Hash) -> usize {
+    hash[1] as usize % TABLES
 }
 
 #[cfg(test)]

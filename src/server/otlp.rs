@@ -16,10 +16,10 @@ use prost::Message;
 use serde_json::json;
 
 use crate::db::SamplesWritten;
+use crate::server::body::Decoded;
 use crate::server::params::Params;
-use crate::server::remote_write::write_path_ended;
 use crate::server::reply::{Failure, json_answer};
-use crate::server::{Doors, body};
+use crate::server::{Doors, body, store};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
@@ -32,7 +32,7 @@ pub async fn metrics(State(doors): State<Arc<Doors>>, request: Request) -> Respo
         Ok(form) => form,
         Err(failure) => return failure.into_response(),
     };
-    match store(&doors, request, form).await {
+    match written(&doors, request, form).await {
         Ok(written) => answer(form, &written),
         Err(failure) => failure.into_response(),
     }
@@ -53,28 +53,24 @@ fn form_of(request: &Request) -> Result<Form, Failure> {
     }
 }
 
-async fn store(doors: &Arc<Doors>, request: Request, form: Form) -> Result<SamplesWritten, Failure> {
+async fn written(doors: &Arc<Doors>, request: Request, form: Form) -> Result<SamplesWritten, Failure> {
     let database = Params::of_query(request.uri().query()).database(&["db"])?;
     let body = body::read(request, doors).await?;
-    let db = Arc::clone(&doors.db);
-    let (send, answered) = tokio::sync::oneshot::channel();
-    doors
-        .blocking(move || {
-            let mut body = body.decode()?;
-            body.make_room_to_parse()?;
-            let wrong = |what: String| Failure::new(StatusCode::BAD_REQUEST, "bad_otlp", what);
-            let request = match form {
-                Form::Protobuf => ExportMetricsServiceRequest::decode(body.bytes.clone())
-                    .map_err(|error| wrong(format!("the body is no ExportMetricsServiceRequest: {error}")))?,
-                Form::Json => serde_json::from_slice(&body.bytes).map_err(|error| {
-                    wrong(format!("the body is no ExportMetricsServiceRequest in JSON: {error}"))
-                })?,
-            };
-            db.write_otlp(&database, &request, move |outcome| drop(send.send(outcome)));
-            Ok(())
-        })
-        .await?;
-    Ok(answered.await.unwrap_or_else(|_| Err(write_path_ended()))?)
+    store::store(doors, body, move |db, body, answer| match decode(form, body) {
+        Ok(request) => db.write_otlp(&database, &request, |outcome| answer.give(outcome)),
+        Err(failure) => answer.refuse(failure),
+    })
+    .await
+}
+
+fn decode(form: Form, body: &Decoded) -> Result<ExportMetricsServiceRequest, Failure> {
+    let wrong = |what: String| Failure::new(StatusCode::BAD_REQUEST, "bad_otlp", what);
+    match form {
+        Form::Protobuf => ExportMetricsServiceRequest::decode(body.bytes.clone())
+            .map_err(|error| wrong(format!("the body is no ExportMetricsServiceRequest: {error}"))),
+        Form::Json => serde_json::from_slice(&body.bytes)
+            .map_err(|error| wrong(format!("the body is no ExportMetricsServiceRequest in JSON: {error}"))),
+    }
 }
 
 fn answer(form: Form, written: &SamplesWritten) -> Response {

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::oneshot;
 
 use crate::db::{RemoteWrite, SamplesWritten};
-use crate::error::{Error, Kind};
 use crate::ingest::Refused;
 use crate::ingest::remote_write::Version;
 use crate::server::params::Params;
 use crate::server::reply::Failure;
-use crate::server::{Doors, body};
+use crate::server::{Doors, body, store};
 
 /// How many samples, histograms and exemplars were written.
 const WRITTEN: [&str; 3] = [
@@ -31,7 +29,7 @@ pub async fn write(State(doors): State<Arc<Doors>>, request: Request) -> Respons
         Ok(version) => version,
         Err(failure) => return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &failure.sentence()),
     };
-    let outcome = store(&doors, request, version).await;
+    let outcome = written(&doors, request, version).await;
     let counts =
         outcome.as_ref().map_or([0; 3], |written| [written.samples, written.histograms, written.exemplars]);
     let mut response = match outcome {
@@ -47,28 +45,14 @@ pub async fn write(State(doors): State<Arc<Doors>>, request: Request) -> Respons
     response
 }
 
-async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result<SamplesWritten, Failure> {
+async fn written(doors: &Arc<Doors>, request: Request, version: Version) -> Result<SamplesWritten, Failure> {
     let database = Params::of_query(request.uri().query()).database(&["db"])?;
     let body = body::read_snappy(request, doors).await?;
-    let db = Arc::clone(&doors.db);
-    let (send, answered) = oneshot::channel();
-    doors
-        .blocking(move || {
-            let mut body = body.decode()?;
-            body.make_room_to_parse()?;
-            let request = RemoteWrite { database: &database, message: &body.bytes, version };
-            // Called by the apply thread, or at once. Nobody listens if the client has gone away; the samples stay.
-            db.write_samples(&request, move |outcome| drop(send.send(outcome)));
-            Ok(())
-        })
-        .await?;
-    Ok(answered.await.unwrap_or_else(|_| Err(write_path_ended()))?)
-}
-
-/// Nobody will say what became of a write.
-pub fn write_path_ended() -> Error {
-    let why = "the write path has ended unexpectedly; the log says why; restart waterclock and send it again";
-    Error::rejected(Kind::Unavailable, "write_path_ended", why)
+    store::store(doors, body, move |db, body, answer| {
+        let request = RemoteWrite { database: &database, message: &body.bytes, version };
+        db.write_samples(&request, |outcome| answer.give(outcome));
+    })
+    .await
 }
 
 /// Which message the headers announce, and whether it is snappy's. A missing header means what 1.0 says.

@@ -11,15 +11,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::db::{Lines, Written};
 use crate::ingest::line_protocol::{LineError, Precision};
 use crate::server::admin::with_influx_headers;
 use crate::server::params::Params;
-use crate::server::remote_write::write_path_ended;
 use crate::server::reply::Failure;
-use crate::server::{Doors, body};
+use crate::server::{Doors, body, store};
 
 #[derive(Clone, Copy)]
 enum Version {
@@ -48,11 +46,11 @@ pub async fn v3(State(doors): State<Arc<Doors>>, request: Request) -> Response {
 }
 
 async fn write(doors: &Arc<Doors>, request: Request, version: Version) -> Response {
-    let response = match store(doors, request, version).await {
+    let response = match written(doors, request, version).await {
         Ok((_, written)) if written.errors.is_empty() => StatusCode::NO_CONTENT.into_response(),
-        Ok((wanted, written)) => {
+        Ok((accept_partial, written)) => {
             let listed_max = doors.db.config().limits.line_errors_listed_max;
-            version.refused_lines(&wanted, &written, listed_max)
+            version.refused_lines(accept_partial, &written, listed_max)
         }
         Err(failure) => {
             if failure.status.is_server_error() {
@@ -64,28 +62,21 @@ async fn write(doors: &Arc<Doors>, request: Request, version: Version) -> Respon
     with_influx_headers(response)
 }
 
-async fn store(doors: &Arc<Doors>, request: Request, version: Version) -> Result<(Wanted, Written), Failure> {
+async fn written(doors: &Arc<Doors>, request: Request, version: Version) -> Result<(bool, Written), Failure> {
     let wanted = version.wanted(&Params::of_query(request.uri().query()))?;
+    let accept_partial = wanted.accept_partial;
     let body = body::read(request, doors).await?;
-    let db = Arc::clone(&doors.db);
-    let (answer, answered) = oneshot::channel();
-    let wanted = doors
-        .blocking(move || {
-            let mut body = body.decode()?;
-            body.make_room_to_parse()?;
-            let lines = Lines {
-                database: &wanted.database,
-                body: &body.bytes,
-                precision: wanted.precision,
-                accept_partial: wanted.accept_partial,
-            };
-            // Called by the apply thread, or at once. Nobody listens if the client has gone away; the points stay.
-            db.write_lines(&lines, move |outcome| drop(answer.send(outcome)));
-            Ok(wanted)
-        })
-        .await?;
-    let written = answered.await.unwrap_or_else(|_| Err(write_path_ended()))?;
-    Ok((wanted, written))
+    let written = store::store(doors, body, move |db, body, answer| {
+        let lines = Lines {
+            database: &wanted.database,
+            body: &body.bytes,
+            precision: wanted.precision,
+            accept_partial: wanted.accept_partial,
+        };
+        db.write_lines(&lines, |outcome| answer.give(outcome));
+    })
+    .await?;
+    Ok((accept_partial, written))
 }
 
 impl Version {
@@ -116,7 +107,7 @@ impl Version {
         })
     }
 
-    fn refused_lines(self, wanted: &Wanted, written: &Written, listed_max: usize) -> Response {
+    fn refused_lines(self, accept_partial: bool, written: &Written, listed_max: usize) -> Response {
         let errors = &written.errors;
         let listed = &errors[..errors.len().min(listed_max)];
         let more = errors.len() - listed.len();
@@ -141,7 +132,7 @@ impl Version {
                         "original_line": "",
                     }));
                 }
-                let error = if wanted.accept_partial {
+                let error = if accept_partial {
                     "partial write of line protocol occurred"
                 } else {
                     "parsing failed for write_lp endpoint"

@@ -26,6 +26,8 @@ pub struct Replayed {
     pub next_seq: u64,
     pub next_number: u64,
     pub segments: Vec<SegmentInfo>,
+    /// Where the last segment had the rest of a write that was never acknowledged.
+    pub torn: Option<u64>,
     pub damage: Vec<Damage>,
     pub batches: u64,
     pub deletes: u64,
@@ -104,8 +106,9 @@ fn replay_segment(
     match format::decode_segment_header(segment) {
         Ok(_) => {}
         // The server died while it made the segment: nothing in it was ever acknowledged.
-        Err(_) if last && segment.len() <= format::SEGMENT_HEADER_BYTES => {
+        Err(_) if last && (segment.len() <= format::SEGMENT_HEADER_BYTES || format::is_room(segment)) => {
             disk.remove(&name).map_err(|source| Error::io("remove", &file, source))?;
+            replayed.torn = Some(0);
             return Ok(());
         }
         Err(error) if error.what.contains("newer version") => return Err(Error::corrupt(file, error)),
@@ -125,9 +128,14 @@ fn replay_segment(
                 reading.replayed.damage.push(damage(offset, next, "these bytes are no record"));
                 continue;
             }
+            Step::Room { offset } => {
+                reading.info.bytes = offset;
+                break;
+            }
             Step::Torn { offset } if last => {
                 tracing::info!(%file, offset, "a write that was never acknowledged is cut off the log");
                 reading.info.bytes = offset;
+                reading.replayed.torn = Some(offset);
                 break;
             }
             Step::Torn { offset } => {

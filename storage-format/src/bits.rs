@@ -83,6 +83,12 @@ impl BitWriter {
     pub fn heap_bytes(&self) -> usize {
         self.bytes.capacity()
     }
+
+    /// Reads what a push reads and writes. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.pending ^ self.bytes.last().map_or(0, |last| u64::from(*last))
+    }
 }
 
 #[derive(Clone, Debug)]

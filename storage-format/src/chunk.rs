@@ -232,6 +232,20 @@ impl OpenChunk {
         self.columns.iter().map(|column| column.id)
     }
 
+    /// Reads what pushing a row of one number will read and write, so that it is in the cache by then. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        let column = self.columns.first().map_or(0, |column| {
+            let stream = match &column.stream {
+                Stream::Float(stream) => stream.touch(),
+                Stream::Int(stream) | Stream::UInt(stream) => stream.touch(),
+                Stream::Bool(_) | Stream::Str(_) | Stream::Binary(_) => 0,
+            };
+            stream ^ u64::from(column.rows)
+        });
+        self.times.touch() ^ column ^ u64::from(self.text_bytes)
+    }
+
     /// A copy for a reader, with the named columns or all. It shares nothing with this chunk, and it may
     /// even be appended to.
     pub fn snapshot(&self, columns: Option<&[u32]>) -> OpenChunk {

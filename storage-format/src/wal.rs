@@ -104,6 +104,10 @@ pub enum Step<'a> {
     Torn {
         offset: u64,
     },
+    /// From `offset` on there are zeros only, where records may be written.
+    Room {
+        offset: u64,
+    },
 }
 
 /// Walks the records after the header.
@@ -140,6 +144,10 @@ impl<'a> Iterator for Records<'a> {
             self.offset += RECORD_HEADER_BYTES + record.body.len();
             return Some(Step::Record(record));
         }
+        if self.segment.get(offset..).is_some_and(is_room) {
+            self.offset = self.segment.len();
+            return Some(Step::Room { offset: offset as u64 });
+        }
         match (offset + 1..self.segment.len()).find(|next| self.record_at(*next).is_some()) {
             Some(next) => {
                 self.offset = next;
@@ -151,6 +159,11 @@ impl<'a> Iterator for Records<'a> {
             }
         }
     }
+}
+
+/// Whether these last bytes of a segment hold nothing yet.
+pub fn is_room(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// What a number means for the rest of the segment.

@@ -58,11 +58,11 @@ pub fn log(bytes: &[u8]) -> bool {
     let header = decode_segment_header(bytes).is_ok();
     let mut sound = header;
     for step in Records::new(bytes) {
-        let Step::Record(record) = step else {
-            sound = false;
-            continue;
+        sound &= match step {
+            Step::Record(record) => record_body(record.kind, record.body),
+            Step::Room { .. } => true,
+            Step::Damage { .. } | Step::Torn { .. } => false,
         };
-        sound &= record_body(record.kind, record.body);
     }
     for kind in [Kind::Definitions, Kind::Points, Kind::Delete, Kind::PointsSomeLate] {
         record_body(kind, bytes);

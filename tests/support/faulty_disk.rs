@@ -78,7 +78,8 @@ struct Content {
 
 #[derive(Clone)]
 enum DataChange {
-    Write(Vec<u8>),
+    /// Where, and what.
+    Write(usize, Vec<u8>),
     Truncate(usize),
 }
 
@@ -351,8 +352,8 @@ impl Content {
             Loss::Torn => {
                 let whole = dice.roll(changes + 1) as usize;
                 self.pending[..whole].iter().for_each(|change| change.apply(&mut bytes));
-                if let Some(DataChange::Write(next)) = self.pending.get(whole) {
-                    bytes.extend_from_slice(&next[..dice.roll(next.len() as u64 + 1) as usize]);
+                if let Some(DataChange::Write(at, next)) = self.pending.get(whole) {
+                    write(&mut bytes, *at, &next[..dice.roll(next.len() as u64 + 1) as usize]);
                 }
             }
             Loss::Reordered => match dice.roll(3) {
@@ -362,8 +363,9 @@ impl Content {
                     let hole = dice.roll(changes.max(1)) as usize;
                     for (number, change) in self.pending.iter().enumerate() {
                         match change {
-                            DataChange::Write(lost) if number == hole => {
-                                bytes.resize(bytes.len() + lost.len(), 0)
+                            // What was there before stays.
+                            DataChange::Write(at, lost) if number == hole => {
+                                bytes.resize(bytes.len().max(at + lost.len()), 0)
                             }
                             change => change.apply(&mut bytes),
                         }
@@ -378,10 +380,16 @@ impl Content {
 impl DataChange {
     fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
-            DataChange::Write(more) => bytes.extend_from_slice(more),
+            DataChange::Write(at, more) => write(bytes, *at, more),
             DataChange::Truncate(len) => bytes.truncate(*len),
         }
     }
+}
+
+fn write(bytes: &mut Vec<u8>, at: usize, more: &[u8]) {
+    let end = at + more.len();
+    bytes.resize(bytes.len().max(end), 0);
+    bytes[at..end].copy_from_slice(more);
 }
 
 /// Linux's number for an input/output error: what a failing fsync or read of a real disk gives.
@@ -419,7 +427,7 @@ impl Disk for FaultyDisk {
                 inode
             }
         };
-        Ok(Box::new(Writer { disk: self.clone(), inode }))
+        Ok(Box::new(Writer { disk: self.clone(), inode, at: 0 }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn ReadFile>> {
@@ -503,10 +511,12 @@ impl Disk for FaultyDisk {
 struct Writer {
     disk: FaultyDisk,
     inode: Inode,
+    at: usize,
 }
 
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Writer {
+    /// Writes as much as there is space for, and counts it.
+    fn write_at(&self, at: usize, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.disk.state.lock();
         let outcome = state.step();
         if outcome.is_err() && !state.was_cut() {
@@ -514,19 +524,32 @@ impl Write for Writer {
         }
         let number = state.writes;
         state.writes += 1;
+        let mut content = self.inode.lock();
         if state.faults.failing_write == Some(number) {
-            self.inode.lock().change(DataChange::Write(bytes[..bytes.len() / 2].to_vec()));
+            content.change(DataChange::Write(at, bytes[..bytes.len() / 2].to_vec()));
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        let fitting = state.faults.space.map_or(bytes.len(), |space| space.min(bytes.len()));
+        // What goes over other bytes takes no space.
+        let inside = (content.bytes.len() - at).min(bytes.len());
+        let more = bytes.len() - inside;
+        let fitting = state.faults.space.map_or(more, |space| space.min(more));
         if let Some(space) = &mut state.faults.space {
             *space -= fitting;
         }
+        let fitting = inside + fitting;
         if fitting == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.inode.lock().change(DataChange::Write(bytes[..fitting].to_vec()));
+        content.change(DataChange::Write(at, bytes[..fitting].to_vec()));
         outcome.map(|()| fitting)
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.write_at(self.at, bytes)?;
+        self.at += written;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -544,6 +567,15 @@ impl WriteFile for Writer {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.disk.state.lock().step()?;
         self.inode.lock().change(DataChange::Truncate(len as usize));
+        self.at = len as usize;
+        Ok(())
+    }
+
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        let mut at = self.at;
+        while at < self.at + bytes {
+            at += self.write_at(at, &vec![0; self.at + bytes - at])?;
+        }
         Ok(())
     }
 }

@@ -94,6 +94,12 @@ impl FloatStream {
     pub fn heap_bytes(&self) -> usize {
         self.writer.heap_bytes()
     }
+
+    /// Reads what a push reads and writes. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.writer.touch() ^ self.previous
+    }
 }
 
 /// The bits that a stream of these values has.

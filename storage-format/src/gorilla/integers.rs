@@ -42,6 +42,12 @@ impl IntStream {
     pub fn heap_bytes(&self) -> usize {
         self.writer.heap_bytes()
     }
+
+    /// Reads what a push reads and writes. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.writer.touch() ^ self.previous as u64
+    }
 }
 
 #[cfg(test)]

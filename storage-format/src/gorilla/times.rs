@@ -134,6 +134,12 @@ impl TimeStream {
         self.writer.heap_bytes()
     }
 
+    /// Reads what a push reads and writes. What it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.writer.touch() ^ self.step as u64 ^ u64::from(self.rows)
+    }
+
     #[cfg(test)]
     pub(crate) fn stream_bytes(&self) -> Vec<u8> {
         self.writer.to_bytes()

@@ -58,7 +58,7 @@ fn a_newer_version_is_refused_by_name() {
     assert_eq!(decode_segment_header(&segment).unwrap_err().what, "the log segment is of a newer version");
 }
 
-/// What we break, and which steps a reader must take: r record, d damage, t torn.
+/// What we break, and which steps a reader must take: r record, d damage, t torn, o room.
 #[test]
 fn damage_table() {
     let one = |text: &str| {
@@ -67,7 +67,7 @@ fn damage_table() {
         out
     };
     let len = one("first").len();
-    let cases: [(&str, Box<dyn Fn(&mut Vec<u8>)>, &str); 8] = [
+    let cases: [(&str, Box<dyn Fn(&mut Vec<u8>)>, &str); 11] = [
         ("nothing", Box::new(|_| ()), "rrr"),
         ("body of the first", Box::new(|s| s[SEGMENT_HEADER_BYTES + 10] ^= 1), "drr"),
         ("length of the first", Box::new(|s| s[SEGMENT_HEADER_BYTES + 1] ^= 0x40), "drr"),
@@ -75,7 +75,17 @@ fn damage_table() {
         ("body of the last", Box::new(|s| *s.last_mut().unwrap() ^= 1), "rrt"),
         ("last byte missing", Box::new(|s| s.truncate(s.len() - 1)), "rrt"),
         ("last record cut in its header", Box::new(move |s| s.truncate(s.len() - len + 3)), "rrt"),
-        ("zeros at the end", Box::new(|s| s.extend([0; 40])), "rrrt"),
+        ("room at the end", Box::new(|s| s.extend([0; 40])), "rrro"),
+        ("fewer zeros than a record's header", Box::new(|s| s.extend([0; 3])), "rrro"),
+        (
+            "last byte missing, before room",
+            Box::new(|s| {
+                s.pop();
+                s.extend([0; 40])
+            }),
+            "rrt",
+        ),
+        ("something in the room", Box::new(|s| s.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0])), "rrrt"),
     ];
     for (what, break_it, expected) in cases {
         let mut segment = Vec::new();
@@ -87,6 +97,7 @@ fn damage_table() {
                 Step::Record(_) => 'r',
                 Step::Damage { .. } => 'd',
                 Step::Torn { .. } => 't',
+                Step::Room { .. } => 'o',
             })
             .collect();
         assert_eq!(steps, expected, "{what}");
