@@ -2,7 +2,8 @@
 //! Grafana asks of it.
 //!
 //! Requests are as a Prometheus sends them: 2,000 samples, each of another series with all its labels, every ten seconds.
-//! The series are those of machines: counters, whole gauges, gauges with two decimals, values that stay, and whole percents.
+//! The series are those of machines: counters, whole gauges, gauges with two decimals, values that stay, and whole percents;
+//! and once whole percents alone, as TSBS has them.
 
 use std::sync::Mutex;
 
@@ -18,7 +19,18 @@ const SAMPLES_PER_REQUEST: usize = 2_000;
 const METRICS_PER_TARGET: usize = 10;
 
 /// Kinds of metrics, which follow each other: the first is a counter.
-const KINDS: usize = 5;
+const KINDS: [Kind; 5] = [Kind::Counter, Kind::Whole, Kind::Decimals, Kind::Constant, Kind::Percent];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Counter,
+    Whole,
+    /// Two of them.
+    Decimals,
+    Constant,
+    /// Whole, too, of a walk.
+    Percent,
+}
 
 const JOBS: [&str; 4] = ["node", "web", "cache", "db"];
 const RACKS: usize = 40;
@@ -49,26 +61,45 @@ pub fn run(size: Size) -> Vec<Report> {
     let targets = size.pick(40, 4_000);
     let ticks = size.pick(42, 1_080);
     let mut reports = vec![second_version(size, targets)];
+    reports.extend(percents(targets, ticks));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(folder.path());
-    let (written, load) = write(&server, Version::V1, targets, ticks);
+    let (written, load) = write(&server, Version::V1, Load::new(targets, ticks, &KINDS));
     let samples = written.values;
     reports.push(written);
     check(&server, &load, samples);
     reports.extend(queries(&server, &load, size, "memory and blocks"));
-    for (name, path) in [("flush", "/api/flush"), ("compact", "/api/compact?force=true")] {
+    reports.extend(to_blocks(&server, samples, ""));
+    check(&server, &load, samples);
+    reports.extend(queries(&server, &load, size, "one block"));
+    reports
+}
+
+fn to_blocks(server: &Server, samples: u64, of: &str) -> Vec<Report> {
+    let report = |(name, path)| {
         let cpu = server.cpu_nanos();
         server.post(path, "");
-        reports.push(Report {
-            name: format!("prometheus/{name}"),
+        Report {
+            name: format!("prometheus/{name}{of}"),
             values: samples,
             cpu_nanos: server.cpu_nanos() - cpu,
             bytes: server.block_bytes(),
             note: String::new(),
-        });
-    }
+        }
+    };
+    [("flush", "/api/flush"), ("compact", "/api/compact?force=true")].map(report).into()
+}
+
+/// The values of TSBS' cpu-only case.
+fn percents(targets: usize, ticks: usize) -> Vec<Report> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::start(folder.path());
+    let of = ", percents";
+    let (written, load) = write(&server, Version::V1, Load::new(targets, ticks, &[Kind::Percent]));
+    let samples = written.values;
+    let mut reports = vec![Report { name: format!("{}{of}", written.name), ..written }];
+    reports.extend(to_blocks(&server, samples, of));
     check(&server, &load, samples);
-    reports.extend(queries(&server, &load, size, "one block"));
     reports
 }
 
@@ -76,14 +107,14 @@ pub fn run(size: Size) -> Vec<Report> {
 fn second_version(size: Size, targets: usize) -> Report {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(folder.path());
-    let (written, load) = write(&server, Version::V2, targets, size.pick(30, 108));
+    let (written, load) = write(&server, Version::V2, Load::new(targets, size.pick(30, 108), &KINDS));
     check(&server, &load, written.values);
     Report { name: "prometheus/remote write 2.0".to_string(), ..written }
 }
 
-fn write(server: &Server, version: Version, targets: usize, ticks: usize) -> (Report, Load) {
-    let load = Mutex::new(Load::new(targets, ticks));
-    let samples = (targets * METRICS_PER_TARGET * ticks) as u64;
+fn write(server: &Server, version: Version, load: Load) -> (Report, Load) {
+    let samples = (load.series.len() * load.ticks) as u64;
+    let load = Mutex::new(load);
     let (cpu, started) = (server.cpu_nanos(), wall());
     std::thread::scope(|threads| {
         for _ in 0..CONNECTIONS {
@@ -115,7 +146,8 @@ fn write(server: &Server, version: Version, targets: usize, ticks: usize) -> (Re
 fn check(server: &Server, load: &Load, samples: u64) {
     let answer = server.post("/api/wql", "metrics | count by ()");
     assert!(answer.contains(&format!("[{samples}]")), "{answer} is not {samples}");
-    let last: f64 = load.series.iter().step_by(METRICS_PER_TARGET).map(|series| series.value).sum();
+    let first = load.series.iter().step_by(METRICS_PER_TARGET);
+    let last: f64 = first.map(Series::sample).sum();
     let answer = server.post("/api/wql", "node_metric_0_total | last(value) as v | sum(v) as s by ()");
     assert!(answer.contains(&format!("[{last:?}]")), "{answer} is not {last}");
 }
@@ -185,7 +217,7 @@ struct Series {
     labels: Vec<(&'static str, String)>,
     /// The same as a 1.0 message has them.
     encoded: Vec<u8>,
-    kind: usize,
+    kind: Kind,
     value: f64,
     /// What it was when the last five minutes began.
     rated_from: f64,
@@ -194,14 +226,22 @@ struct Series {
 /// Samples in a window of five minutes that begins and ends between two of them.
 const RATED_SAMPLES: usize = 29;
 
+impl Series {
+    fn sample(&self) -> f64 {
+        if self.kind == Kind::Percent { self.value.floor() } else { self.value }
+    }
+}
+
 impl Load {
-    fn new(targets: usize, ticks: usize) -> Load {
+    /// Metrics are of these kinds in turns.
+    fn new(targets: usize, ticks: usize, kinds: &[Kind]) -> Load {
         let mut random = Random::new(42);
         let mut series = Vec::new();
         for target in 0..targets {
             for metric in 0..METRICS_PER_TARGET {
-                let kind = metric % KINDS;
-                let name = format!("node_metric_{metric}_{}", if kind == 0 { "total" } else { "value" });
+                let kind = kinds[metric % kinds.len()];
+                let unit = if metric % KINDS.len() == 0 { "total" } else { "value" };
+                let name = format!("node_metric_{metric}_{unit}");
                 let labels = vec![
                     ("__name__", name),
                     ("cluster", "eu-central-1".to_string()),
@@ -221,7 +261,7 @@ impl Load {
                     put_bytes(&mut message, 2, value.as_bytes());
                     put_bytes(&mut encoded, 1, &message);
                 }
-                let value = random.range(0, if kind == 4 { 100 } else { 1_000 }) as f64;
+                let value = random.range(0, if kind == Kind::Percent { 100 } else { 1_000 }) as f64;
                 series.push(Series { labels, encoded, kind, value, rated_from: value });
             }
         }
@@ -232,17 +272,19 @@ impl Load {
         let random = &mut self.random;
         let series = &mut self.series[self.at];
         series.value = match series.kind {
-            0 => series.value + random.range(0, 50) as f64,
-            1 => (series.value + random.range(-3, 4) as f64).max(0.0),
-            2 => ((series.value * 100.0).round() + random.range(-20, 21) as f64) / 100.0,
-            3 => series.value,
+            Kind::Counter => series.value + random.range(0, 50) as f64,
+            Kind::Whole => (series.value + random.range(-3, 4) as f64).max(0.0),
+            Kind::Decimals => ((series.value * 100.0).round() + random.range(-20, 21) as f64) / 100.0,
+            Kind::Constant => series.value,
             // About a normal step, as TSBS makes them.
-            _ => (series.value + (0..12).map(|_| random.unit()).sum::<f64>() - 6.0).clamp(0.0, 100.0),
+            Kind::Percent => {
+                (series.value + (0..12).map(|_| random.unit()).sum::<f64>() - 6.0).clamp(0.0, 100.0)
+            }
         };
         if self.tick + RATED_SAMPLES == self.ticks {
             series.rated_from = series.value;
         }
-        if series.kind == 4 { series.value.floor() } else { series.value }
+        series.sample()
     }
 
     /// What Prometheus says of the last five minutes of the first metric in ten racks: between the outermost samples lie all

@@ -84,22 +84,26 @@ impl Rows {
         }
     }
 
-    /// The first `wanted` columns without stale markers, and without the rows that hold nothing else.
+    /// The first `wanted` columns without stale markers, and without the rows of which nothing but a marker was read. A row
+    /// of which nothing was read has a value in another column, such as a native histogram.
     pub fn without_stale_markers(mut self, wanted: usize) -> Rows {
         let is_marker = |value: f64| value.to_bits() == STALE_MARKER_BITS;
-        let mut found = false;
+        let mut marked = Vec::new();
         for array in self.columns.iter_mut().flatten() {
             let Some(floats) = array.as_primitive_opt::<Float64Type>() else { continue };
             // One pass without branches over values that nearly always are none.
             if floats.values().iter().fold(false, |any, value| any | is_marker(*value)) {
-                found = true;
+                marked.resize(floats.len(), false);
+                let markers = floats.iter().map(|value| value.is_some_and(is_marker));
+                marked.iter_mut().zip(markers).for_each(|(marked, marker)| *marked |= marker);
                 let value = |value: Option<f64>| value.filter(|value| !is_marker(*value));
                 *array = Arc::new(floats.iter().map(value).collect::<Float64Array>());
             }
         }
-        if found {
+        if !marked.is_empty() {
             let holds = |row: usize| self.columns.iter().flatten().any(|array| array.is_valid(row));
-            let holding = BooleanArray::from_iter((0..self.len()).map(|row| Some(holds(row))));
+            let rows = marked.iter().enumerate();
+            let holding = BooleanArray::from_iter(rows.map(|(row, marked)| Some(!marked || holds(row))));
             self = self.filter(&holding);
         }
         self.columns.truncate(wanted);
@@ -392,8 +396,9 @@ mod tests {
             (2, Some(marker), None),
             (3, Some(marker), Some(3)),
             (4, Some(f64::NAN), None),
+            (5, None, None),
         ]);
-        assert_eq!(show(&all.clone().without_stale_markers(2)), "1:1.0/ 3:/3 4:NaN/");
+        assert_eq!(show(&all.clone().without_stale_markers(2)), "1:1.0/ 3:/3 4:NaN/ 5:/");
         assert_eq!(all.without_stale_markers(1).columns.len(), 1);
     }
 

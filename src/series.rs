@@ -34,7 +34,7 @@ pub const METRIC_HISTOGRAM: &str = "histogram";
 pub use index::{CompiledFilter, TagIndex, TagPostings};
 pub use metadata::{Metadata, MetricInfo, MetricKind};
 pub use pins::{Pin, Pins};
-pub use spellings::{LookUps, Spelling, Spellings};
+pub use spellings::{Key, LookUps, Spelling, Spellings};
 
 /// Everything by name. One per server.
 #[derive(Default)]

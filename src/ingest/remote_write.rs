@@ -1,7 +1,8 @@
 //! Prometheus remote write, 1.0 and 2.0: a message -> rows of the table `metrics`.
 //!
 //! The labels of a series are looked up as they stand in a 1.0 message. Those of a 2.0 message are numbers into a table of
-//! symbols that is another one each time, so they are written out in that form first; so one series has one spelling in both.
+//! symbols that is another one each time: each symbol is hashed once, a series is looked up by the hashes of its symbols, and
+//! written out in the other form only if it is new.
 //! Invariant: a message that is malformed stores nothing; a series or sample that is wrong harms no other one.
 //! Not here: snappy and headers (`server`).
 
@@ -10,7 +11,7 @@ use crate::ingest::Target;
 use crate::ingest::histograms;
 use crate::ingest::protobuf::{Fields, Malformed, Packed, Value};
 use crate::ingest::samples::{LABEL_KEY, Received, Samples, put_label};
-use crate::series::{METRIC_NAME, MetricInfo, MetricKind};
+use crate::series::{Key, METRIC_NAME, MetricInfo, MetricKind};
 
 /// Which message a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +166,13 @@ fn request_v2(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
             symbols.push(field.value.bytes()?);
         }
     }
-    let mut reader =
-        ReaderV2 { symbols: &symbols, refs: Vec::new(), labels: Vec::new(), described: Vec::new() };
-    reader.described.resize(symbols.len(), false);
+    let mut reader = ReaderV2 {
+        symbols: &symbols,
+        keys: symbols.iter().map(|symbol| samples.key(symbol)).collect(),
+        refs: Vec::new(),
+        room: Vec::new(),
+        described: vec![false; symbols.len()],
+    };
     for field in Fields::of(message) {
         let field = field?;
         if field.number == 5 {
@@ -179,9 +184,12 @@ fn request_v2(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
 
 struct ReaderV2<'a> {
     symbols: &'a [&'a [u8]],
+    /// Of each symbol.
+    keys: Vec<Key>,
     /// Of the series being read.
     refs: Vec<u32>,
-    labels: Vec<u8>,
+    /// For its key.
+    room: Vec<u8>,
     /// By the symbol of a metric's name: whether its metadata were seen in this message.
     described: Vec<bool>,
 }
@@ -217,8 +225,8 @@ impl ReaderV2<'_> {
                 _ => {}
             }
         }
-        if let Err(why) = self.write_labels() {
-            samples.refuse(start, &self.labels, &why);
+        if let Err(why) = self.check_refs() {
+            samples.refuse(start, &self.labels(), &why);
             return Ok(());
         }
         let why = match (floats, histograms) {
@@ -230,10 +238,12 @@ impl ReaderV2<'_> {
         };
         let why = why.or_else(|| self.describe(metadata?, samples).err());
         if let Some(why) = why {
-            samples.refuse(start, &self.labels, &why);
+            samples.refuse(start, &self.labels(), &why);
             return Ok(());
         }
-        let Some(series) = samples.end(start, &self.labels) else { return Ok(()) };
+        let words = self.refs.iter().map(|number| self.keys[*number as usize]);
+        let key = samples.key_of_words(words, &mut self.room);
+        let Some(series) = samples.end_by(start, key, || self.labels()) else { return Ok(()) };
         for message in exemplars {
             self.refs.clear();
             let (mut time, mut value) = (0, 0.0);
@@ -246,35 +256,42 @@ impl ReaderV2<'_> {
                     _ => {}
                 }
             }
-            if self.write_labels().is_ok() {
-                samples.exemplar(series, &self.labels, time, value);
+            if self.check_refs().is_ok() {
+                samples.exemplar(series, &self.labels(), time, value);
             }
         }
         Ok(())
     }
 
     fn symbol(&self, number: u32) -> std::result::Result<&[u8], String> {
-        self.symbols.get(number as usize).copied().ok_or_else(|| {
-            format!("it refers to the symbol {number}, and there are {}, counted from 0", self.symbols.len())
-        })
+        self.symbols.get(number as usize).copied().ok_or_else(|| self.no_such_symbol(number))
+    }
+
+    fn no_such_symbol(&self, number: u32) -> String {
+        format!("it refers to the symbol {number}, and there are {}, counted from 0", self.symbols.len())
+    }
+
+    fn check_refs(&self) -> std::result::Result<(), String> {
+        if let Some(number) = self.refs.iter().find(|number| **number as usize >= self.symbols.len()) {
+            return Err(self.no_such_symbol(*number));
+        }
+        if self.refs.len() % 2 == 1 {
+            return Err(format!(
+                "it has {} references to symbols; labels are pairs of them, a name's and a value's",
+                self.refs.len()
+            ));
+        }
+        Ok(())
     }
 
     /// The labels in the form of a 1.0 message. Of references that are wrong those before.
-    fn write_labels(&mut self) -> std::result::Result<(), String> {
-        let mut labels = std::mem::take(&mut self.labels);
-        labels.clear();
-        let outcome = self.refs.chunks(2).try_for_each(|pair| match *pair {
-            [name, value] => {
-                put_label(&mut labels, self.symbol(name)?, self.symbol(value)?);
-                Ok(())
-            }
-            _ => Err(format!(
-                "it has {} references to symbols; labels are pairs of them, a name's and a value's",
-                self.refs.len()
-            )),
-        });
-        self.labels = labels;
-        outcome
+    fn labels(&self) -> Vec<u8> {
+        let mut labels = Vec::new();
+        for pair in self.refs.chunks_exact(2) {
+            let (Ok(name), Ok(value)) = (self.symbol(pair[0]), self.symbol(pair[1])) else { break };
+            put_label(&mut labels, name, value);
+        }
+        labels
     }
 
     /// What the series says of its metric, once per message.

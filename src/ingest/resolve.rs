@@ -87,7 +87,7 @@ impl Builder<'_> {
 
     fn add(&mut self, line: &Line<'_>, precision: Precision, server_time: Time) -> line_protocol::Result<()> {
         let time = line.time_or(server_time, precision)?;
-        if let Some(spelling) = self.look_ups.find(line.series.as_bytes(), self.pin) {
+        if let Some(spelling) = self.look_ups.find(self.look_ups.key(line.series.as_bytes()), self.pin) {
             let part = self.part(&spelling.table);
             part.accept(line, time)?;
             if let Some(layout) = part.layout_by_id(spelling.last_layout.get())
@@ -143,7 +143,8 @@ impl Builder<'_> {
                 let series = table
                     .series_or_new(&tags, target.limits.series_per_table_max, self.pin)
                     .map_err(|error| line.refuse(line.series, error.to_string()))?;
-                self.look_ups.insert(line.series.as_bytes(), Arc::clone(&table), series, self.pin)
+                let key = self.look_ups.key(line.series.as_bytes());
+                self.look_ups.insert(key, Arc::clone(&table), series, self.pin)
             }
         };
         spelling.last_layout.set(layout.id);

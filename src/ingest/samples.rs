@@ -19,7 +19,7 @@ use crate::ingest::line_protocol::{NAME_BYTES_MAX, TAGS_PER_LINE_MAX};
 use crate::ingest::protobuf::{Fields, Malformed, put_varint, varint_len};
 use crate::ingest::{Accepted, Target};
 use crate::series::{
-    LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin,
+    Key, LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin,
     Table,
 };
 
@@ -147,8 +147,22 @@ impl<'a> Samples<'a> {
     }
 
     /// Names the series of the samples since `start` by its labels. None if it is refused.
+    #[inline]
     pub fn end(&mut self, start: Start, labels: &[u8]) -> Option<u32> {
-        match self.series(labels) {
+        self.end_by(start, self.look_ups.key(labels), || labels)
+    }
+
+    /// The same by a key; the labels, in the form of a 1.0 message, are asked for only if the series is new or something is
+    /// wrong.
+    #[inline]
+    pub fn end_by<L: AsRef<[u8]>>(
+        &mut self,
+        start: Start,
+        key: Key,
+        labels: impl Fn() -> L,
+    ) -> Option<u32> {
+        let known = self.look_ups.series(key, &self.pin);
+        match known.map_or_else(|| self.new_series(key, labels().as_ref()), Ok) {
             Ok(series) => {
                 let rows = &mut self.points.rows[start.rows..];
                 let first = self.accepted.from.max(TIME_MIN);
@@ -158,7 +172,7 @@ impl<'a> Samples<'a> {
                     good &= (first..=TIME_MAX).contains(&row.time);
                 }
                 if !good {
-                    self.drop_unacceptable(start, labels);
+                    self.drop_unacceptable(start, labels().as_ref());
                 }
                 let taken = &self.points.rows[start.rows..];
                 let floats = taken.iter().filter(|row| Some(row.layout) == self.floats).count() as u64;
@@ -167,7 +181,7 @@ impl<'a> Samples<'a> {
                 Some(series)
             }
             Err(why) => {
-                self.refuse(start, labels, &why);
+                self.refuse(start, labels().as_ref(), &why);
                 None
             }
         }
@@ -236,15 +250,23 @@ impl<'a> Samples<'a> {
         });
     }
 
-    fn series(&mut self, labels: &[u8]) -> std::result::Result<u32, String> {
-        if let Some(series) = self.look_ups.series(labels, &self.pin) {
-            return Ok(series);
-        }
+    /// A text that a message has once and refers to.
+    pub fn key(&self, word: &[u8]) -> Key {
+        self.look_ups.key(word)
+    }
+
+    /// A series that is told by such texts.
+    pub fn key_of_words(&self, words: impl Iterator<Item = Key>, room: &mut Vec<u8>) -> Key {
+        self.look_ups.key_of_words(words, room)
+    }
+
+    #[cold]
+    fn new_series(&mut self, key: Key, labels: &[u8]) -> std::result::Result<u32, String> {
         let tags = tags_of(labels)?;
         let series_max = self.target.limits.series_per_table_max;
         let series =
             self.table.series_or_new(&tags, series_max, &self.pin).map_err(|error| error.to_string())?;
-        Ok(self.look_ups.insert(labels, Arc::clone(&self.table), series, &self.pin).series)
+        Ok(self.look_ups.insert(key, Arc::clone(&self.table), series, &self.pin).series)
     }
 
     /// What a sender says of a metric. Only what is new is kept.

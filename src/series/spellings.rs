@@ -9,8 +9,8 @@
 //! ahead, and not by its hash.
 //! Invariant: the same bytes always mean the same series. Several spellings (another order of tags, other
 //! escapes) may lead to one series. Line protocol's text never begins with a newline, and the labels of a Prometheus
-//! sample always do (the key of their first field), so the two do not meet. Whoever holds the lock to write waits for no
-//! other one.
+//! sample always do (the key of their first field), so the two do not meet; nor does either meet what symbols spell, which
+//! begins with a NUL. Whoever holds the lock to write waits for no other one.
 //! Not here: parsing a new spelling (`ingest`).
 
 use std::hash::BuildHasher;
@@ -56,7 +56,7 @@ struct Known {
 }
 
 struct Entry {
-    hash: Hash,
+    key: Key,
     series: u32,
     /// The last pin that looked it up here.
     pinned: AtomicU32,
@@ -65,8 +65,9 @@ struct Entry {
     spelling: Arc<Spelling>,
 }
 
-/// The halves of 128 bits, which would be aligned to twice as much.
-type Hash = [u64; 2];
+/// What a spelling is known by: the halves of 128 bits, which would be aligned to twice as much.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key([u64; 2]);
 
 pub struct Spelling {
     pub table: Arc<Table>,
@@ -122,8 +123,8 @@ impl Spellings {
                 unused.remove(entry.series);
                 continue;
             }
-            let hash = entry.hash;
-            if let Ok(found) = known.places[table_of(hash)].find_entry(in_table(hash), |at| *at == place) {
+            let key = entry.key;
+            if let Ok(found) = known.places[key.table()].find_entry(key.in_table(), |at| *at == place) {
                 found.remove();
             }
             known.pages[place as usize / PAGE][place as usize % PAGE] = None;
@@ -132,63 +133,79 @@ impl Spellings {
         known.shrink();
     }
 
-    fn insert(&self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> (Arc<Spelling>, Option<u32>) {
-        let hash = self.hash(raw);
+    fn insert(&self, key: Key, table: Arc<Table>, series: u32, pin: &Pin) -> (Arc<Spelling>, Option<u32>) {
         let mut known = self.known.write();
-        if let Some(place) = known.find(hash) {
+        if let Some(place) = known.find(key) {
             let entry = known.entry(place).expect("a place that was found is taken");
             pin.keep(&entry.pinned);
             return (Arc::clone(&entry.spelling), Some(place));
         }
         let spelling = Arc::new(Spelling { table, series, last_layout: LastLayout::default() });
         let [pinned, next] = [0; 2].map(AtomicU32::new);
-        let entry = Entry { hash, series, pinned, next, spelling: Arc::clone(&spelling) };
+        let entry = Entry { key, series, pinned, next, spelling: Arc::clone(&spelling) };
         pin.keep(&entry.pinned);
         (spelling, known.insert(entry))
     }
 
-    fn hash(&self, raw: &[u8]) -> Hash {
+    fn key(&self, raw: &[u8]) -> Key {
         let hash = xxh3_128_with_secret(raw, &self.secret);
-        [hash as u64, (hash >> 64) as u64]
+        Key([hash as u64, (hash >> 64) as u64])
     }
 }
 
 impl LookUps<'_> {
+    #[inline]
+    pub fn key(&self, raw: &[u8]) -> Key {
+        self.spellings.key(raw)
+    }
+
+    /// The key of words in their order, each given by its own: a sender that writes words once and refers to them has them
+    /// hashed once. `room` is for their bytes.
+    #[inline]
+    pub fn key_of_words(&self, words: impl Iterator<Item = Key>, room: &mut Vec<u8>) -> Key {
+        room.clear();
+        room.push(0);
+        for Key([low, high]) in words {
+            room.extend_from_slice(&low.to_le_bytes());
+            room.extend_from_slice(&high.to_le_bytes());
+        }
+        self.spellings.key(room)
+    }
+
     /// The series' number stays good until the pin is dropped.
     #[inline]
-    pub fn find(&mut self, raw: &[u8], pin: &Pin) -> Option<Arc<Spelling>> {
-        self.look_up(raw, pin, |entry| Arc::clone(&entry.spelling))
+    pub fn find(&mut self, key: Key, pin: &Pin) -> Option<Arc<Spelling>> {
+        self.look_up(key, pin, |entry| Arc::clone(&entry.spelling))
     }
 
     /// The same for whoever needs nothing else.
     #[inline]
-    pub fn series(&mut self, raw: &[u8], pin: &Pin) -> Option<u32> {
-        self.look_up(raw, pin, |entry| entry.series)
+    pub fn series(&mut self, key: Key, pin: &Pin) -> Option<u32> {
+        self.look_up(key, pin, |entry| entry.series)
     }
 
     /// The number was looked up with the same pin.
-    pub fn insert(&mut self, raw: &[u8], table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
+    pub fn insert(&mut self, key: Key, table: Arc<Table>, series: u32, pin: &Pin) -> Arc<Spelling> {
         self.known = None;
-        let (spelling, place) = self.spellings.insert(raw, table, series, pin);
+        let (spelling, place) = self.spellings.insert(key, table, series, pin);
         self.last = place;
         self.next = place.map_or(self.next, |place| place + 1);
         spelling
     }
 
     #[inline]
-    fn look_up<T>(&mut self, raw: &[u8], pin: &Pin, take: impl FnOnce(&Entry) -> T) -> Option<T> {
-        let hash = self.spellings.hash(raw);
+    fn look_up<T>(&mut self, key: Key, pin: &Pin, take: impl FnOnce(&Entry) -> T) -> Option<T> {
         if self.left == 0 {
             self.known = None;
             self.left = LOOK_UPS_PER_LOCK;
         }
         self.left -= 1;
         let known = self.known.get_or_insert_with(|| self.spellings.known.read());
-        let guess = known.entry(self.next).filter(|entry| entry.hash == hash);
+        let guess = known.entry(self.next).filter(|entry| entry.key == key);
         let (place, entry) = match guess {
             Some(entry) => (self.next, entry),
             None => {
-                let Some(place) = known.find(hash) else {
+                let Some(place) = known.find(key) else {
                     // What a new series needs takes long.
                     self.known = None;
                     return None;
@@ -211,9 +228,9 @@ impl Known {
         self.pages.get(place as usize / PAGE)?[place as usize % PAGE].as_ref()
     }
 
-    fn find(&self, hash: Hash) -> Option<u32> {
-        let is_it = |place: &u32| self.entry(*place).is_some_and(|entry| entry.hash == hash);
-        self.places[table_of(hash)].find(in_table(hash), is_it).copied()
+    fn find(&self, key: Key) -> Option<u32> {
+        let is_it = |place: &u32| self.entry(*place).is_some_and(|entry| entry.key == key);
+        self.places[key.table()].find(key.in_table(), is_it).copied()
     }
 
     /// None if there are too many.
@@ -229,17 +246,17 @@ impl Known {
         if place as usize / PAGE == self.pages.len() {
             self.pages.push((0..PAGE).map(|_| None).collect());
         }
-        let hash = entry.hash;
+        let key = entry.key;
         *entry.next.get_mut() = place + 1;
         self.pages[place as usize / PAGE][place as usize % PAGE] = Some(entry);
-        let mut places = std::mem::take(&mut self.places[table_of(hash)]);
-        places.insert_unique(in_table(hash), place, |place| self.hash_in_table(*place));
-        self.places[table_of(hash)] = places;
+        let mut places = std::mem::take(&mut self.places[key.table()]);
+        places.insert_unique(key.in_table(), place, |place| self.hash_in_table(*place));
+        self.places[key.table()] = places;
         Some(place)
     }
 
     fn hash_in_table(&self, place: u32) -> u64 {
-        in_table(self.entry(place).expect("a place in a table is taken").hash)
+        self.entry(place).expect("a place in a table is taken").key.in_table()
     }
 
     /// Gives back what is not needed after much was forgotten.
@@ -261,13 +278,15 @@ impl Known {
     }
 }
 
-fn in_table(hash: Hash) -> u64 {
-    hash[0]
-}
+impl Key {
+    fn in_table(self) -> u64 {
+        self.0[0]
+    }
 
-/// By bits that [`in_table`] leaves out.
-fn table_of(hash: Hash) -> usize {
-    hash[1] as usize % TABLES
+    /// By bits that [`Key::in_table`] leaves out.
+    fn table(self) -> usize {
+        self.0[1] as usize % TABLES
+    }
 }
 
 #[cfg(test)]
@@ -282,18 +301,18 @@ mod tests {
         let database = registry.database_or_new("db");
         let tables = ["a", "b"].map(|name| registry.table_or_new(&database, name));
         let (spellings, pins) = (Spellings::default(), Pins::default());
-        let raw = |series: u32| format!("series {series}").into_bytes();
+        let key = |series: u32| spellings.key(format!("series {series}").as_bytes());
         let count = 3 * PAGE as u32 / 2;
         let look = |order: &mut dyn Iterator<Item = u32>| {
             let pin = pins.take();
             let mut look_ups = spellings.look_ups();
             for series in order {
                 let table = &tables[series as usize % 2];
-                match look_ups.find(&raw(series), &pin) {
+                match look_ups.find(key(series), &pin) {
                     Some(known) => assert_eq!((known.series, known.table.id), (series, table.id)),
                     None => {
-                        look_ups.insert(&raw(series), Arc::clone(table), series, &pin);
-                        assert_eq!(look_ups.series(&raw(series), &pin), Some(series));
+                        look_ups.insert(key(series), Arc::clone(table), series, &pin);
+                        assert_eq!(look_ups.series(key(series), &pin), Some(series));
                     }
                 }
             }
@@ -304,7 +323,7 @@ mod tests {
         // Of one table those above a number are in no use, but for one that a batch holds.
         let line = pins.line();
         let held = pins.take();
-        assert_eq!(spellings.look_ups().series(&raw(101), &held), Some(101));
+        assert_eq!(spellings.look_ups().series(key(101), &held), Some(101));
         let unused = |series: &u32| series % 2 == 1 && *series > 100;
         let unused: RoaringBitmap = (0..count).filter(unused).collect();
         let mut gone = HashMap::from_iter([(tables[1].id, unused.clone())]);
@@ -313,7 +332,7 @@ mod tests {
         let mut look_ups = spellings.look_ups();
         for series in 0..count {
             let known = !gone[&tables[1].id].contains(series);
-            assert_eq!(look_ups.series(&raw(series), &held), known.then_some(series));
+            assert_eq!(look_ups.series(key(series), &held), known.then_some(series));
         }
         drop(look_ups);
         // What comes again takes the places that were given back.

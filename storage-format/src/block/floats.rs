@@ -133,7 +133,7 @@ impl FloatWriter {
             }
             let mut raw = Vec::new();
             put_values(&mut raw, encoding, present, numbers.unwrap_or_default());
-            best = best.min((zstd.trial.compress(&raw)?.len(), encoding));
+            best = best.min((zstd.floats(encoding).compress(&raw)?.len(), encoding));
         }
         self.choice = (kind, best.1, PAGES_PER_TRIAL - 1);
         Ok(best.1)

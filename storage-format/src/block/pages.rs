@@ -135,19 +135,14 @@ impl Pages {
 
 /// What compresses our pages, for all columns of a block: each of these holds some hundred KiB.
 pub struct PageZstd {
-    /// Tells encodings apart.
-    pub trial: Compressor<'static>,
     pub tags: Compressor<'static>,
     floats: [Compressor<'static>; ValueEncoding::ALL.len()],
 }
-
-const TRIAL_LEVEL: i32 = 1;
 
 impl PageZstd {
     pub fn new(effort: Effort) -> io::Result<PageZstd> {
         let [direct, split, dictionary] = ValueEncoding::ALL.map(|encoding| effort.float_level(encoding));
         Ok(PageZstd {
-            trial: Compressor::new(TRIAL_LEVEL)?,
             tags: Compressor::new(effort.zstd_level())?,
             floats: [Compressor::new(direct)?, Compressor::new(split)?, Compressor::new(dictionary)?],
         })
