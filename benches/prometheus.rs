@@ -18,11 +18,9 @@ const SAMPLES_PER_REQUEST: usize = 2_000;
 
 const METRICS_PER_TARGET: usize = 10;
 
-/// Kinds of metrics, which follow each other: the first is a counter.
-const KINDS: [Kind; 5] = [Kind::Counter, Kind::Whole, Kind::Decimals, Kind::Constant, Kind::Percent];
-
+/// Kinds of metrics.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Counter,
     Whole,
     /// Two of them.
@@ -32,13 +30,18 @@ enum Kind {
     Percent,
 }
 
+impl Kind {
+    /// As metrics follow each other: the first is a counter.
+    pub const ALL: [Kind; 5] = [Kind::Counter, Kind::Whole, Kind::Decimals, Kind::Constant, Kind::Percent];
+}
+
 const JOBS: [&str; 4] = ["node", "web", "cache", "db"];
 const RACKS: usize = 40;
 
 const CONNECTIONS: usize = 2;
 
 #[derive(Clone, Copy)]
-enum Version {
+pub enum Version {
     V1,
     V2,
 }
@@ -64,7 +67,7 @@ pub fn run(size: Size) -> Vec<Report> {
     reports.extend(percents(targets, ticks));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(folder.path());
-    let (written, load) = write(&server, Version::V1, Load::new(targets, ticks, &KINDS));
+    let (written, load) = write(&server, Version::V1, Load::new(targets, ticks, &Kind::ALL));
     let samples = written.values;
     reports.push(written);
     check(&server, &load, samples);
@@ -107,12 +110,12 @@ fn percents(targets: usize, ticks: usize) -> Vec<Report> {
 fn second_version(size: Size, targets: usize) -> Report {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(folder.path());
-    let (written, load) = write(&server, Version::V2, Load::new(targets, size.pick(30, 108), &KINDS));
+    let (written, load) = write(&server, Version::V2, Load::new(targets, size.pick(30, 108), &Kind::ALL));
     check(&server, &load, written.values);
     Report { name: "prometheus/remote write 2.0".to_string(), ..written }
 }
 
-fn write(server: &Server, version: Version, load: Load) -> (Report, Load) {
+pub fn write(server: &Server, version: Version, load: Load) -> (Report, Load) {
     let samples = (load.series.len() * load.ticks) as u64;
     let load = Mutex::new(load);
     let (cpu, started) = (server.cpu_nanos(), wall());
@@ -203,7 +206,7 @@ fn time(server: &Server, name: &str, path: &str, size: Size) -> Report {
     Report { name: format!("prometheus/{name}"), values: 0, cpu_nanos: 0, bytes: 0, note }
 }
 
-struct Load {
+pub struct Load {
     series: Vec<Series>,
     random: Random,
     /// The next sample.
@@ -234,13 +237,13 @@ impl Series {
 
 impl Load {
     /// Metrics are of these kinds in turns.
-    fn new(targets: usize, ticks: usize, kinds: &[Kind]) -> Load {
+    pub fn new(targets: usize, ticks: usize, kinds: &[Kind]) -> Load {
         let mut random = Random::new(42);
         let mut series = Vec::new();
         for target in 0..targets {
             for metric in 0..METRICS_PER_TARGET {
                 let kind = kinds[metric % kinds.len()];
-                let unit = if metric % KINDS.len() == 0 { "total" } else { "value" };
+                let unit = if metric % Kind::ALL.len() == 0 { "total" } else { "value" };
                 let name = format!("node_metric_{metric}_{unit}");
                 let labels = vec![
                     ("__name__", name),

@@ -18,23 +18,26 @@ pub struct Server {
 
 impl Server {
     pub fn start(folder: &Path) -> Server {
+        Server::start_as("/health", |address| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_waterclock"));
+            command.args(["serve", "--listen", address, "--data-dir"]).arg(folder);
+            command
+        })
+    }
+
+    /// Some server that is told its address; `ready` answers once it is.
+    pub fn start_as(ready: &str, command: impl FnOnce(&str) -> Command) -> Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
             .port();
-        let child = Command::new(env!("CARGO_BIN_EXE_waterclock"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(folder)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let server = Server {
-            child,
-            url: format!("http://127.0.0.1:{port}"),
-            agent: ureq::Agent::new_with_defaults(),
-        };
+        let address = format!("127.0.0.1:{port}");
+        let mut command = command(&address);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
+        let server =
+            Server { child, url: format!("http://{address}"), agent: ureq::Agent::new_with_defaults() };
         for _ in 0..START_TRIES {
-            if server.agent.get(format!("{}/health", server.url)).call().is_ok() {
+            if server.agent.get(format!("{}{ready}", server.url)).call().is_ok() {
                 return server;
             }
             wait_a_little();
@@ -152,7 +155,7 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 const START_TRIES: usize = 30_000;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark waits for another process")]
-fn wait_a_little() {
+pub fn wait_a_little() {
     std::thread::sleep(std::time::Duration::from_millis(2));
 }
 

@@ -8,6 +8,7 @@ mod devops;
 mod http;
 mod ingest;
 mod labels;
+mod peers;
 mod prometheus;
 mod query;
 mod rollup;
@@ -37,17 +38,20 @@ const SUBJECTS: [Subject; 11] = [
     ("prometheus", prometheus::run),
 ];
 
-/// Runs the named subjects, or all if none is named, and prints what each reports in the given form.
+/// What needs programs of others runs only if it is named.
+const BY_NAME: [Subject; 1] = [("peers", peers::run)];
+
+/// Runs the named subjects, or all of ours if none is named, and prints what each reports in the given form.
 pub fn run(
     out: &mut impl Write,
     size: Size,
     named: &[String],
     form: fn(&[Report]) -> String,
 ) -> io::Result<()> {
-    for (name, subject) in SUBJECTS {
-        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
-            write!(out, "{}", form(&subject(size)))?;
-        }
+    let is_named = |name: &str| named.iter().any(|wanted| wanted == name);
+    let ours = SUBJECTS.into_iter().filter(|(name, _)| named.is_empty() || is_named(name));
+    for (_, subject) in ours.chain(BY_NAME.into_iter().filter(|(name, _)| is_named(name))) {
+        write!(out, "{}", form(&subject(size)))?;
     }
     Ok(())
 }

@@ -66,8 +66,8 @@ struct Doors {
     body_budget: body::Budget,
 }
 
-/// Processors for each thread that reads requests, parses the small ones and writes answers; the others log, apply and compute
-/// answers. A second thread where there is little to read costs more in waking each other than it does.
+/// Processors for each thread that reads requests and writes answers; the others parse, log, apply and compute. A second one
+/// where there is little to read costs more in waking each other than it does.
 const PROCESSORS_PER_READER: usize = 2;
 
 /// How long requests may take to end after the signal to stop. Telegraf gives up on a write after 5 s.

@@ -19,8 +19,8 @@ use crate::ingest::line_protocol::{NAME_BYTES_MAX, TAGS_PER_LINE_MAX};
 use crate::ingest::protobuf::{Fields, Malformed, put_varint, varint_len};
 use crate::ingest::{Accepted, Target};
 use crate::series::{
-    Key, LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo, Pin,
-    Table,
+    Key, LookUps, METADATA_TABLE, METRIC_HISTOGRAM, METRIC_NAME, METRIC_VALUE, METRICS_TABLE, MetricInfo,
+    Pin, Table,
 };
 
 /// How much of a refused series an error repeats.
@@ -155,12 +155,7 @@ impl<'a> Samples<'a> {
     /// The same by a key; the labels, in the form of a 1.0 message, are asked for only if the series is new or something is
     /// wrong.
     #[inline]
-    pub fn end_by<L: AsRef<[u8]>>(
-        &mut self,
-        start: Start,
-        key: Key,
-        labels: impl Fn() -> L,
-    ) -> Option<u32> {
+    pub fn end_by<L: AsRef<[u8]>>(&mut self, start: Start, key: Key, labels: impl Fn() -> L) -> Option<u32> {
         let known = self.look_ups.series(key, &self.pin);
         match known.map_or_else(|| self.new_series(key, labels().as_ref()), Ok) {
             Ok(series) => {

@@ -57,9 +57,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// RFC 9659: what a zstd body over HTTP may ask a reader to keep, 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Of points, decompressed: what is parsed in less than a millisecond, and more than one request of a Prometheus.
-const SMALL_BYTES: usize = 512 << 10;
-
 /// Bytes decompressed at a time, and so the grain of the budget.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -114,18 +111,6 @@ impl Body {
             held: Held::default(),
             bytes_max: limits.body_bytes_max,
         })
-    }
-
-    /// Whether decoding and parsing it takes less than a millisecond.
-    pub fn is_small(&self) -> bool {
-        let len = match self.encoding {
-            Encoding::Identity => self.bytes.len(),
-            // What is broken is so at once.
-            Encoding::Snappy => snap::raw::decompress_len(&self.bytes).unwrap_or(0),
-            // Only decompressing them tells.
-            Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => return false,
-        };
-        len <= SMALL_BYTES
     }
 
     /// The bytes themselves. Takes a processor's time: not for async tasks.

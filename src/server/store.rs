@@ -1,11 +1,11 @@
 //! From a body to its acknowledgement: the same for every door that takes points.
 //!
 //! Invariant: an answer is given once: after the points are durable and readable, or with the reason.
-//! A small body is parsed by the thread that read it, since another thread's wake-up would cost as much as the parsing; a
-//! large one on a thread that may be busy for long.
+//! A thread that reads requests parses none, although small ones are parsed as fast as another thread wakes: it might have to wait
+//! for a lock; and where it did, the threads that compute answers were idle for long and kept what they had freed, twice the
+//! memory of the whole server.
 //! Not here: compression (`body`), the words of each protocol (`write`, `remote_write`, `otlp`).
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -37,28 +37,20 @@ pub async fn store<T: Send + 'static>(
     parse: impl FnOnce(&Db, &Decoded, Answer<T>) + Send + 'static,
 ) -> Result<T, Failure> {
     let (send, answered) = oneshot::channel();
-    let small = body.is_small();
     let db = Arc::clone(&doors.db);
-    let run = move || {
+    // Its end is not waited for: the answer wakes this task once.
+    let parsing = tokio::task::spawn_blocking(move || {
         let answer = Answer(send);
         let decoded = body.decode().and_then(|mut decoded| decoded.make_room_to_parse().map(|()| decoded));
         match decoded {
             Ok(decoded) => parse(&db, &decoded, answer),
             Err(failure) => answer.refuse(failure),
         }
-    };
-    let mut elsewhere = None;
-    if small {
-        std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| doors.bug())?;
-    } else {
-        elsewhere = Some(tokio::task::spawn_blocking(run));
-    }
+    });
     match answered.await {
         Ok(outcome) => outcome,
         Err(_) => {
-            if let Some(task) = elsewhere {
-                doors.ended(task.await)?;
-            }
+            doors.ended(parsing.await)?;
             Err(Failure::from(write_path_ended()))
         }
     }
