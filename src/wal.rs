@@ -84,8 +84,8 @@ struct Defined {
     series: RoaringBitmap,
 }
 
-/// Room that is made at once. Half of the segment at the most is room, so that a server with little to write writes little
-/// more; making the most takes a fast disk a millisecond.
+/// Room that is made at once: as much as the segment holds, within these bounds. So a server with little to write writes little more,
+/// and no write waits for more than a fast disk writes in a millisecond.
 const ROOM_MIN: u64 = 64 << 10;
 const ROOM_MAX: u64 = 1 << 20;
 

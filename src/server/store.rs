@@ -1,9 +1,9 @@
 //! From a body to its acknowledgement: the same for every door that takes points.
 //!
 //! Invariant: an answer is given once: after the points are durable and readable, or with the reason.
-//! A thread that reads requests parses none, although small ones are parsed as fast as another thread wakes: it might have to wait
-//! for a lock; and where it did, the threads that compute answers were idle for long and kept what they had freed, twice the
-//! memory of the whole server.
+//! A thread that reads requests parses none, although small ones are parsed nearly as fast as another thread wakes: it might have to
+//! wait for a lock; and when it was tried, a server under overload took twice its `memory_limit` (`tests/memory.rs`), for a reason
+//! that was not found.
 //! Not here: compression (`body`), the words of each protocol (`write`, `remote_write`, `otlp`).
 
 use std::sync::Arc;
