@@ -257,17 +257,14 @@ impl Doors {
         self.ended(tokio::task::spawn_blocking(run).await)?
     }
 
-    /// How a task ended.
+    /// How a task of [`Doors::blocking`]'s kind ended.
     fn ended<T>(&self, task: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
         task.map_err(|ended| match ended.is_panic() {
-            true => self.bug(),
+            true => {
+                self.health.report("a request ran into a bug; the log says where".to_string());
+                Failure::bug()
+            }
             false => Failure::from(Error::rejected(Kind::Unavailable, "closing", "the server is stopping")),
         })
-    }
-
-    /// What is said of a panic.
-    fn bug(&self) -> Failure {
-        self.health.report("a request ran into a bug; the log says where".to_string());
-        Failure::bug()
     }
 }

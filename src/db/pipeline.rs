@@ -31,6 +31,8 @@ pub(super) struct Submitted {
     change: Change,
     /// The encoded points.
     body: Vec<u8>,
+    /// Of its points; none of a delete, which looks at all points of its time.
+    values: Option<usize>,
     bytes: usize,
     done: Done,
 }
@@ -38,6 +40,7 @@ pub(super) struct Submitted {
 struct Durable {
     seq: u64,
     change: Change,
+    values: Option<usize>,
     bytes: usize,
     done: Done,
 }
@@ -76,25 +79,15 @@ pub(super) fn start(core: &Arc<Core>) -> Vec<JoinHandle<()>> {
     ]
 }
 
-impl Change {
-    /// None of a delete, which looks at all points of its time.
-    fn values(&self) -> Option<usize> {
-        match self {
-            Change::Points(batch) => Some(batch.values()),
-            Change::Delete(_) => None,
-        }
-    }
-}
-
 impl Core {
     pub(super) fn submit(&self, change: Change, done: Done) {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if let Err(refusal) = self.check_writable() {
             return done(Err(refusal));
         }
-        let (body, bytes) = match &change {
-            Change::Points(batch) => (wal::encode_points(batch), batch.bytes()),
-            Change::Delete(_) => (Vec::new(), 0),
+        let (body, values, bytes) = match &change {
+            Change::Points(batch) => (wal::encode_points(batch), Some(batch.values()), batch.bytes()),
+            Change::Delete(_) => (Vec::new(), None, 0),
         };
         let bytes = bytes + body.len();
         if !try_reserve(&self.waiting_bytes, bytes, self.config.limits.ingest_waiting_bytes_max) {
@@ -120,7 +113,7 @@ impl Core {
                 ),
             )));
         }
-        let submitted = Submitted { change, body, bytes, done };
+        let submitted = Submitted { change, body, values, bytes, done };
         if let Err(Submitted { bytes, done, .. }) = self.queue.push(submitted) {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             done(Err(closing()));
@@ -137,7 +130,7 @@ impl Core {
             let mut logged = Vec::with_capacity(group.len());
             let outcome = {
                 let mut wal = self.wal.lock();
-                for Submitted { mut change, body, bytes, done } in group {
+                for Submitted { mut change, body, values, bytes, done } in group {
                     let seq = match &mut change {
                         Change::Points(batch) => wal.append_points(batch, body),
                         Change::Delete(tombstone) => {
@@ -145,7 +138,7 @@ impl Core {
                             tombstone.seq
                         }
                     };
-                    logged.push(Durable { seq, change, bytes, done });
+                    logged.push(Durable { seq, change, values, bytes, done });
                 }
                 wal.sync()
             };
@@ -166,7 +159,7 @@ impl Core {
     }
 
     fn hand_over(&self, group: Vec<Durable>, handover: &Handover) {
-        let values: Option<usize> = group.iter().map(|durable| durable.change.values()).sum();
+        let values: Option<usize> = group.iter().map(|durable| durable.values).sum();
         let small = values.is_some_and(|values| values <= SMALL_GROUP_VALUES);
         // Only this thread adds to it, so none is what it stays.
         if small && handover.ahead.load(Ordering::Acquire) == 0 {
@@ -185,19 +178,19 @@ impl Core {
     }
 
     fn apply_group(&self, group: Vec<Durable>) {
-        for Durable { seq, change, bytes, done } in group {
-            let (points, values) = self.apply(seq, &change);
+        for Durable { seq, change, values, bytes, done } in group {
+            let points = self.apply(seq, &change);
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             metrics::counter!(crate::metrics::POINTS_WRITTEN).increment(points);
-            metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values);
+            metrics::counter!(crate::metrics::VALUES_WRITTEN).increment(values.unwrap_or_default() as u64);
             // What it held is free by the time that it is answered.
             drop(change);
             done(Ok(seq));
         }
     }
 
-    /// Makes a durable change readable. Returns its points and values.
-    fn apply(&self, seq: u64, change: &Change) -> (u64, u64) {
+    /// Makes a durable change readable. Returns its points.
+    fn apply(&self, seq: u64, change: &Change) -> u64 {
         match change {
             Change::Points(batch) => {
                 let mut live = self.live.write();
@@ -216,11 +209,11 @@ impl Core {
                 if late > 0 {
                     metrics::counter!(crate::metrics::LATE_POINTS, "outcome" => "taken").increment(late);
                 }
-                (batch.rows() as u64, batch.values() as u64)
+                batch.rows() as u64
             }
             Change::Delete(tombstone) => {
                 self.apply_delete(tombstone);
-                (0, 0)
+                0
             }
         }
     }

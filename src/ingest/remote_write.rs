@@ -264,17 +264,13 @@ impl ReaderV2<'_> {
     }
 
     fn symbol(&self, number: u32) -> std::result::Result<&[u8], String> {
-        self.symbols.get(number as usize).copied().ok_or_else(|| self.no_such_symbol(number))
-    }
-
-    fn no_such_symbol(&self, number: u32) -> String {
-        format!("it refers to the symbol {number}, and there are {}, counted from 0", self.symbols.len())
+        self.symbols.get(number as usize).copied().ok_or_else(|| {
+            format!("it refers to the symbol {number}, and there are {}, counted from 0", self.symbols.len())
+        })
     }
 
     fn check_refs(&self) -> std::result::Result<(), String> {
-        if let Some(number) = self.refs.iter().find(|number| **number as usize >= self.symbols.len()) {
-            return Err(self.no_such_symbol(*number));
-        }
+        self.refs.iter().try_for_each(|number| self.symbol(*number).map(drop))?;
         if self.refs.len() % 2 == 1 {
             return Err(format!(
                 "it has {} references to symbols; labels are pairs of them, a name's and a value's",
