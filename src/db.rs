@@ -181,6 +181,11 @@ impl Db {
         self.submit(Change::Points(parsed.batch), move |outcome| done(outcome.map(|_| written)));
     }
 
+    /// Whether a writer would have to wait for whoever changes what is live.
+    pub fn holds_writers_up(&self) -> bool {
+        self.core.live.try_read().is_none()
+    }
+
     /// The blocking form.
     pub fn write_lines_now(&self, lines: &Lines<'_>) -> Result<Written> {
         let (send, receive) = crossbeam_channel::bounded(1);
@@ -312,8 +317,19 @@ impl Drop for Db {
 }
 
 impl Live {
+    /// For whoever copies nothing out of memory that grows with the data.
     fn view(&self) -> View<'_> {
-        View { seq: self.seq, head: &self.head, blocks: &self.blocks, tombstones: &self.tombstones }
+        View {
+            guard: None,
+            seq: self.seq,
+            head: &self.head,
+            blocks: &self.blocks,
+            tombstones: &self.tombstones,
+        }
+    }
+
+    fn view_for<'a>(&'a self, guard: &'a Guard) -> View<'a> {
+        View { guard: Some(guard), ..self.view() }
     }
 
     /// Where points of a table are, as far as partitions and blocks tell. One point with a bad clock does not make the

@@ -127,6 +127,15 @@ impl Head {
         self.active.retain(|_, partition| !partition.is_empty());
     }
 
+    /// How many series [`Head::capture`] would copy, counted once in each partition; of some series at least none more.
+    pub fn series_in(&self, table: u32, series: &RoaringBitmap, ranges: &RangeSet) -> usize {
+        let active = self
+            .active
+            .range(PartitionKey { table, start: Time::MIN }..=PartitionKey { table, start: Time::MAX });
+        let touched = active.filter(|(_, partition)| ranges.overlaps(partition.range));
+        touched.map(|(_, partition)| partition.series_count().min(series.len() as usize)).sum()
+    }
+
     /// Shares what the reader asks for: sealed chunks as they are, open ones as copies of the wanted columns.
     /// Layers come in the order in which they win, the last one last.
     pub fn capture(

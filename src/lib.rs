@@ -5,6 +5,7 @@
 
 pub mod error; // the three kinds of wrong
 
+pub mod allocator; // when freed memory goes back
 pub mod clock; // what time it is
 pub mod config; // every setting and limit, by name
 pub mod metrics; // what the server counts about itself

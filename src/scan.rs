@@ -38,6 +38,8 @@ pub use search::Search;
 /// What is live, all at one sequence.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
+    /// Counts what is copied out of memory; without one, nothing is that grows with the data.
+    pub guard: Option<&'a Guard>,
     pub seq: u64,
     pub head: &'a Head,
     pub blocks: &'a BlockList,
@@ -90,6 +92,14 @@ struct SeriesSources {
     memory: Vec<Place>,
     /// Index into [`Scan::blocks`] and the number of the series there: the last row it has is wanted, and nothing else.
     newest: Option<(u32, u32)>,
+}
+
+impl SeriesSources {
+    fn heap_bytes(&self) -> usize {
+        size_of::<SeriesSources>()
+            + self.blocks.capacity() * size_of::<(u32, Range<u64>)>()
+            + self.memory.capacity() * size_of::<Place>()
+    }
 }
 
 /// What a scan has touched, for the answer's `stats`.
@@ -154,7 +164,7 @@ impl Captured {
         ranges: RangeSet,
         columns: &[(u32, String)],
         extent: Extent,
-    ) -> Captured {
+    ) -> Result<Captured> {
         if *table.name != *METRICS_TABLE {
             return Captured::samples_of(view, table, filter, ranges, columns, extent);
         }
@@ -165,7 +175,7 @@ impl Captured {
         let value = table.column(METRIC_VALUE).filter(|_| missing);
         columns.extend(value.map(|(id, _)| (id, METRIC_VALUE.to_string())));
         let stale = Stale::Skipped { more: usize::from(value.is_some()) };
-        Captured { stale, ..Captured::samples(view, table, filter, ranges, &columns) }
+        Ok(Captured { stale, ..Captured::samples(view, table, filter, ranges, &columns)? })
     }
 
     /// The points of a table with stale markers, as Prometheus reads them. `columns` are the fields wanted.
@@ -175,7 +185,7 @@ impl Captured {
         filter: &CompiledFilter,
         ranges: RangeSet,
         columns: &[(u32, String)],
-    ) -> Captured {
+    ) -> Result<Captured> {
         Captured::samples_of(view, table, filter, ranges, columns, Extent::All)
     }
 
@@ -186,7 +196,7 @@ impl Captured {
         ranges: RangeSet,
         columns: &[(u32, String)],
         extent: Extent,
-    ) -> Captured {
+    ) -> Result<Captured> {
         let key = TableKey::points(table);
         let about = |tombstone: &&Arc<Tombstone>| {
             tombstone.database == table.database
@@ -195,11 +205,22 @@ impl Captured {
         };
         let ids: Vec<u32> = columns.iter().map(|(id, _)| *id).collect();
         let matching = table.matching(filter);
-        let captures = match extent {
-            Extent::All => view.head.capture(table.id, &matching, &ranges, &ids),
-            Extent::Newest => view.head.capture_newest(table.id, &matching, &ranges, &ids),
+        let memory = match extent {
+            Extent::All => {
+                let series = view.head.series_in(table.id, &matching, &ranges);
+                let least = Layers::heap_bytes_min(series);
+                // Before it is copied, since others may be copying at the same time.
+                view.guard.map_or(Ok(()), |guard| guard.reserve(least))?;
+                let memory = Layers::points(table, view.head.capture(table.id, &matching, &ranges, &ids));
+                view.guard.inspect(|guard| guard.release(least));
+                memory
+            }
+            Extent::Newest => {
+                Layers::points(table, view.head.capture_newest(table.id, &matching, &ranges, &ids))
+            }
         };
-        Captured {
+        view.guard.map_or(Ok(()), |guard| guard.reserve(memory.heap_bytes()))?;
+        Ok(Captured {
             extent,
             columns: columns.iter().map(|(_, name)| name.clone()).collect(),
             ids,
@@ -208,10 +229,10 @@ impl Captured {
             filter: filter.clone(),
             files: touching(view.blocks.of(&key), &ranges),
             tombstones: view.tombstones.iter().filter(about).cloned().collect(),
-            memory: Layers::points(table, captures),
+            memory,
             stale: Stale::Kept,
             ranges,
-        }
+        })
     }
 
     /// The states of a rollup that are in blocks.
@@ -308,20 +329,32 @@ impl Captured {
         &self.ranges
     }
 
-    /// Opens it for a query, which counts what was copied for it.
+    /// Opens it for a query, which counts where all of it lies.
     pub fn open_within(self, guard: &Guard) -> Result<Scan> {
-        guard.reserve(self.memory.heap_bytes())?;
         let extent = self.extent;
-        let mut scan = self.open()?;
+        let (mut scan, found) = self.find()?;
+        // Half as much again while they are sorted.
+        let bytes = found.capacity() * size_of::<Found>() * 3 / 2;
+        guard.reserve(bytes)?;
+        scan.gather(found);
+        guard.release(bytes);
+        guard.reserve(scan.series.iter().map(SeriesSources::heap_bytes).sum())?;
         if extent == Extent::Newest {
             scan.keep_newest(guard)?;
         }
         Ok(scan)
     }
 
-    /// Opens the blocks and finds the series in them.
+    /// Opens it for a flush.
     pub fn open(self) -> Result<Scan> {
-        let mut found: Vec<Found> = Vec::new();
+        let (mut scan, found) = self.find()?;
+        scan.gather(found);
+        Ok(scan)
+    }
+
+    /// Opens the blocks and finds the series in them.
+    fn find(self) -> Result<(Scan, Vec<Found>)> {
+        let mut found: Vec<Found> = Vec::with_capacity(self.memory.series());
         self.memory.find(|tags, place| found.push(Found { tags, source: Source::Memory(place) }));
         let mut scan = Scan {
             ranges: self.ranges,
@@ -336,8 +369,7 @@ impl Captured {
             series: Vec::new(),
         };
         scan.add_blocks(&self.files, &self.filter, &mut found)?;
-        scan.gather(found);
-        Ok(scan)
+        Ok((scan, found))
     }
 }
 

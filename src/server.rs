@@ -257,13 +257,16 @@ impl Doors {
         self.ended(tokio::task::spawn_blocking(run).await)?
     }
 
+    /// Of a panic that was caught.
+    fn ran_into_a_bug(&self) -> Failure {
+        self.health.report("a request ran into a bug; the log says where".to_string());
+        Failure::bug()
+    }
+
     /// How a task of [`Doors::blocking`]'s kind ended.
     fn ended<T>(&self, task: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
         task.map_err(|ended| match ended.is_panic() {
-            true => {
-                self.health.report("a request ran into a bug; the log says where".to_string());
-                Failure::bug()
-            }
+            true => self.ran_into_a_bug(),
             false => Failure::from(Error::rejected(Kind::Unavailable, "closing", "the server is stopping")),
         })
     }

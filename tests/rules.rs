@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A module may import only from lines above its own.
 const LEVELS: &[&[&str]] = &[
     &["error"],
-    &["clock", "config", "metrics"],
+    &["allocator", "clock", "config", "metrics"],
     &["disk"],
     &["exemplars", "guard", "series", "rows"],
     &["batch"],
@@ -192,9 +192,10 @@ fn unsafe_code_is_forbidden() {
     }
     assert!(text_of(&root().join("Cargo.toml")).contains("unsafe_code = \"deny\""));
     for (module, path) in modules() {
-        let allowed = path.starts_with(root().join("src/query/kernels"));
+        let places = ["src/query/kernels", "src/allocator.rs"];
+        let allowed = places.iter().any(|place| path.starts_with(root().join(place)));
         let uses = code(&text_of(&path)).filter(|line| line.contains("unsafe ")).count();
-        assert!(allowed || uses == 0, "{module}: unsafe code has one address, src/query/kernels");
+        assert!(allowed || uses == 0, "{module}: unsafe code has its places, {places:?}");
     }
 }
 

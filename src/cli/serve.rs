@@ -14,6 +14,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tracing_subscriber::EnvFilter;
 
+use crate::allocator;
 use crate::cli::settings;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat, Switch};
@@ -58,6 +59,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = settings(args)?;
     start_log(&config)?;
     let limits = &config.limits;
+    allocator::keep_within(limits.memory_limit);
     tracing::info!(
         memory_limit = limits.memory_limit,
         head_bytes_max = limits.head_bytes_max,

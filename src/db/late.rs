@@ -93,7 +93,7 @@ impl Late {
 
     /// None if there are none of this table.
     pub fn points(&self, table: &Table, seq: u64) -> Option<LatePoints<'_>> {
-        let view = View { seq, head: &self.head, blocks: &self.blocks, tombstones: &[] };
+        let view = View { guard: None, seq, head: &self.head, blocks: &self.blocks, tombstones: &[] };
         Some(LatePoints { view, times: self.times(table.id)? })
     }
 

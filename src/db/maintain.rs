@@ -519,13 +519,13 @@ impl Core {
         work: &Work,
         table: &Arc<crate::series::Table>,
     ) -> Result<Option<(u64, crate::rollup::Runs)>> {
-        let refresh = {
-            let live = self.live.read();
-            Refresh::capture(&live.view(), &live.rollups, table, work)?
-        };
-        let Some(refresh) = refresh else { return Ok(None) };
         let max = self.config.limits.refresh_memory_bytes_max;
         let guard = Guard::background(&self.clock, "refresh_memory_bytes_max", max);
+        let refresh = {
+            let live = self.live.read();
+            Refresh::capture(&live.view_for(&guard), &live.rollups, table, work)?
+        };
+        let Some(refresh) = refresh else { return Ok(None) };
         Ok(Some((refresh.seq, refresh.run(&guard)?)))
     }
 }

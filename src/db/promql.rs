@@ -43,7 +43,7 @@ impl Db {
     ) -> Result<(Answer, Stats)> {
         let rollups = if query.rollups() { self.catalog(database).rollups() } else { Vec::new() };
         let told = Arc::new(Mutex::new(Told::default()));
-        let sources = self.sources(query.selections(), database, &rollups, &told)?;
+        let sources = self.sources(query.selections(), database, &rollups, &told, guard)?;
         let touched = Touched::default();
         let answer = query.run(over_range, sources, guard, &touched)?;
         let told = std::mem::take(&mut *told.lock()).settled();
@@ -67,7 +67,7 @@ impl Db {
         database: &str,
         guard: &Guard,
     ) -> Result<BTreeMap<TagSet, Sample>> {
-        asked.run(self.sources(asked.selections(), database, &[], &Arc::default())?, guard)
+        asked.run(self.sources(asked.selections(), database, &[], &Arc::default(), guard)?, guard)
     }
 
     /// What each selection reads, all of it captured from one view. `rollups` may help.
@@ -77,6 +77,7 @@ impl Db {
         database: &str,
         rollups: &[RollupInfo],
         told: &Arc<Mutex<Told>>,
+        guard: &Guard,
     ) -> Result<Vec<Vec<Source>>> {
         let tables = self.metric_tables(database);
         let mut looks = Vec::with_capacity(selections.len());
@@ -94,9 +95,10 @@ impl Db {
             let mut captured = Vec::with_capacity(of_selection.len());
             for Look { table, wanted, choice } in of_selection {
                 let range = self.visible_part(&live, &table, range);
-                let points = Captured::samples(&live.view(), &table, &wanted.filter, range, &wanted.columns);
+                let view = live.view_for(guard);
+                let points = Captured::samples(&view, &table, &wanted.filter, range, &wanted.columns)?;
                 let stated = match choice {
-                    Some(choice) => choice.capture(&self.core, &live, &table, &wanted, told)?,
+                    Some(choice) => choice.capture(&self.core, &live, &table, &wanted, told, guard)?,
                     None => None,
                 };
                 captured.push(wanted.source(points, stated));

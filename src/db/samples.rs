@@ -127,7 +127,7 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             let range = self.visible_part(&live, &table, range);
-            Captured::samples(&live.view(), &table, &filter, range, &columns)
+            Captured::samples(&live.view_for(guard), &table, &filter, range, &columns)?
         };
         let scan = captured.open_within(guard)?;
         let each = |found: &mut Vec<SeriesSamples>, labels: &TagSet, pieces: &[Rows]| {
@@ -173,7 +173,7 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             let range = self.visible_part(&live, &table, TimeRange::ALL);
-            Captured::samples(&live.view(), &table, &filter, range, &columns)
+            Captured::samples(&live.view_for(guard), &table, &filter, range, &columns)?
         };
         let mut found = Vec::new();
         captured.open_within(guard)?.for_each(guard, |tags, pieces| {

@@ -238,9 +238,10 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             let range = self.visible_part(&live, &table, read.range);
+            let view = live.view_for(guard);
             match options.as_stored {
-                true => Captured::samples(&live.view(), &table, &filter, range, &columns),
-                false => Captured::points(&live.view(), &table, &filter, range, &columns, Extent::All),
+                true => Captured::samples(&view, &table, &filter, range, &columns)?,
+                false => Captured::points(&view, &table, &filter, range, &columns, Extent::All)?,
             }
         };
         let scan = captured.open_within(guard)?;
@@ -302,7 +303,7 @@ impl Db {
                     let live = self.core.live.read();
                     let visible = live.visible(&self.core, &table);
                     Access::capture(
-                        &live.view(),
+                        &live.view_for(guard),
                         &live.rollups,
                         &table,
                         range.into(),
@@ -423,13 +424,13 @@ impl Db {
         let captured = {
             let live = self.core.live.read();
             Captured::points(
-                &live.view(),
+                &live.view_for(guard),
                 table,
                 filter,
                 self.visible_part(&live, table, range),
                 &[],
                 Extent::All,
-            )
+            )?
         };
         let scan = captured.open_within(guard)?;
         guard.check()?;

@@ -57,12 +57,13 @@ impl Db {
         let all = steps.iter().map(width).fold(0, u64::saturating_add);
         let (mut found, mut done) = (RollupCheck::default(), 0u64);
         for step in steps {
+            let guard = self.guard();
             let verify = {
                 let live = core.live.read();
                 let rollup = live.rollups.get(database, name).ok_or_else(gone)?;
-                Verify::capture(&live.view(), &live.rollups, rollup, &table, step)?
+                Verify::capture(&live.view_for(&guard), &live.rollups, rollup, &table, step)?
             };
-            let (states, differences) = verify.run(&self.guard())?;
+            let (states, differences) = verify.run(&guard)?;
             found.states += states;
             found.differing += differences.len() as u64;
             let room = DIFFERENCES_MAX.saturating_sub(found.differences.len());

@@ -62,6 +62,10 @@ impl PartitionHead {
         self.series == 0
     }
 
+    pub fn series_count(&self) -> usize {
+        self.series
+    }
+
     pub fn apply(&mut self, points: &Points, rows: &[PointRow], types: &[FieldType]) {
         self.make_pages(rows);
         let mut grown = Grown::default();

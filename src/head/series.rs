@@ -298,6 +298,9 @@ impl SeriesView {
         chunks * CHUNK_ROWS_MAX + late_rows.len() + newest
     }
 
+    /// Of a copy.
+    pub const HEAP_BYTES_MIN: usize = size_of::<Chunks>();
+
     /// What the view holds of its own: chunks that are sealed, and series that are frozen, are shared.
     pub fn heap_bytes(&self) -> usize {
         let chunks = match self {

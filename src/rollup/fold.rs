@@ -59,7 +59,8 @@ impl Fold {
         }
         let info = Arc::clone(&rollup.info);
         let columns = columns_of(table, &StatePlan::of_rollup(&info)?.fields);
-        let points = Captured::points(&late.view, table, &rollup.filter, range.into(), &columns, Extent::All);
+        let points =
+            Captured::points(&late.view, table, &rollup.filter, range.into(), &columns, Extent::All)?;
         Ok(Some(Fold { info, points, times: range }))
     }
 

@@ -158,11 +158,14 @@ impl Access {
         let columns = columns_of(table, &state_plan.fields);
         let extent = if state_plan.wants_newest() { Extent::Newest } else { Extent::All };
         let filter = CompiledFilter::new(filter)?;
-        let raw = Captured::points(view, table, &filter, need.clone(), &columns, extent);
+        let raw = Captured::points(view, table, &filter, need.clone(), &columns, extent)?;
         // States of one series take none: they are made of all its samples in their order.
         let late = visible.late.filter(|_| !taken_late.is_empty() && state_plan.closing().is_none());
-        let late =
-            late.map(|late| Captured::points(&late.view, table, &filter, taken_late, &columns, Extent::All));
+        let late = late.map(|late| {
+            let view = View { guard: view.guard, ..late.view };
+            Captured::points(&view, table, &filter, taken_late, &columns, Extent::All)
+        });
+        let late = late.transpose()?;
         state_plan.set_pieces(need);
         Ok(Access { by: plan.by.clone(), plan: state_plan, stored, open, raw, late })
     }
@@ -376,7 +379,7 @@ pub fn points_of_pairs(
     let plan = StatePlan::of_rollup(&rollup.info)?;
     let columns = columns_of(table, &plan.fields);
     let filter = CompiledFilter::new(&filter)?;
-    Ok(Some(Captured::points(view, table, &filter, ranges, &columns, Extent::All)))
+    Captured::points(view, table, &filter, ranges, &columns, Extent::All).map(Some)
 }
 
 /// The states of the pairs, by group of the rollup.

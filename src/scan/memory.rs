@@ -81,12 +81,25 @@ impl Layers {
         }
     }
 
+    /// How often [`Layers::find`] finds one.
+    pub fn series(&self) -> usize {
+        match self {
+            Layers::None => 0,
+            Layers::Points(layers) => layers.iter().map(|layer| layer.series.len()).sum(),
+        }
+    }
+
     /// The newest row, if that is all there is of the series. Of layers that take points.
     pub fn newest(&self, place: Place) -> Option<Span<'_>> {
         match self {
             Layers::Points(layers) => layers[place.layer as usize].view(place).newest(),
             Layers::None => None,
         }
+    }
+
+    /// What a copy of this many series takes at least.
+    pub fn heap_bytes_min(series: usize) -> usize {
+        series * (size_of::<(TagSet, SeriesView)>() + SeriesView::HEAP_BYTES_MIN)
     }
 
     /// What was copied to be read without the lock. Sealed chunks and states are shared.

@@ -57,6 +57,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// RFC 9659: what a zstd body over HTTP may ask a reader to keep, 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// Decompressed, what is parsed in a millisecond or two, and more than one request of a Prometheus or a Telegraf.
+const SMALL_BYTES: usize = 512 << 10;
+
 /// Bytes decompressed at a time, and so the grain of the budget.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -111,6 +114,18 @@ impl Body {
             held: Held::default(),
             bytes_max: limits.body_bytes_max,
         })
+    }
+
+    /// Whether decoding and parsing it takes no longer than waking a few threads.
+    pub fn is_small(&self) -> bool {
+        let len = match self.encoding {
+            Encoding::Identity => self.bytes.len(),
+            // What is broken is so at once.
+            Encoding::Snappy => snap::raw::decompress_len(&self.bytes).unwrap_or(0),
+            // Only decompressing them tells.
+            Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => return false,
+        };
+        len <= SMALL_BYTES
     }
 
     /// The bytes themselves. Takes a processor's time: not for async tasks.

@@ -1,11 +1,11 @@
 //! From a body to its acknowledgement: the same for every door that takes points.
 //!
 //! Invariant: an answer is given once: after the points are durable and readable, or with the reason.
-//! A thread that reads requests parses none, although small ones are parsed nearly as fast as another thread wakes: it might have to
-//! wait for a lock; and when it was tried, a server under overload took twice its `memory_limit` (`tests/memory.rs`), for a reason
-//! that was not found.
+//! A small body is parsed by the thread that has read it, since waking another one costs as much as the parsing; a large one, and
+//! any while writers wait for a lock, by a thread that may be busy for long.
 //! Not here: compression (`body`), the words of each protocol (`write`, `remote_write`, `otlp`).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -38,21 +38,31 @@ pub async fn store<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let (send, answered) = oneshot::channel();
     let db = Arc::clone(&doors.db);
-    // Its end is not waited for: the answer wakes this task once.
-    let parsing = tokio::task::spawn_blocking(move || {
+    let at_once = body.is_small() && !doors.db.holds_writers_up();
+    let run = move || {
         let answer = Answer(send);
         let decoded = body.decode().and_then(|mut decoded| decoded.make_room_to_parse().map(|()| decoded));
         match decoded {
             Ok(decoded) => parse(&db, &decoded, answer),
             Err(failure) => answer.refuse(failure),
         }
-    });
-    match answered.await {
-        Ok(outcome) => outcome,
-        Err(_) => {
+    };
+    // Its end is not waited for: the answer wakes this task once.
+    let elsewhere = match at_once {
+        true => {
+            // Unwind-safe as a thread of its own would be: what a panic leaves half done is not looked at again.
+            std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| doors.ran_into_a_bug())?;
+            None
+        }
+        false => Some(tokio::task::spawn_blocking(run)),
+    };
+    match (answered.await, elsewhere) {
+        (Ok(outcome), _) => outcome,
+        (Err(_), Some(parsing)) => {
             doors.ended(parsing.await)?;
             Err(Failure::from(write_path_ended()))
         }
+        (Err(_), None) => Err(Failure::from(write_path_ended())),
     }
 }
 

@@ -140,7 +140,7 @@ impl Db {
                 let captured = {
                     let live = self.core.live.read();
                     let range = self.visible_part(&live, &table, range);
-                    Captured::samples(&live.view(), &table, &wanted.filter, range, &[])
+                    Captured::samples(&live.view_for(guard), &table, &wanted.filter, range, &[])?
                 };
                 let scan = captured.open_within(guard)?;
                 for (count, tags) in scan.series_tags().enumerate() {

@@ -220,6 +220,7 @@ impl Choice {
         table: &Arc<Table>,
         wanted: &Wanted,
         told: &Arc<Mutex<Told>>,
+        guard: &Guard,
     ) -> Result<Option<Stated>> {
         let Choice { slots, aggregate } = self;
         if aggregate.by != tags_apart(table) {
@@ -229,8 +230,9 @@ impl Choice {
         let ranges = slots.wanted();
         let visible = live.visible(core, table);
         let states = StatePlan::of_rows(&aggregate, Time::MIN)?;
+        let counted = guard.memory();
         let access = Access::capture(
-            &live.view(),
+            &live.view_for(guard),
             &live.rollups,
             table,
             ranges.clone(),
@@ -244,16 +246,19 @@ impl Choice {
         let expired = ranges.overlaps(TimeRange::new(Time::MIN, visible.points_from));
         if expired && wanted.histograms().is_some() {
             told.lock().reject(names, HISTOGRAMS_EXPIRED);
+            guard.release(guard.memory().saturating_sub(counted));
             return Ok(None);
         }
         if !expired && cost(access.from_points()) > length(&ranges) / 2 {
             told.lock().reject(names, MOSTLY_POINTS);
+            guard.release(guard.memory().saturating_sub(counted));
             return Ok(None);
         }
         let histograms = wanted.histograms().map(|column| {
             let columns = std::slice::from_ref(column);
-            Captured::samples(&live.view(), table, &wanted.filter, ranges.clone(), columns)
+            Captured::samples(&live.view_for(guard), table, &wanted.filter, ranges.clone(), columns)
         });
+        let histograms = histograms.transpose()?;
         let source = Source {
             access: Some(access),
             names: names.map(str::to_string).collect(),
