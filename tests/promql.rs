@@ -101,6 +101,10 @@ fn every_kind_of_expression_has_its_value() {
         ("topk(1, http_requests)", &[r#"http_requests{dc="y", host="b"} 1200"#]),
         ("quantile(0.5, http_requests)", &["{} 900"]),
         ("count_values('v', http_requests > bool 1000)", &[r#"{v="0"} 1"#, r#"{v="1"} 1"#]),
+        // The label is set first: what differs in it alone is one group.
+        ("count_values without (dc) ('host', http_requests > bool 0)", &[r#"{host="1"} 2"#]),
+        ("count_values without (dc, host) ('host', http_requests)", &["{} 2"]),
+        ("count_values without () ('v', count_values('v', http_requests))", &[r#"{v="1"} 2"#]),
         ("http_errors / on (host) http_requests * 60", &[r#"{host="a"} 1"#]),
         (
             "http_requests * on () group_left () sum(http_errors) / 10",
@@ -110,6 +114,7 @@ fn every_kind_of_expression_has_its_value() {
         ("http_requests unless on (host) http_errors", &[r#"http_requests{dc="y", host="b"} 1200"#]),
         ("http_errors or vector(7)", &[r#"http_errors{dc="x", host="a"} 10"#, "{} 7"]),
         ("absent(none{job='x', code=~'5..'})", &[r#"{job="x"} 1"#]),
+        ("absent(none{job!='x', job='x', host!='', host='a'})", &[r#"{host="a"} 1"#]),
         ("absent(http_errors)", &[]),
         ("temp_celsius @ 60", &[r#"temp_celsius{room="1"} 21.5"#]),
         ("temp_celsius offset 8m", &[r#"temp_celsius{room="1"} 22.5"#]),

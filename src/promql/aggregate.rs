@@ -3,7 +3,6 @@
 //! Invariant: series are grouped once per query, and each group is computed column by column, in the order of the series.
 //! Not here: which labels make a group (`labels`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -19,7 +18,7 @@ use crate::promql::limit;
 use crate::promql::native::{self, Incompatible, Native};
 use crate::promql::parse::NAME;
 use crate::promql::print::number_text;
-use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent, joined};
+use crate::promql::value::{ABSENT, Column, Series, Steps, is_absent};
 
 /// Series of equal labels after the grouping, by their place.
 struct Groups(Vec<(TagSet, Vec<usize>)>);
@@ -303,7 +302,8 @@ fn count_of(param: f64) -> Result<usize> {
     Ok(param.max(0.0) as usize)
 }
 
-/// `count_values`: a series per value, with the value as a label.
+/// `count_values`: a series per value, with the value as a label. The label is set before series are put into groups, so that series which
+/// differ in nothing but what it replaces are counted together.
 pub fn count_values(
     aggregate: &Aggregate,
     label: &[u8],
@@ -313,42 +313,40 @@ pub fn count_values(
     let Some(label) = std::str::from_utf8(label).ok().filter(|label| !label.is_empty()) else {
         return Err(failure(format!("invalid label name {}", crate::promql::print::quoted_bytes(label))));
     };
+    let grouping = &aggregate.grouping;
+    let is_grouped_away =
+        grouping.without && (label == NAME || grouping.labels.iter().any(|name| name == label));
     let Groups(groups) = Groups::of(&series, &Choice::of(&aggregate.grouping));
-    let mut out = Vec::new();
+    let mut out: Vec<Series> = Vec::new();
+    let mut places: HashMap<TagSet, usize> = HashMap::new();
     for (labels, members) in groups {
-        let mut counts: HashMap<u64, Column> = HashMap::new();
-        let mut order = Vec::new();
-        let mut of_histograms: BTreeMap<String, Column> = BTreeMap::new();
-        let count = |column: &mut Column, step: usize| {
-            let before = column[step];
-            column[step] = if is_absent(before) { 1.0 } else { before + 1.0 };
+        let mut place_of = |text: &str, out: &mut Vec<Series>| {
+            let labels = if is_grouped_away { labels.clone() } else { with(&labels, label, text) };
+            *places.entry(labels).or_insert_with_key(|labels| {
+                out.push(Series::floats(labels.clone(), vec![ABSENT; steps.count]));
+                out.len() - 1
+            })
         };
+        let count = |out: &mut [Series], place: usize, step: usize| {
+            let count = &mut out[place].values[step];
+            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+        };
+        // Most values come again and again, and their text is long work.
+        let mut known: HashMap<u64, usize> = HashMap::new();
         for at in members {
-            for (step, value) in series[at].values.iter().enumerate().filter(|(_, value)| !is_absent(**value))
-            {
-                // All NaN are one value, and 0 and -0 are two.
-                let bits = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
-                let column = counts.entry(bits).or_insert_with(|| {
-                    order.push(bits);
-                    vec![ABSENT; steps.count]
-                });
-                count(column, step);
+            let values = series[at].values.iter().enumerate();
+            for (step, value) in values.filter(|(_, value)| !is_absent(**value)) {
+                let place =
+                    known.entry(value.to_bits()).or_insert_with(|| place_of(&number_text(*value), &mut out));
+                count(&mut out, *place, step);
             }
             for (step, histogram) in &series[at].histograms {
-                let column = of_histograms.entry(histogram.to_string());
-                count(column.or_insert_with(|| vec![ABSENT; steps.count]), *step);
+                let place = place_of(&histogram.to_string(), &mut out);
+                count(&mut out, place, *step);
             }
         }
-        for bits in order {
-            let labels = with(&labels, label, &number_text(f64::from_bits(bits)));
-            let values = counts.remove(&bits).expect("each value is counted once");
-            out.push(Series::floats(labels, values));
-        }
-        let with_text =
-            |(text, values): (String, Column)| Series::floats(with(&labels, label, &text), values);
-        out.extend(of_histograms.into_iter().map(with_text));
     }
-    joined(out)
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ impl Expr {
 
     /// Marks the selectors of which only the totals of native histograms are asked for: those where `histogram_count`, `histogram_sum` or
     /// `histogram_avg` is the nearest function that looks into histograms. Prometheus does not look at the outermost function of a
-    /// query, nor through an operator. Buckets that do not go together are no hindrance then.
+    /// query. Buckets that do not go together are no hindrance then. An operator that looks at two histograms sees them whole.
     pub fn mark_totals(&mut self) {
         match &mut self.node {
             Node::Call { args, .. } => args.iter_mut().for_each(|arg| arg.mark_below(false)),
@@ -271,7 +271,7 @@ impl Expr {
                 return;
             }
             Node::Call { function, .. } => function.totals_only().unwrap_or(totals_only),
-            Node::Binary(_) => false,
+            Node::Binary(binary) => totals_only && binary.works_on_totals(),
             _ => totals_only,
         };
         self.children_mut().into_iter().for_each(|child| child.mark_below(below));
@@ -302,6 +302,14 @@ impl Expr {
             Node::Unary { operand, .. } => vec![operand],
             Node::Paren(inner) => vec![inner],
         }
+    }
+}
+
+impl Binary {
+    /// Whether the totals of what it gives are what it makes of totals.
+    fn works_on_totals(&self) -> bool {
+        let by_number = [&self.left, &self.right].iter().any(|side| side.returns() == Type::Scalar);
+        self.op.is_set() || by_number && !self.op.is_trim()
     }
 }
 

@@ -30,6 +30,7 @@ use crate::promql::ast::{
     Aggregator, Binary, Expr, Extension, MatchTest, Matcher, Node, Selector, Side, Span, Type,
 };
 use crate::promql::binary;
+use crate::promql::check::matches_empty;
 use crate::promql::counts::Counts;
 use crate::promql::functions::{Function, HistogramFunction, WindowFunction, Work};
 use crate::promql::labels::without_name;
@@ -396,9 +397,15 @@ fn absence(arg: &Expr, present: &[Series], steps: Steps) -> Vec<Series> {
         Node::Selector(selector) | Node::Range { selector, .. } => &selector.matchers,
         _ => &[],
     };
+    // Prometheus' storage has put those last that take series away from all.
+    let takes_away = |matcher: &&Matcher| {
+        matches!(matcher.test, MatchTest::NotEqual | MatchTest::NotMatches) && matches_empty(matcher)
+    };
+    let (last, first): (Vec<&Matcher>, Vec<&Matcher>) =
+        matchers.iter().filter(|matcher| matcher.label != NAME).partition(takes_away);
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
     let mut seen: Vec<&str> = Vec::new();
-    for matcher in matchers.iter().filter(|matcher| matcher.label != NAME) {
+    for matcher in first.into_iter().chain(last) {
         // A label that is asked twice, or in any other way, is not known.
         if matcher.test == MatchTest::Equal && !seen.contains(&matcher.label.as_str()) {
             labels.insert(&matcher.label, &matcher.value);

@@ -78,12 +78,12 @@ impl Track {
         self.values.push(value);
     }
 
-    /// Histograms as their totals.
+    /// Histograms as their totals. A stale marker is no histogram: the next one goes on from the one before it.
     pub fn drop_buckets(&mut self) {
         let mut before: Option<Arc<Native>> = None;
-        for (_, histogram) in &mut self.histograms {
-            let totals = histogram.as_ref().map(|whole| Arc::new(whole.totals(before.as_deref())));
-            before = std::mem::replace(histogram, totals);
+        for histogram in self.histograms.iter_mut().filter_map(|(_, histogram)| histogram.as_mut()) {
+            let totals = Arc::new(histogram.totals(before.as_deref()));
+            before = Some(std::mem::replace(histogram, totals));
         }
     }
 
@@ -298,6 +298,22 @@ mod tests {
 
     fn windows(length: i64, moved: Moved) -> Windows {
         Windows::new(Steps::range(0, 40, 10), &moved, length, 0, 40)
+    }
+
+    #[test]
+    fn totals_go_on_over_a_stale_marker() {
+        let native = |zero_count: f64, count: f64| {
+            let stored = storage_format::histogram::Histogram { zero_count, count, ..Default::default() };
+            Native::of(&stored).map(Arc::new)
+        };
+        // More in all and less in one bucket: it has begun anew.
+        let histograms = vec![(0, native(2.0, 5.0)), (1, None), (2, native(1.0, 9.0))];
+        let mut track = Track { histograms, ..Track::default() };
+        track.drop_buckets();
+        let [(_, Some(before)), (_, None), (_, Some(after))] = &track.histograms[..] else {
+            panic!("{:?}", track.histograms)
+        };
+        assert!(after.is_reset(before));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Native {
     }
 
     pub fn multiply(&mut self, factor: f64) {
-        self.scale(factor, |count| count * factor);
+        self.scale(|count| count * factor);
     }
 
     /// By 0: counts become infinite, and there are no buckets.
@@ -60,13 +60,11 @@ impl Native {
             self.positive.clear();
             self.negative.clear();
         }
-        self.scale(divisor, |count| count / divisor);
+        self.scale(|count| count / divisor);
     }
 
-    fn scale(&mut self, by: f64, scaled: impl Fn(f64) -> f64) {
-        if by < 0.0 {
-            self.hint = ResetHint::Gauge;
-        }
+    /// Whether it counts up stays as it was, also below zero: so `delta(-h)` warns.
+    fn scale(&mut self, scaled: impl Fn(f64) -> f64) {
         for number in [&mut self.zero_count, &mut self.count, &mut self.sum] {
             *number = scaled(*number);
         }
@@ -318,7 +316,7 @@ mod tests {
     fn multiples_and_shares() {
         let mut histogram = native(0, &[(0, 2.0)]);
         histogram.multiply(-1.5);
-        assert_eq!((histogram.count, histogram.hint), (-3.0, ResetHint::Gauge));
+        assert_eq!((histogram.count, histogram.hint), (-3.0, ResetHint::Unknown));
         histogram.divide(0.0);
         assert_eq!((histogram.count, histogram.positive.len()), (f64::NEG_INFINITY, 0));
     }

@@ -42,11 +42,14 @@ def differs(text):
         or ("changes(" in text and re.search("nh|mix|lat_b", text))
         # Of numbers that are large beside what they differ by, little is left.
         or re.search(r"std(dev|var).*time(stamp)?\(", text)
+        or (re.search(r"(rate|increase)\(", text) and re.search(r"\b(temp|limit)\b", text))
         or ("timestamp(" in text and "@" in text and "offset" in text)
         # Where series come and go from step to step, it gives some of them the labels of others.
         or ("info(" in text and ":" in text)
         # There the operator behind the parenthesis is one of the duration.
-        or re.search(r"offset -?\([^)]*\) [-+*/%]", text)
+        or re.search(r"offset -?\([^)]*\) [-+*/%^]", text)
+        # Which of a group's histograms comes first there, and so which one does not go with it, is left to chance.
+        or ("__name__=~" in text and re.search(r"\b(sum|avg)\b", text))
     )
 
 
