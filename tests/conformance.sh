@@ -119,8 +119,8 @@ output=$(bash "$cases/clients/smoke_prom_remote_read.sh" "$url" 'sum by (__name_
 check "Prometheus, remote read: $(tail -1 <<<"$output")" "$output" "$(grep -c ' SAME$' <<<"$output")"
 
 # Prometheus' own scripts: how many of their cases pass may rise and not sink; docs/prometheus.md says which do not, and why.
-promql_floor=697
-output=$(python3 "$cases/promql/run.py" --launch "$binary serve --data-dir {data} --listen 127.0.0.1:{port} --log-level warn" \
+promql_floor=1265
+output=$(python3 tests/clients/promql/natives.py "$cases/promql/run.py" --launch "$binary serve --data-dir {data} --listen 127.0.0.1:{port} --log-level warn" \
     --failures 100 "$cases/promql/testdata" 2>&1)
 promql_passed=$(sed -n 's/^\([0-9]*\) passed, .*/\1/p' <<<"$output")
 check "PromQL: $(tail -1 <<<"$output") (at least $promql_floor)" "$output" $((${promql_passed:-0} >= promql_floor))
