@@ -2,6 +2,7 @@
 //!
 //! Not here: Prometheus' own scripts (`conformance.sh`), which load by remote write; the doors (`http/prometheus.rs`).
 
+use storage_format::point::TagSet;
 use waterclock::db::Db;
 use waterclock::promql::{Data, Query, Steps, is_absent, parse_selector, print};
 
@@ -29,6 +30,19 @@ fn database() -> Db {
     db
 }
 
+/// As people write a series: the name before the labels.
+fn shown(labels: &TagSet) -> String {
+    let name = labels.get("__name__").unwrap_or_default();
+    let pairs = labels.iter().filter(|(label, _)| *label != "__name__");
+    let pairs: Vec<String> =
+        pairs.map(|(label, value)| format!("{label}={}", print::quoted(value))).collect();
+    if pairs.is_empty() && !name.is_empty() {
+        name.to_string()
+    } else {
+        format!("{name}{{{}}}", pairs.join(", "))
+    }
+}
+
 /// One line per series: labels and value, or the error.
 pub fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
     let query = match Query::instant(query, milliseconds, 5 * MINUTE) {
@@ -45,10 +59,10 @@ pub fn at(db: &Db, query: &str, milliseconds: i64) -> Vec<String> {
         Data::Text(text) => vec![String::from_utf8(text).unwrap()],
         Data::Vector(series) => series
             .iter()
-            .map(|one| format!("{} {}", print::labels(&one.labels), print::number_text(one.values[0])))
+            .map(|one| format!("{} {}", shown(&one.labels), print::number_text(one.values[0])))
             .collect(),
         Data::Runs(runs) => {
-            runs.iter().map(|run| format!("{} {:?}", print::labels(&run.labels), run.samples)).collect()
+            runs.iter().map(|run| format!("{} {:?}", shown(&run.labels), run.samples)).collect()
         }
         Data::Matrix(_) => unreachable!("no range was asked for"),
     };
@@ -62,7 +76,7 @@ pub fn over(db: &Db, query: &str, start: i64, end: i64, step: i64) -> Vec<String
     let Data::Matrix(series) = answer.data else { panic!("no matrix") };
     let cell = |value: &f64| if is_absent(*value) { "-".to_string() } else { print::number_text(*value) };
     let line = |values: &[f64]| values.iter().map(cell).collect::<Vec<_>>().join(" ");
-    series.iter().map(|one| format!("{} {}", print::labels(&one.labels), line(&one.values))).collect()
+    series.iter().map(|one| format!("{} {}", shown(&one.labels), line(&one.values))).collect()
 }
 
 #[test]
@@ -174,8 +188,8 @@ fn errors_are_those_of_prometheus() {
         ("", "unknown position: parse error: no expression found in input"),
         (
             "http_errors + on () http_requests",
-            "found duplicate series for the match group {} on the right hand-side of the operation: [http_requests{dc=\"y\", host=\"b\"}, \
-             http_requests{dc=\"x\", host=\"a\"}];many-to-many matching not allowed: matching labels must be unique on one side",
+            "found duplicate series for the match group {} on the right hand-side of the operation: [{__name__=\"http_requests\", \
+             dc=\"y\", host=\"b\"}, {__name__=\"http_requests\", dc=\"x\", host=\"a\"}];many-to-many matching not allowed: matching labels must be unique on one side",
         ),
         (
             "http_requests + on () http_errors",
@@ -224,9 +238,7 @@ fn a_range_is_the_same_as_its_steps() {
             let mut here: Vec<String> = series
                 .iter()
                 .filter(|one| !is_absent(one.values[number]))
-                .map(|one| {
-                    format!("{} {}", print::labels(&one.labels), print::number_text(one.values[number]))
-                })
+                .map(|one| format!("{} {}", shown(&one.labels), print::number_text(one.values[number])))
                 .collect();
             let mut alone: Vec<String> =
                 at(&db, query, time).into_iter().filter(|line| !line.starts_with("PromQL")).collect();
@@ -244,7 +256,7 @@ fn series_are_found_by_selectors_and_ranges() {
         let selectors: Vec<_> = selectors.iter().map(|text| parse_selector(text).unwrap()).collect();
         let range = storage_format::point::TimeRange::ALL;
         let series = db.promql_series(&selectors, range, DATABASE, &db.guard()).unwrap();
-        series.iter().map(print::labels).collect()
+        series.iter().map(shown).collect()
     };
     assert_eq!(found(&["temp_celsius", "{room=\"1\"}"]), [r#"temp_celsius{room="1"}"#]);
     assert_eq!(found(&[]).len(), 7);

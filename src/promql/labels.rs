@@ -83,10 +83,10 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         assert_eq!(text(without_name(&labels)), r#"{a="1", b="2"}"#);
         assert_eq!(text(Choice::only(&names(&["b", "c", "b"])).of_labels(&labels)), r#"{b="2"}"#);
-        assert_eq!(text(Choice::only(&names(&[NAME])).of_labels(&labels)), "m");
+        assert_eq!(text(Choice::only(&names(&[NAME])).of_labels(&labels)), r#"{__name__="m"}"#);
         assert_eq!(text(Choice::without(&names(&["b"])).of_labels(&labels)), r#"{a="1"}"#);
-        assert_eq!(text(with(&labels, "A", "3")), r#"m{A="3", a="1", b="2"}"#);
-        assert_eq!(text(with(&labels, "a", "")), r#"m{b="2"}"#);
-        assert_eq!(text(without(&labels, "b")), r#"m{a="1"}"#);
+        assert_eq!(text(with(&labels, "A", "3")), r#"{A="3", __name__="m", a="1", b="2"}"#);
+        assert_eq!(text(with(&labels, "a", "")), r#"{__name__="m", b="2"}"#);
+        assert_eq!(text(without(&labels, "b")), r#"{__name__="m", a="1"}"#);
     }
 }

@@ -187,19 +187,10 @@ pub fn label_name(name: &str) -> String {
     if plain { name.to_string() } else { quoted(name) }
 }
 
-/// `{a="b", c="d"}`, the name before it.
+/// `{__name__="a", b="c"}`: in errors Prometheus writes the name as one label among them.
 pub fn labels(labels: &TagSet) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .filter(|(label, _)| *label != NAME)
-        .map(|(label, value)| format!("{}={}", label_name(label), quoted(value)))
-        .collect();
-    let name = labels.get(NAME).unwrap_or_default();
-    if pairs.is_empty() && !name.is_empty() {
-        name.to_string()
-    } else {
-        format!("{name}{{{}}}", pairs.join(", "))
-    }
+    let pairs = labels.iter().map(|(label, value)| format!("{}={}", label_name(label), quoted(value)));
+    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
 /// As Go quotes: escapes for what cannot be seen.
