@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use query_lang::catalog::{Catalog, RollupInfo};
-use storage_format::point::TagSet;
+use storage_format::point::{TagSet, TimeRange};
 
 use crate::db::Db;
 use crate::error::Result;
@@ -106,6 +106,14 @@ impl Db {
             sources.push(captured);
         }
         Ok(sources)
+    }
+
+    /// Where samples are, as far as partitions and blocks tell. None if there are none.
+    pub fn promql_times(&self, database: &str) -> Option<TimeRange> {
+        let tables = self.metric_tables(database);
+        let live = self.core.live.read();
+        let ranges = tables.iter().filter_map(|table| live.data_ranges(table).hull());
+        ranges.reduce(|all, one| TimeRange::new(all.start.min(one.start), all.end.max(one.end)))
     }
 
     /// The table of metrics last: where labels are the same, another table's series win.

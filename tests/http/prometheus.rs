@@ -76,7 +76,7 @@ fn errors_have_types_and_statuses() {
             "/api/v1/query?query=1&time=x",
             400,
             "bad_data",
-            "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+            "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp",
         ),
         ("/api/v1/query?query=cpu_usage%2Bon()cpu_usage&time=2", 422, "execution", "found duplicate series"),
         (
@@ -114,6 +114,7 @@ fn errors_have_types_and_statuses() {
             "invalid parameter \"query\": duration must be greater than 0",
         ),
         ("/api/v1/labels?limit=-1", 400, "bad_data", "limit must be non-negative"),
+        ("/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
         ("/api/v1/query?query=cpu_usage&timeout=0s", 503, "timeout", "ran longer than"),
     ];
     for (path, status, kind, says) in cases {
@@ -147,6 +148,7 @@ fn what_there_is_can_be_listed() {
         data(&form(&server, "/api/v1/series", "match[]=cpu_usage&match[]=%7Bhost%3D%22a%22%7D")),
         series
     );
+    assert_eq!(data(&server.get("/api/v1/series?match[]=cpu_usage&start=5&end=1")), json!([]));
     let cut = server.get("/api/v1/series?match[]=cpu_usage&limit=1").json();
     assert_eq!(cut["data"].as_array().map(Vec::len), Some(1));
     assert_eq!(cut["warnings"], json!(["results truncated due to limit"]));
@@ -165,7 +167,14 @@ fn what_there_is_can_be_listed() {
         assert_eq!(data(&server.get(path)), nothing, "{path}");
     }
     let cardinality = data(&server.get("/api/v1/status/tsdb"));
-    assert_eq!(cardinality["headStats"]["numSeries"], 2);
+    // Of samples in memory only their partition is known, two hours.
+    let stats = json!({ "numSeries": 2, "numLabelPairs": 3, "minTime": 0, "maxTime": 7_199_999 });
+    assert_eq!(cardinality["headStats"], stats);
+    let empty = data(&server.get("/api/v1/status/tsdb?db=other"));
+    assert_eq!(
+        (&empty["headStats"]["minTime"], empty["headStats"]["numSeries"].as_u64()),
+        (&json!(i64::MAX), Some(0))
+    );
     assert_eq!(cardinality["seriesCountByMetricName"], json!([{ "name": "cpu_usage", "value": 2 }]));
     assert_eq!(server.get("/-/ready").status, 200);
 }

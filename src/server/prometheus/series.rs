@@ -98,11 +98,10 @@ impl Wanted {
         let selectors = selectors(params)?;
         let start = time(params, "start")?;
         let end = time(params, "end")?;
-        if start.zip(end).is_some_and(|(start, end)| end < start) {
-            return Err(bad_parameter("end", "end timestamp must not be before start time"));
-        }
         let start = start.map_or(i64::MIN, |start| start.saturating_mul(1_000_000));
         let end = end.map_or(i64::MAX, |end| end.saturating_mul(1_000_000).saturating_add(1));
+        // As in Prometheus nothing lies in a range that ends before it begins.
+        let end = end.max(start);
         Ok(Wanted {
             database: params.database(&["db"])?,
             selectors,

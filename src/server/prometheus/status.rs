@@ -139,13 +139,27 @@ pub async fn tsdb(State(doors): State<Arc<Doors>>, request: Request) -> Response
 async fn statistics(doors: &Arc<Doors>, request: Request) -> Result<Response, Failure> {
     let client = client_of(&request);
     let params = params(doors, request).await?;
-    let top = limit(&params)?.unwrap_or(TOP_DEFAULT);
+    let top = match params.get("limit") {
+        None => TOP_DEFAULT,
+        Some(text) => match text.parse() {
+            Ok(0) | Err(_) => return Err(bad_parameter("limit", "limit must be a positive number")),
+            Ok(top) => top,
+        },
+    };
     let database = params.database(&["db"])?;
     let statement = "/api/v1/status/tsdb".to_string();
     let asked = Asked { database: database.clone(), statement, caller: Caller { client, timeout: None } };
     let work = move |db: &Db, guard: &Guard| {
         let series = db.promql_series(&[], TimeRange::ALL, &database, guard)?;
-        Ok(Answered { answer: cardinalities(&series, top), bytes: Some(0), rollups: Vec::new() })
+        let mut answer = cardinalities(&series, top);
+        let [first, last] = match db.promql_times(&database) {
+            Some(times) => [times.start, times.end - 1].map(|time| time.div_euclid(1_000_000)),
+            // As a Prometheus without samples says it.
+            None => [i64::MAX, i64::MIN],
+        };
+        answer["headStats"]["minTime"] = first.into();
+        answer["headStats"]["maxTime"] = last.into();
+        Ok(Answered { answer, bytes: Some(0), rollups: Vec::new() })
     };
     let (data, _held) = queries::run(doors, asked, work).await?;
     Ok(success(data))

@@ -26,12 +26,13 @@ pub fn parse_time(text: &str) -> Option<i64> {
 
 pub fn time(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
     let Some(text) = params.get(name) else { return Ok(None) };
-    let parsed = parse_time(text);
-    parsed.map(Some).ok_or_else(|| bad_parameter(name, format!("cannot parse {text:?} to a valid timestamp")))
+    let wrong = || format!("invalid time value for '{name}': cannot parse {text:?} to a valid timestamp");
+    parse_time(text).map(Some).ok_or_else(|| bad_parameter(name, wrong()))
 }
 
 pub fn required_time(params: &Params, name: &str) -> Result<i64, Failure> {
-    time(params, name)?.ok_or_else(|| bad_parameter(name, "cannot parse \"\" to a valid timestamp"))
+    let text = params.get(name).unwrap_or_default();
+    parse_time(text).ok_or_else(|| bad_parameter(name, format!("cannot parse {text:?} to a valid timestamp")))
 }
 
 /// Seconds with a fraction, or `1h30m`.
