@@ -15,7 +15,7 @@ const ROOMY_BYTES: usize = 2 << 30;
 /// an answer: a fifth of the time that large answers took went into clearing the same pages again.
 const PURGE_DELAY: std::ffi::c_long = 100;
 
-/// Before there are other threads.
+/// Holds for what is freed from now on.
 #[expect(unsafe_code, reason = "the allocator's options are set by its C function")]
 pub fn keep_within(memory_limit: usize) {
     /// Its place in the list of options (`mi_option_e` in mimalloc.h), which the crate has no name for.

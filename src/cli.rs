@@ -34,6 +34,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::allocator;
+
 #[derive(Parser)]
 #[command(name = "waterclock", version, about, arg_required_else_help = true)]
 struct Cli {
@@ -76,6 +78,8 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    // Only a server has a limit.
+    allocator::keep_within(usize::MAX);
     // Ends the process by itself for help and wrong usage.
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),

@@ -127,7 +127,7 @@ impl Head {
         self.active.retain(|_, partition| !partition.is_empty());
     }
 
-    /// How many series [`Head::capture`] would copy, counted once in each partition; of some series at least none more.
+    /// How many series [`Head::capture`] copies, one in two partitions twice: exactly if all are asked for, otherwise no more than these.
     pub fn series_in(&self, table: u32, series: &RoaringBitmap, ranges: &RangeSet) -> usize {
         let active = self
             .active
