@@ -41,14 +41,17 @@ const ROWS_MAX: u16 = 24;
 /// Shows pictures until the server ends; a key that asks for the end calls `stop`.
 pub fn run(header: &str, client: &Client, ears: &Ears<'_>, stop: impl Fn()) -> Result<()> {
     let mut screen = Screen::open(header).map_err(unusable)?;
-    let mut trouble = String::new();
+    let (mut trouble, mut is_stopping) = (String::new(), false);
     loop {
         if let Err(TryRecvError::Disconnected) = ears.ended.try_recv() {
             return Ok(());
         }
         if poll(LOOK_EVERY).map_err(unusable)? {
             match read().map_err(unusable)? {
-                Event::Key(key) if asks_for_the_end(key) => stop(),
+                Event::Key(key) if asks_for_the_end(key) => {
+                    is_stopping = true;
+                    stop();
+                }
                 Event::Resize(..) => screen = screen.reopen(header).map_err(unusable)?,
                 _ => {}
             }
@@ -56,7 +59,9 @@ pub fn run(header: &str, client: &Client, ears: &Ears<'_>, stop: impl Fn()) -> R
         for note in ears.notes.try_iter() {
             screen.say(&note).map_err(unusable)?;
         }
-        if let Some(second) = ears.written.try_iter().last() {
+        // A server that is stopping would be said to be out of reach.
+        let written = ears.written.try_iter().last();
+        if let Some(second) = written.filter(|_| !is_stopping) {
             match client.answer(STATEMENT, &vec![("time", "s")]) {
                 Ok(answer) => {
                     trouble.clear();
