@@ -127,12 +127,14 @@ impl Head {
         self.active.retain(|_, partition| !partition.is_empty());
     }
 
+    fn active_of(&self, table: u32) -> impl DoubleEndedIterator<Item = (&PartitionKey, &PartitionHead)> {
+        let at = |start: Time| PartitionKey { table, start };
+        self.active.range(at(Time::MIN)..=at(Time::MAX))
+    }
+
     /// How many series [`Head::capture`] copies, one in two partitions twice: exactly if all are asked for, otherwise no more than these.
     pub fn series_in(&self, table: u32, series: &RoaringBitmap, ranges: &RangeSet) -> usize {
-        let active = self
-            .active
-            .range(PartitionKey { table, start: Time::MIN }..=PartitionKey { table, start: Time::MAX });
-        let touched = active.filter(|(_, partition)| ranges.overlaps(partition.range));
+        let touched = self.active_of(table).filter(|(_, partition)| ranges.overlaps(partition.range));
         touched.map(|(_, partition)| partition.series_count().min(series.len() as usize)).sum()
     }
 
@@ -149,9 +151,7 @@ impl Head {
             self.frozen.iter().filter(|layer| layer.table.id == table && ranges.overlaps(layer.range));
         let frozen = frozen
             .map(|layer| Capture { frozen_at: Some(layer.seq_max), series: layer.capture(series, ranges) });
-        let from = PartitionKey { table, start: Time::MIN };
-        let to = PartitionKey { table, start: Time::MAX };
-        let active = self.active.range(from..=to).filter(|(_, partition)| ranges.overlaps(partition.range));
+        let active = self.active_of(table).filter(|(_, partition)| ranges.overlaps(partition.range));
         let active = active.map(|(_, partition)| Capture {
             frozen_at: None,
             series: partition.capture(series, ranges, columns),
@@ -170,11 +170,9 @@ impl Head {
         let is_asked = |of: u32, range: TimeRange| of == table && ranges.overlaps(range);
         let frozen: Vec<&Arc<FrozenPartition>> =
             self.frozen.iter().filter(|layer| is_asked(layer.table.id, layer.range)).collect();
-        let from = PartitionKey { table, start: Time::MIN };
-        let to = PartitionKey { table, start: Time::MAX };
         let mut left = series.clone();
         let mut captures = Vec::new();
-        for (_, partition) in self.active.range(from..=to).rev() {
+        for (_, partition) in self.active_of(table).rev() {
             if !is_asked(partition.table.id, partition.range) {
                 continue;
             }

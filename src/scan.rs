@@ -46,6 +46,12 @@ pub struct View<'a> {
     pub tombstones: &'a [Arc<Tombstone>],
 }
 
+impl View<'_> {
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        self.guard.map_or(Ok(()), |guard| guard.reserve(bytes))
+    }
+}
+
 /// A delete that stands against files written before it.
 #[derive(Clone, Debug)]
 pub struct Tombstone {
@@ -210,7 +216,7 @@ impl Captured {
                 let series = view.head.series_in(table.id, &matching, &ranges);
                 let least = Layers::heap_bytes_min(series);
                 // Before it is copied, since others may be copying at the same time.
-                view.guard.map_or(Ok(()), |guard| guard.reserve(least))?;
+                view.reserve(least)?;
                 let memory = Layers::points(table, view.head.capture(table.id, &matching, &ranges, &ids));
                 view.guard.inspect(|guard| guard.release(least));
                 memory
@@ -219,7 +225,7 @@ impl Captured {
                 Layers::points(table, view.head.capture_newest(table.id, &matching, &ranges, &ids))
             }
         };
-        view.guard.map_or(Ok(()), |guard| guard.reserve(memory.heap_bytes()))?;
+        view.reserve(memory.heap_bytes())?;
         Ok(Captured {
             extent,
             columns: columns.iter().map(|(_, name)| name.clone()).collect(),

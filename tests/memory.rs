@@ -143,14 +143,13 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
     const LIMIT: u64 = 256 << 20;
     let folder = folder();
     let server = Server::start(folder.path(), &["--set", "memory_limit=256MiB", "--set", "flush_after=1s"]);
-    let (peak, writing) = (AtomicU64::new(0), AtomicU64::new(WRITERS as u64));
-    let (writing, answered) = (&writing, &AtomicU64::new(0));
+    let (peak, answered) = (AtomicU64::new(0), &AtomicU64::new(0));
     let measure = || peak.fetch_max(server.memory_bytes(), Ordering::Relaxed);
     let statements =
         ["m", "m | limit 1000", "m | every 1h avg(a), max(b), last(a), count", "m | every 2h sum(b) by ()"];
     std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (server, measure) = (&server, &measure);
+        let (server, measure) = (&server, &measure);
+        let write = |writer: i64| {
             scope.spawn(move || {
                 for request in 0..REQUESTS {
                     let body = body(writer, request);
@@ -165,11 +164,14 @@ fn an_overloaded_server_stays_within_its_memory_and_answers() {
                         wait(100);
                     }
                 }
-                writing.fetch_sub(1, Ordering::Relaxed);
-            });
+            })
+        };
+        let writers: Arc<Vec<_>> = Arc::new((0..WRITERS).map(write).collect());
+        for _ in 0..WRITERS {
+            let writers = Arc::clone(&writers);
             scope.spawn(move || {
                 for (asked, statement) in statements.iter().cycle().enumerate() {
-                    if asked >= 3 * statements.len() && writing.load(Ordering::Relaxed) == 0 {
+                    if asked >= 3 * statements.len() && writers.iter().all(|writer| writer.is_finished()) {
                         break;
                     }
                     let reply = server.post("/api/wql?db=d", statement.as_bytes());

@@ -57,7 +57,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// RFC 9659: what a zstd body over HTTP may ask a reader to keep, 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Decompressed, what is parsed in a millisecond or two, and more than one request of a Prometheus or a Telegraf.
+/// Decompressed; more than one request of a Prometheus or a Telegraf.
 const SMALL_BYTES: usize = 512 << 10;
 
 /// Bytes decompressed at a time, and so the grain of the budget.
@@ -116,7 +116,7 @@ impl Body {
         })
     }
 
-    /// Whether decoding and parsing it takes no longer than waking a few threads.
+    /// Whether it is decoded and parsed in a millisecond or two.
     pub fn is_small(&self) -> bool {
         let len = match self.encoding {
             Encoding::Identity => self.bytes.len(),

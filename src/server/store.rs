@@ -56,13 +56,14 @@ pub async fn store<T: Send + 'static>(
         }
         false => Some(tokio::task::spawn_blocking(run)),
     };
-    match (answered.await, elsewhere) {
-        (Ok(outcome), _) => outcome,
-        (Err(_), Some(parsing)) => {
-            doors.ended(parsing.await)?;
+    match answered.await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            if let Some(parsing) = elsewhere {
+                doors.ended(parsing.await)?;
+            }
             Err(Failure::from(write_path_ended()))
         }
-        (Err(_), None) => Err(Failure::from(write_path_ended())),
     }
 }
 

@@ -244,13 +244,13 @@ impl Choice {
         )?;
         let names = aggregate.rollups.iter().map(|choice| choice.name.as_str());
         let expired = ranges.overlaps(TimeRange::new(Time::MIN, visible.points_from));
-        if expired && wanted.histograms().is_some() {
-            told.lock().reject(names, HISTOGRAMS_EXPIRED);
-            guard.release(guard.memory().saturating_sub(counted));
-            return Ok(None);
-        }
-        if !expired && cost(access.from_points()) > length(&ranges) / 2 {
-            told.lock().reject(names, MOSTLY_POINTS);
+        let obstacle = match expired {
+            true => wanted.histograms().is_some().then_some(HISTOGRAMS_EXPIRED),
+            false => (cost(access.from_points()) > length(&ranges) / 2).then_some(MOSTLY_POINTS),
+        };
+        if let Some(obstacle) = obstacle {
+            told.lock().reject(names, obstacle);
+            // What was captured is dropped with it.
             guard.release(guard.memory().saturating_sub(counted));
             return Ok(None);
         }
