@@ -99,7 +99,9 @@ impl Layers {
 
     /// What a copy of this many series takes at least.
     pub fn heap_bytes_min(series: usize) -> usize {
-        series * (size_of::<(TagSet, SeriesView)>() + SeriesView::HEAP_BYTES_MIN)
+        // The list without tags is there until the one with them is.
+        let lists = size_of::<(u32, SeriesView)>() + size_of::<(TagSet, SeriesView)>();
+        series * (lists + SeriesView::HEAP_BYTES_MIN)
     }
 
     /// What was copied to be read without the lock. Sealed chunks and states are shared.
